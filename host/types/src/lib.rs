@@ -1,0 +1,24 @@
+//! The words that every room of rwasm shares: ids, names, resources, limits, grants, states and errors.
+//!
+//! This room does no IO, spawns nothing, reads no clock and names no async runtime, wire format or engine. Whatever two rooms must
+//! agree on without talking to each other belongs here; whatever only one room needs does not.
+
+mod error;
+mod grant;
+mod id;
+mod limit;
+mod name;
+mod options;
+mod resource;
+mod state;
+mod unit;
+
+pub use error::{Class, Code, CodeInfo, Error, Result};
+pub use grant::{Access, Grants, NetGrant, VolumeGrant, VolumeSource};
+pub use id::{ActorId, ArtifactDigest, Attempt, Incarnation, JobId, LeaseId, NodeId, ObjectId, ParseIdError, SessionId, TaskId};
+pub use limit::TaskLimits;
+pub use name::{Name, ParseNameError, Tenant};
+pub use options::{Priority, TaskOptions};
+pub use resource::{ParseResourceError, Quantity, ResourceSet};
+pub use state::{JobState, Stream, TaskState};
+pub use unit::{ParseUnitError, format_bytes, format_duration, parse_bytes, parse_duration};
