@@ -1,0 +1,41 @@
+//! `#[rwasm::export]`: makes a plain function an export of the component.
+//!
+//! The attribute reads the function's signature, writes the WIT of it and lets `wit-bindgen` generate the bindings, in a small world of
+//! the function's own; the linker merges all worlds of a program. It knows the types of WIT by the names they have in Rust and resolves
+//! nothing: where a name means something else than it seems to, the generated code does not compile, so the contract is never wrong.
+
+mod signature;
+mod types;
+
+use proc_macro::TokenStream;
+use quote::quote;
+use syn::{ItemFn, parse_macro_input};
+
+/// Exports a function, so that it can be called as a task.
+///
+/// Its name and those of its parameters become kebab case in WIT, `word_count` becomes `word-count`, and its doc comment goes along. The
+/// function itself stays as it is, for tests and other callers.
+///
+/// | in Rust | in WIT |
+/// |---|---|
+/// | `bool`, `char`, `u8` … `u64`, `i8` … `i64`, `f32`, `f64` | `bool`, `char`, `u8` … `u64`, `s8` … `s64`, `f32`, `f64` |
+/// | `String`, and `&str` as a parameter | `string` |
+/// | `Vec<T>`, and `&[T]` as a parameter | `list<T>` |
+/// | `Option<T>`, `(A, B)` | `option<T>`, `tuple<A, B>` |
+/// | `Result<T, E>` | `result<T, E>` |
+/// | a returned `Result<T, E>` or `Result<T>` whose error is none of these | `result<T, string>`, with the error's `Display` text |
+///
+/// Records, variants, resources and interfaces need a WIT file and [`rwasm::generate!`](macro.generate.html); both ways can be used in
+/// one component.
+#[proc_macro_attribute]
+pub fn export(options: TokenStream, item: TokenStream) -> TokenStream {
+    let function = parse_macro_input!(item as ItemFn);
+    let bindings = if options.is_empty() {
+        signature::bindings(&function)
+    } else {
+        Err(syn::Error::new(proc_macro2::Span::call_site(), "`#[rwasm::export]` takes no options"))
+    };
+    // After an error the function is kept, so that its callers do not fail as well.
+    let bindings = bindings.unwrap_or_else(|error| error.into_compile_error());
+    quote!(#function #bindings).into()
+}
