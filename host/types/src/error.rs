@@ -88,6 +88,7 @@ codes! {
     MALFORMED_VALUE = 209, Refused, "An encoded value does not follow the codec.";
     VALUE_TOO_LARGE = 210, Refused, "A value is larger or deeper than the codec allows.";
     NOT_BYTES = 211, Refused, "The result is neither bytes nor a string.";
+    MALFORMED_JSON = 212, Refused, "The text is not JSON.";
 
     MISSING_IMPORTS = 301, Refused, "The artifact imports what no grant can provide.";
     BAD_DIRECTORY = 302, Refused, "A granted directory does not exist or cannot be opened.";
