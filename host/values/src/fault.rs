@@ -158,7 +158,17 @@ pub(crate) fn brief(of: impl fmt::Display) -> String {
 
 /// What was given, on one line and short.
 fn shown(given: impl fmt::Display) -> String {
-    cut(given.to_string().replace(char::is_control, " "), 80)
+    one_line(&given.to_string(), 80)
+}
+
+/// The first characters of a text from outside, fit for one line of a message.
+pub(crate) fn one_line(text: &str, chars: usize) -> String {
+    let fit = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        _ if c.is_control() => char::REPLACEMENT_CHARACTER,
+        _ => c,
+    };
+    cut(text.chars().take(chars + 1).map(fit).collect(), chars)
 }
 
 fn cut(mut text: String, chars: usize) -> String {

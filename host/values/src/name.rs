@@ -15,6 +15,8 @@ use rwasm_types::{Code, Error};
 use semver::Version;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::fault::one_line;
+
 /// The words of WIT, which stand as `%word` where they are used as names.
 const KEYWORDS: [&str; 45] = [
     "as",
@@ -88,8 +90,7 @@ macro_rules! as_text {
 }
 
 fn refuse(text: &str, what: &str) -> Error {
-    let shown: String = text.chars().take(80).collect();
-    Error::new(Code::INVALID_ARGUMENT, format!("`{}` is not {what}", shown.escape_debug()))
+    Error::new(Code::INVALID_ARGUMENT, format!("`{}` is not {what}", one_line(text, 80)))
 }
 
 /// A name of the component model: words of one case, divided by `-`, such as `add-two` or `HTTP-get`. Cheap to clone.

@@ -3,7 +3,7 @@
 use rwasm_types::{Code, Error};
 use semver::Version;
 
-use crate::{ArtifactInfo, Export, ExportName};
+use crate::{ArtifactInfo, Export, ExportName, Role, fault::one_line};
 
 /// The most names that an error lists.
 const LISTED_MAX: usize = 8;
@@ -36,7 +36,7 @@ impl ArtifactInfo {
             None => self.match_parts(name)?,
         };
         match &export.role {
-            crate::Role::NotCallable { why } => {
+            Role::NotCallable { why } => {
                 Err(Error::new(Code::NOT_CALLABLE, format!("`{}` cannot be called: {why}", export.name)).with("export", &export.name))
             }
             _ => Ok(export),
@@ -52,14 +52,14 @@ impl ArtifactInfo {
             [] => Err(self.no_such_export(name)),
             _ => {
                 let names: Vec<String> = matches.iter().map(|export| export.name.to_string()).collect();
-                let message = format!("`{}` fits more than one export: {}", shown(name), listed(&names));
+                let message = format!("`{}` fits more than one export: {}", one_line(name, 120), listed(&names));
                 Err(Error::new(Code::AMBIGUOUS_EXPORT, message).hint("write more of the name"))
             }
         }
     }
 
     fn no_such_export(&self, name: &str) -> Error {
-        let error = Error::new(Code::NO_SUCH_EXPORT, format!("the artifact has no export `{}`", shown(name)));
+        let error = Error::new(Code::NO_SUCH_EXPORT, format!("the artifact has no export `{}`", one_line(name, 120)));
         let func = name.rsplit('/').next().unwrap_or(name);
         let callable = || self.exports.iter().filter(|export| export.role.is_callable());
         let mut near: Vec<(f64, &ExportName)> = callable()
@@ -127,9 +127,4 @@ pub(crate) fn listed(names: &[impl std::fmt::Display]) -> String {
         text.push(format!("and {} more", names.len() - LISTED_MAX));
     }
     text.join(", ")
-}
-
-/// A name as a user gave it, fit to be shown.
-fn shown(name: &str) -> String {
-    name.chars().take(120).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

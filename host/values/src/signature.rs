@@ -3,7 +3,11 @@
 use rwasm_types::{Code, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{Label, Ref, Type, Value, check, codec::Limits, fault::Root};
+use crate::{
+    Label, Ref, Type, Value, check,
+    codec::Limits,
+    fault::{Root, brief},
+};
 
 /// A parameter of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -39,6 +43,12 @@ pub enum Arg {
     Value(Value),
     /// The value of the object at this index of the refs, which the function receives as if it had been given.
     Ref(u32),
+}
+
+impl From<Value> for Arg {
+    fn from(value: Value) -> Self {
+        Self::Value(value)
+    }
 }
 
 /// The result of one call, or the value of an object, with the refs that it mentions.
@@ -95,7 +105,7 @@ impl Signature {
             _ => format!("{least} to {most} arguments"),
         };
         let error = Error::new(Code::WRONG_ARITY, format!("the function takes {takes}, but {given} {} given", were(given)))
-            .hint(format!("its type is `{}`", crate::fault::brief(self)))
+            .hint(format!("its type is `{}`", brief(self)))
             .with("expected", most)
             .with("given", given);
         match self.params.get(given) {

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use rwasm_types::Error;
 
 use super::{Decoder, Encoder, Limits, Payload, RefsView, VERSION};
-use crate::{Arg, Args, Param, Ref, Signature, check, fault::Root};
+use crate::{
+    Arg, Args, Param, Ref, Signature, check,
+    fault::{Root, brief},
+};
 
 /// All parameters are inline, without tags.
 const MODE_INLINE: u8 = 0;
@@ -145,7 +148,7 @@ fn read_ref(input: &mut Decoder<'_>, refs: RefsView<'_>, param: &Param) -> Resul
     let index = input.leb128()?;
     let Some(entry) = refs.get(index) else { return Err(input.malformed(start, format_args!("there is no ref {index}"))) };
     if check::by_ref(&param.ty, entry).is_err() {
-        return Err(input.malformed(start, format_args!("{entry} cannot be the value of a `{}`", crate::fault::brief(&param.ty))));
+        return Err(input.malformed(start, format_args!("{entry} cannot be the value of a `{}`", brief(&param.ty))));
     }
     Ok(index)
 }

@@ -127,7 +127,8 @@ impl<'a> Decoder<'a> {
                 Ok(bytes)
             }
             None => {
-                Err(self.malformed(self.input.len(), format_args!("the input ends, but {count} bytes should follow byte {}", self.offset)))
+                let missing = plural(count - self.remaining(), "byte");
+                Err(self.malformed(self.input.len(), format_args!("the input ends {missing} too soon")))
             }
         }
     }
@@ -140,7 +141,9 @@ impl<'a> Decoder<'a> {
     pub fn finish(&self) -> Result<(), Error> {
         match self.remaining() {
             0 => Ok(()),
-            count => Err(self.malformed(self.offset, format_args!("{count} bytes follow the end"))),
+            count => {
+                Err(self.malformed(self.offset, format_args!("the value ends here, but the input has {} more", plural(count, "byte"))))
+            }
         }
     }
 
@@ -205,7 +208,8 @@ impl<'a> Decoder<'a> {
         let start = self.offset;
         let count = self.leb128()? as usize;
         if count.saturating_mul(bytes_min) > self.remaining() {
-            return Err(self.malformed(start, format_args!("{count} elements are announced, but only {} bytes follow", self.remaining())));
+            let (announced, left) = (plural(count, "element"), plural(self.remaining(), "byte"));
+            return Err(self.malformed(start, format_args!("{announced} cannot follow in {left}")));
         }
         Ok(count)
     }
@@ -322,4 +326,8 @@ impl<'a> Decoder<'a> {
         let bytes = self.shared.map_or_else(|| Bytes::copy_from_slice(bytes), |shared| shared.slice_ref(bytes));
         Value::Flat(Flat::trusted(scalar, bytes))
     }
+}
+
+fn plural(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }

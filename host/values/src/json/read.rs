@@ -6,7 +6,11 @@ use rwasm_types::{Code, Error};
 use serde::de::{DeserializeSeed, Deserializer, Error as ParserError, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::visit::{Context, Place, Seed};
-use crate::{Arg, Args, Param, Returned, Signature, Type, Value, codec::Limits, fault::Root};
+use crate::{
+    Arg, Args, Param, Returned, Signature, Type, Value,
+    codec::Limits,
+    fault::{Fault, Root, brief, one_line},
+};
 
 /// Reads the arguments of a call: an array, or an object by the names of the parameters. Trailing elements of an array, and any keys of
 /// an object, may be left out if their types are `option`.
@@ -53,17 +57,21 @@ fn parse<'de, S: DeserializeSeed<'de>>(text: &'de [u8], seed: S) -> serde_json::
 }
 
 /// The error of why reading stopped: what was kept, or else the syntax.
-fn stopped(error: &serde_json::Error, fault: Option<Box<crate::fault::Fault>>, root: Root<'_>) -> Error {
+fn stopped(error: &serde_json::Error, fault: Option<Box<Fault>>, root: Root<'_>) -> Error {
     if let Some(fault) = fault {
         return fault.into_error(root);
     }
     let (code, what) = if error.is_data() { (Code::WRONG_TYPE, "does not fit") } else { (Code::MALFORMED_JSON, "does not parse") };
-    Error::new(code, format!("the JSON {what}: {error}")).with("line", error.line()).with("column", error.column())
+    let error = Error::new(code, format!("the JSON {what}: {error}")).with("line", error.line()).with("column", error.column());
+    match root {
+        Root::Param(_, name) => error.with("parameter", name),
+        Root::Value => error,
+    }
 }
 
 fn missing(param: &Param, signature: &Signature) -> Error {
-    Error::new(Code::WRONG_ARITY, format!("parameter `{}` is missing, which is `{}`", param.name, crate::fault::brief(&param.ty)))
-        .hint(format!("the function's type is `{}`", crate::fault::brief(signature)))
+    Error::new(Code::WRONG_ARITY, format!("parameter `{}` is missing, which is `{}`", param.name, brief(&param.ty)))
+        .hint(format!("the function's type is `{}`", brief(signature)))
         .with("parameter", &param.name)
 }
 
@@ -175,8 +183,8 @@ impl<'de> Visitor<'de> for ArgsSeed<'_, '_> {
 }
 
 fn unknown(key: &str, signature: &Signature) -> Error {
-    let key: String = key.chars().take(80).collect();
+    let key = one_line(key, 80);
     Error::new(Code::WRONG_ARITY, format!("the function has no parameter {key:?}"))
-        .hint(format!("its type is `{}`", crate::fault::brief(signature)))
+        .hint(format!("its type is `{}`", brief(signature)))
         .with("parameter", key)
 }

@@ -245,8 +245,11 @@ impl<'t> Seed<'_, 't> {
     fn flags<'de, A: SeqAccess<'de>>(self, mut input: A) -> Result<Value, A::Error> {
         let Self { context, ty, .. } = self;
         let Type::Flags(names) = ty else { return context.keep(Err(Fault::ty(ty, "an array"))) };
-        let mut bits: u32 = 0;
-        while let Some(name) = input.next_element::<String>()? {
+        let (mut bits, mut index) = (0, 0);
+        loop {
+            let next = input.next_element_seed(Seed { context, ty: &Type::String, place: Place::Element });
+            let Some(Value::String(name)) = context.step(next, || Step::Index(index))? else { return Ok(Value::Flags(bits)) };
+            index += 1;
             let bit = match context.names.find(names, &name) {
                 Some(number) if bits >> number & 1 == 0 => Ok(1 << number),
                 Some(_) => Err(Fault::says(ty, &name, format!("has the flag `{name}` twice"))),
@@ -254,7 +257,6 @@ impl<'t> Seed<'_, 't> {
             };
             bits |= context.keep::<u32, A::Error>(bit)?;
         }
-        Ok(Value::Flags(bits))
     }
 
     fn record<'de, A: MapAccess<'de>>(self, mut input: A, fields: &'t [Field], first: Option<String>) -> Result<Value, A::Error> {

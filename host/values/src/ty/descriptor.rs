@@ -93,19 +93,15 @@ impl Type {
 }
 
 impl Serialize for Type {
-    /// Writes the WIT text where people read it, and else the descriptor.
+    /// Writes the WIT text, which is exact and which people can read.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_bytes(&self.encode()) }
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Type {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if deserializer.is_human_readable() {
-            String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-        } else {
-            Self::decode(&bytes::Bytes::deserialize(deserializer)?).map_err(de::Error::custom)
-        }
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

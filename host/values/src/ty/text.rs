@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 use rwasm_types::{Code, Error};
 
 use super::{Budget, Case, Field, Resource, ResultType, Type};
-use crate::{Label, Param, ResourceName, Signature};
+use crate::{Label, Param, ResourceName, Signature, fault::one_line};
 
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,8 +127,7 @@ impl<'a> Reader<'a> {
     /// What was expected where the text goes on with `rest`.
     fn error(&self, rest: &str, expected: &str) -> Error {
         let at = self.text.len() - rest.len();
-        let found: String = rest.chars().take(20).collect();
-        let found = if found.is_empty() { "it ends".to_owned() } else { format!("`{}` was found", found.escape_debug()) };
+        let found = if rest.is_empty() { "it ends".to_owned() } else { format!("`{}` was found", one_line(rest, 20)) };
         Error::new(Code::INVALID_ARGUMENT, format!("the type does not parse: {expected} was expected at byte {at}, but {found}"))
             .with("offset", at)
     }

@@ -9,7 +9,10 @@ use wasm_wave::{
 };
 
 use super::{TEXT_BYTES_MAX, read::Reader};
-use crate::{Arg, Args, Returned, Signature, Type, Value, fault::Root};
+use crate::{
+    Arg, Args, Returned, Signature, Type, Value,
+    fault::{Root, one_line},
+};
 
 /// Splits a call into the name of the export and the text of the arguments, with their parentheses: `ops/add(1, 2)` into `ops/add` and
 /// `(1, 2)`. The name is resolved by [`ArtifactInfo::resolve`](crate::ArtifactInfo::resolve), the arguments by [`parse_args`].
@@ -111,8 +114,8 @@ impl Source {
         let before = &self.text[..at];
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
-        let found: String = self.text[at..].chars().take(20).collect();
-        let found = if found.is_empty() { "its end".to_owned() } else { format!("`{}`", found.escape_debug()) };
+        let rest = &self.text[at..];
+        let found = if rest.is_empty() { "its end".to_owned() } else { format!("`{}`", one_line(rest, 20)) };
         let why = match error.kind() {
             ParserErrorKind::UnexpectedEnd => "it ends too soon".to_owned(),
             ParserErrorKind::NestingTooDeep => "it is nested too deep".to_owned(),

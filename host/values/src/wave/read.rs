@@ -34,7 +34,7 @@ impl<'a> Reader<'a> {
     /// An argument: a value, or the ref of one.
     pub(super) fn arg(&mut self, ty: &'a Type, node: &Node) -> Fit<Arg> {
         let Some(entry) = self.read_ref(ty, node)? else { return self.value(ty, node).map(Arg::Value) };
-        if matches!(ty, Type::Own(resource) | Type::Borrow(resource) if resource.takes(entry)) {
+        if takes_handle(ty, entry) {
             return self.value(ty, node).map(Arg::Value);
         }
         by_ref(ty, entry)?;
@@ -45,7 +45,8 @@ impl<'a> Reader<'a> {
     pub(super) fn value(&mut self, ty: &'a Type, node: &Node) -> Fit<Value> {
         if let Some(entry) = self.read_ref(ty, node)? {
             return match ty {
-                Type::Own(resource) | Type::Borrow(resource) if resource.takes(entry) => Ok(Value::Handle(self.table.index(entry)?)),
+                Type::Own(_) | Type::Borrow(_) if takes_handle(ty, entry) => Ok(Value::Handle(self.table.index(entry)?)),
+                Type::Option(some) if takes_handle(ty, entry) => self.value(some, node).map(Value::some),
                 _ => Err(Fault::ty(ty, self.shown(node))),
             };
         }
@@ -210,6 +211,15 @@ impl<'a> Reader<'a> {
             (Some(case), None) => Err(Fault::ty(case, "nothing")),
             (None, Some(_)) => Err(Fault::says(ty, self.shown(node), format!("takes no payload, but {} was given", self.shown(node)))),
         }
+    }
+}
+
+/// Whether a ref stands for a handle here: the type is one that the ref fits, or an option of it, whose `some` may be left out.
+fn takes_handle(ty: &Type, entry: Ref) -> bool {
+    match ty {
+        Type::Own(resource) | Type::Borrow(resource) => resource.takes(entry),
+        Type::Option(some) => !matches!(**some, Type::Option(_)) && takes_handle(some, entry),
+        _ => false,
     }
 }
 
