@@ -30,7 +30,7 @@ pub(super) fn number(ty: &Type, number: Number) -> Fit<Value> {
     match ty {
         Type::F64 => Ok(Value::F64(as_f64(number))),
         Type::F32 => {
-            // The shortest text of an f32, read as an f64 and rounded, is that f32 again: this was tried for all of them.
+            // Rounding twice is exact for what the writer writes; see there for the one f32 that needs care.
             let value = as_f64(number) as f32;
             if value.is_infinite() { Err(Fault::range(ty, number)) } else { Ok(Value::F32(value)) }
         }

@@ -11,6 +11,10 @@ use rwasm_types::{Code, Error};
 use super::{REF_KEY, SAFE_INTEGER_MAX};
 use crate::{Arg, Args, Case, Field, Flat, Ref, Returned, Scalar, Signature, Type, Value, check, codec::Limits};
 
+/// 7.038531e-26, the one `f32` (with its negative) whose shortest text, read as an `f64` and then rounded, is its neighbour. All of them
+/// were tried. It is written as the `f64` that it is, whose text is longer and safe.
+const ROUNDED_TWICE: u32 = 0x15ae_43fd;
+
 /// Writes a result or an object's value; `null` if there is none.
 ///
 /// # Errors
@@ -89,6 +93,7 @@ impl Writer<'_> {
             (_, Value::U32(v)) => write!(self.out, "{v}"),
             (_, Value::S64(v)) => self.integer(v, v.unsigned_abs()),
             (_, Value::U64(v)) => self.integer(v, *v),
+            (_, Value::F32(v)) if v.abs().to_bits() == ROUNDED_TWICE => self.float(f64::from(*v), f64::from(*v)),
             (_, Value::F32(v)) => self.float(v, f64::from(*v)),
             (_, Value::F64(v)) => self.float(v, *v),
             (_, Value::Char(v)) => self.text(v.encode_utf8(&mut [0; 4])),

@@ -42,6 +42,9 @@ fn values_are_read_and_written() {
     same("f32", "0.1");
     same("f32", "3.4028235e38");
     same("f32", "1e-45");
+    same("f32", "7.038530691851209e-26");
+    same("f32", "-7.038530691851209e-26");
+    same("list<f32>", "[7.038530691851209e-26,0.5]");
     same("f32", "\"Infinity\"");
     same("char", "\"é\"");
     check("char", r#""\u00e9""#, "\"é\"");
