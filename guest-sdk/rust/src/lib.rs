@@ -74,6 +74,12 @@
 //! **`wasm32-wasip2`** for guests that need clocks, random numbers, files or standard streams; it makes components without a setting.
 //! There, `#[rwasm::export]` and `fn main` work alike.
 //!
+//! # Async
+//!
+//! The feature `async` brings `async func` of WIT, its streams and futures: `rwasm::streams`. Such a guest needs the async ABI of WASI 0.3
+//! from its host. The functions of a trait `Guest` are then `async fn` where WIT says so; `wasm32-unknown-unknown` is the target for it.
+//! A task that only computes, or waits for one thing after the other, gains nothing: the cluster runs other tasks meanwhile anyway.
+//!
 //! # Panics
 //!
 //! A panic ends the task as a trap. Its message arrives with the task's standard error, on either target.
@@ -84,6 +90,8 @@
 
 pub mod context;
 pub mod log;
+#[cfg(feature = "async")]
+pub mod streams;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
 
@@ -100,6 +108,9 @@ pub use rwasm_sdk_macros::export;
 ///
 /// This is [`wit_bindgen::generate!`](https://docs.rs/wit-bindgen/0.61/wit_bindgen/macro.generate.html), set up so that a guest needs no
 /// dependency but this SDK.
+///
+/// A function that the world exports itself, rather than an interface, should not be named like one of the C library, as `read` is: its
+/// symbol would take the place of that function's.
 ///
 /// ```ignore
 /// rwasm::generate!(); // the only world of the directory wit/

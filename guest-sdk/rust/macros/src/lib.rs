@@ -4,6 +4,7 @@
 //! the function's own; the linker merges all worlds of a program. It knows the types of WIT by the names they have in Rust and resolves
 //! nothing: where a name means something else than it seems to, the generated code does not compile, so the contract is never wrong.
 
+mod names;
 mod signature;
 mod types;
 
@@ -24,6 +25,8 @@ use syn::{ItemFn, parse_macro_input};
 /// | `Option<T>`, `(A, B)` | `option<T>`, `tuple<A, B>` |
 /// | `Result<T, E>` | `result<T, E>` |
 /// | a returned `Result<T, E>` or `Result<T>` whose error is none of these | `result<T, string>`, with the error's `Display` text |
+///
+/// A function of one word cannot be named like one of the C library, `read` or `exp`, on targets where the standard library calls that one.
 ///
 /// Records, variants, resources and interfaces need a WIT file and [`rwasm::generate!`](macro.generate.html); both ways can be used in
 /// one component.

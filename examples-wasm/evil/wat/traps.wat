@@ -1,0 +1,41 @@
+;; Every trap that core WebAssembly has, one per export.
+(component
+  (core module $M
+    (memory 1)
+    (table $table 2 funcref)
+    (type $nothing (func))
+    (type $number (func (result i32)))
+    (func $number (type $number) (i32.const 1))
+    (elem (i32.const 1) $number)
+    (global $zero (mut i32) (i32.const 0))
+    (func (export "unreachable") (unreachable))
+    (func (export "divide-by-zero") (drop (i32.div_s (i32.const 1) (global.get $zero))))
+    (func (export "divide-overflow") (drop (i32.div_s (i32.const 0x80000000) (i32.sub (global.get $zero) (i32.const 1)))))
+    (func (export "no-integer") (drop (i32.trunc_f64_s (f64.div (f64.const 0) (f64.convert_i32_s (global.get $zero))))))
+    (func (export "load") (drop (i32.load offset=65533 (global.get $zero))))
+    (func (export "load-far") (drop (i64.load offset=4294967295 (i32.sub (global.get $zero) (i32.const 1)))))
+    (func (export "store") (i32.store (i32.const 0xfffffff0) (i32.const 1)))
+    (func (export "copy") (memory.copy (i32.const 0) (i32.const 1) (i32.const 65536)))
+    (func (export "call-null") (call_indirect (type $nothing) (i32.const 0)))
+    (func (export "call-wrong-type") (call_indirect (type $nothing) (i32.const 1)))
+    (func (export "call-outside") (call_indirect (type $nothing) (i32.const 2)))
+    (func (export "table-get") (drop (table.get $table (i32.const 2))))
+    (func $overflow (export "stack-overflow") (call $overflow)))
+  (core instance $m (instantiate $M))
+
+  (func (export "unreachable") (canon lift (core func $m "unreachable")))
+  (func (export "divide-by-zero") (canon lift (core func $m "divide-by-zero")))
+  (func (export "divide-overflow") (canon lift (core func $m "divide-overflow")))
+  ;; Converts not-a-number to an integer.
+  (func (export "no-integer") (canon lift (core func $m "no-integer")))
+  ;; Loads four bytes of which one is past the end.
+  (func (export "load") (canon lift (core func $m "load")))
+  ;; Loads from an address near 2^33, which a host has to guard as well.
+  (func (export "load-far") (canon lift (core func $m "load-far")))
+  (func (export "store") (canon lift (core func $m "store")))
+  (func (export "copy") (canon lift (core func $m "copy")))
+  (func (export "call-null") (canon lift (core func $m "call-null")))
+  (func (export "call-wrong-type") (canon lift (core func $m "call-wrong-type")))
+  (func (export "call-outside") (canon lift (core func $m "call-outside")))
+  (func (export "table-get") (canon lift (core func $m "table-get")))
+  (func (export "stack-overflow") (canon lift (core func $m "stack-overflow"))))

@@ -1,0 +1,25 @@
+;; A type that is written in 17 lines and spells out to 131,072 parts: each level is two of the level below.
+(component
+  (type $t0 (tuple u8 u8))
+  (type $t1 (tuple $t0 $t0))
+  (type $t2 (tuple $t1 $t1))
+  (type $t3 (tuple $t2 $t2))
+  (type $t4 (tuple $t3 $t3))
+  (type $t5 (tuple $t4 $t4))
+  (type $t6 (tuple $t5 $t5))
+  (type $t7 (tuple $t6 $t6))
+  (type $t8 (tuple $t7 $t7))
+  (type $t9 (tuple $t8 $t8))
+  (type $t10 (tuple $t9 $t9))
+  (type $t11 (tuple $t10 $t10))
+  (type $t12 (tuple $t11 $t11))
+  (type $t13 (tuple $t12 $t12))
+  (type $t14 (tuple $t13 $t13))
+  (type $t15 (tuple $t14 $t14))
+  (type $t16 (tuple $t15 $t15))
+  (core module $M
+    (memory (export "memory") 8)
+    (func (export "give") (result i32) (i32.const 0)))
+  (core instance $m (instantiate $M))
+  ;; A value of that type.
+  (func (export "give") (result $t16) (canon lift (core func $m "give") (memory (core memory $m "memory")))))
