@@ -4,8 +4,11 @@ use std::fmt::Write;
 
 use wasm_encoder::{BlockType, CodeSection, ExportKind, ExportSection, Function, FunctionSection, Module, TypeSection, ValType};
 
-/// Every guest of this kind: its name, and how it is made.
-pub const ALL: &[(&str, fn() -> Vec<u8>)] = &[
+/// Makes a guest.
+pub type Make = fn() -> Vec<u8>;
+
+/// Every guest of this kind, by its name.
+pub const ALL: &[(&str, Make)] = &[
     ("huge-function", function),
     ("huge-functions", functions),
     ("huge-branches", branches),
@@ -155,7 +158,8 @@ fn many_exports() -> Vec<u8> {
 /// A component that instantiates a module 900 times, each time with a memory and a table.
 fn many_instances() -> Vec<u8> {
     const INSTANCES: u32 = 900;
-    let mut text = "(component (core module $M (memory 1) (table 10 funcref) (func (export \"one\") (result i32) (i32.const 1)))\n".to_owned();
+    let mut text =
+        "(component (core module $M (memory 1) (table 10 funcref) (func (export \"one\") (result i32) (i32.const 1)))\n".to_owned();
     for number in 0..INSTANCES {
         let _ = writeln!(text, "(core instance $m{number} (instantiate $M))");
     }
