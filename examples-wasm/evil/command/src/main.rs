@@ -16,6 +16,9 @@ fn main() {
         [] | ["ok"] => {}
         // Exits with a status.
         ["exit", status] => process::exit(status.parse().expect("a status")),
+        // Exits with a status that arrives as it is; the standard library tells only whether it is 0.
+        #[cfg(target_env = "p2")]
+        ["exit-code", status] => wasip2::cli::exit::exit_with_code(status.parse().expect("a status")),
         // Exits with a status after output that was not flushed by a line break.
         ["exit-mid-line", status] => {
             print!("no line break");

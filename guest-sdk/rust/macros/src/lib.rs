@@ -14,8 +14,8 @@ use syn::{ItemFn, parse_macro_input};
 
 /// Exports a function, so that it can be called as a task.
 ///
-/// Its name and those of its parameters become kebab case in WIT, `word_count` becomes `word-count`, and its doc comment goes along. The
-/// function itself stays as it is, for tests and other callers.
+/// Its name and those of its parameters become kebab case in WIT: `word_count` becomes `word-count`. The function itself stays as it is, for
+/// tests and other callers.
 ///
 /// | in Rust | in WIT |
 /// |---|---|
