@@ -21,10 +21,14 @@ use crate::{
     AnalyseLimits, features,
     kebab::kebab,
     module::{Function, Module},
+    source::one_line,
 };
 
 /// The most parameters that the component model passes as numbers.
 const PARAMS_MAX: usize = 16;
+
+/// The most characters that are shown of a core function's name.
+const NAME_CHARS_MAX: usize = 256;
 
 /// The most foreign imports that an error lists.
 const LISTED_MAX: usize = 8;
@@ -80,7 +84,7 @@ fn encode(module: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, Error> {
         None => encoder,
     };
     encoder.and_then(|mut encoder| encoder.encode()).map_err(|error| {
-        let chain: Vec<String> = error.chain().map(|cause| cause.to_string().replace('\n', " ")).collect();
+        let chain: Vec<String> = error.chain().map(|cause| cause.to_string()).collect();
         no_component(&chain.join(": "))
     })
 }
@@ -90,7 +94,8 @@ fn check_imports(module: &Module) -> Result<(), Error> {
     check_threads_and_preview0(module)?;
     let known = adapter_functions();
     let foreign = |(from, name, is_func): &&(String, String, bool)| !(*is_func && from == PREVIEW1 && known.contains(&name.as_str()));
-    let foreign: Vec<String> = module.imports.iter().filter(foreign).map(|(from, name, _)| format!("`{from}.{name}`")).collect();
+    let foreign: Vec<String> =
+        module.imports.iter().filter(foreign).map(|(from, name, _)| format!("`{}`", one_line(&format!("{from}.{name}")))).collect();
     if foreign.is_empty() {
         return check_memory(module);
     }
@@ -112,7 +117,7 @@ fn check_memory(module: &Module) -> Result<(), Error> {
 
 /// The error of a module that is valid, and still none that a component can be made of.
 fn no_component(why: &str) -> Error {
-    Error::new(Code::MALFORMED_WASM, format!("no component can be made of the module: {why}"))
+    Error::new(Code::MALFORMED_WASM, format!("no component can be made of the module: {}", one_line(why)))
 }
 
 /// What to do about foreign imports, by what most often brings them.
@@ -198,7 +203,7 @@ impl Exports {
                 continue;
             }
             if let Err(why) = self.add_function(function) {
-                let name = ExportName { interface: None, func: function.name.chars().take(Label::BYTES_MAX).collect() };
+                let name = ExportName { interface: None, func: one_line(&function.name).chars().take(NAME_CHARS_MAX).collect() };
                 refused.push(Export { name, signature: shown(function), role: Role::NotCallable { why } });
             }
         }

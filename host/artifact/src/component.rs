@@ -1,7 +1,7 @@
 //! The face of a component: its exports with their roles, its imports, its profile and its memory.
 
-use rwasm_types::Error;
-use rwasm_values::{Export, ExportName, Import, InterfaceName, Profile, ResourceName, Signature};
+use rwasm_types::{Code, Error};
+use rwasm_values::{Export, ExportName, Import, InterfaceName, Label, Profile, ResourceName};
 use wasmparser::{
     ComponentTypeRef, Parser, Payload, TypeBounds,
     component_types::{ComponentEntityType, ComponentFuncType, ComponentFuncTypeId},
@@ -11,7 +11,7 @@ use wasmparser::{
 use crate::{
     AnalyseLimits, features, imports,
     role::Roles,
-    types::{Converter, Origin, Resources},
+    types::{Converted, Converter, Origin, Resources},
 };
 
 /// What is read from a component.
@@ -31,10 +31,10 @@ pub(crate) fn read(component: &[u8], limits: &AnalyseLimits) -> Result<Face, Err
     let resources = outline.resources(types);
     let functions = outline.functions(types, limits)?;
     let mut converter = Converter::new(types, &resources);
-    let signatures: Vec<(ExportName, Signature)> = functions.into_iter().map(|(name, func)| (name, converter.signature(func))).collect();
-    let roles = Roles::new(&resources, signatures.iter().map(|(name, signature)| (name, signature)));
-    let export = |(name, signature)| Export { role: roles.role(&name, &signature), name, signature };
-    let exports = signatures.into_iter().map(export).collect();
+    let converted: Vec<(ExportName, Converted)> = functions.into_iter().map(|(name, func)| (name, converter.signature(func))).collect();
+    let roles = Roles::new(converted.iter().map(|(name, converted)| (name, &converted.signature)));
+    let export = |(name, converted)| Export { role: roles.role(&name, &converted), name, signature: converted.signature };
+    let exports = converted.into_iter().map(export).collect();
     let imports: Vec<Import> = outline.imports.iter().filter_map(import).collect();
     let fast = features::is_fast(component) && !imports.iter().any(|import| imports::is_wasi_03(&import.name));
     let profile = if fast { Profile::Fast } else { Profile::Async };
@@ -60,12 +60,15 @@ impl<'a> Outline<'a> {
                 Payload::ComponentImportSection(section) if depth == 0 => {
                     for import in section {
                         let import = import.map_err(features::malformed)?;
+                        check_name(import.name.name)?;
                         outline.imports.push((import.name.name, import.ty));
                     }
                 }
                 Payload::ComponentExportSection(section) if depth == 0 => {
                     for export in section {
-                        outline.exports.push(export.map_err(features::malformed)?.name.name);
+                        let name = export.map_err(features::malformed)?.name.name;
+                        check_name(name)?;
+                        outline.exports.push(name);
                     }
                 }
                 Payload::MemorySection(section) => {
@@ -103,6 +106,7 @@ impl<'a> Outline<'a> {
     fn functions<'t>(&self, types: TypesRef<'t>, limits: &AnalyseLimits) -> Result<Vec<(ExportName, &'t ComponentFuncType)>, Error> {
         let mut functions = Vec::new();
         let mut add = |interface: Option<&InterfaceName>, func: &str, id: ComponentFuncTypeId| {
+            check_name(func)?;
             let name = ExportName { interface: interface.cloned(), func: func.to_owned() };
             if let Some(func) = types.get(id) {
                 functions.push((name, func));
@@ -113,7 +117,7 @@ impl<'a> Outline<'a> {
             match types.component_item_for_export(outer).map(|item| item.ty) {
                 Some(ComponentEntityType::Func(id)) => add(None, outer, id)?,
                 Some(ComponentEntityType::Instance(instance)) => {
-                    let interface: InterfaceName = outer.parse().map_err(|error: Error| error.context("an exported interface"))?;
+                    let interface: InterfaceName = outer.parse()?;
                     for (inner, item) in &types[instance].exports {
                         if let ComponentEntityType::Func(id) = item.ty {
                             add(Some(&interface), inner, id)?;
@@ -142,4 +146,13 @@ fn import((name, ty): &(&str, ComponentTypeRef)) -> Option<Import> {
         ComponentTypeRef::Type(TypeBounds::Eq(_)) => None,
         _ => Some(imports::missing(name)),
     }
+}
+
+/// Names travel with the artifact's face, and so are kept short.
+fn check_name(name: &str) -> Result<(), Error> {
+    if name.len() <= Label::BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("the artifact has a name of {} bytes, but {} are the most", name.len(), Label::BYTES_MAX);
+    Err(Error::new(Code::LIMIT, message))
 }

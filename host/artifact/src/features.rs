@@ -4,6 +4,8 @@ use rwasm_types::{Code, Error};
 use rwasm_values::Profile;
 use wasmparser::{Parser, Validator, WasmFeatures, types::Types};
 
+use crate::source;
+
 /// The features of a profile: what wasmtime 48 turns on by itself, without threads. An engine's configuration must turn on exactly these.
 ///
 /// [`Profile::Async`] has the asynchronous part of the component model beyond [`Profile::Fast`].
@@ -66,7 +68,7 @@ fn needed(wasm: &[u8], have: WasmFeatures, error: &wasmparser::Error) -> Option<
 
 /// The error of bytes that are no WebAssembly.
 pub(crate) fn malformed(error: wasmparser::Error) -> Error {
-    let message = error.message().replace('\n', ": ");
+    let message = source::one_line(&error.message().replace('\n', ": "));
     Error::new(Code::MALFORMED_WASM, format!("the WebAssembly is invalid at byte {}: {message}", error.offset()))
         .with("offset", error.offset())
 }

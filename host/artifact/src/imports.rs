@@ -3,6 +3,8 @@
 use rwasm_values::{GrantKind, Import, InterfaceName, Need};
 use semver::Version;
 
+use crate::source;
+
 /// A line of versions that are compatible with each other, as semantic versioning has it: 0.2.0, 0.2.6 and 0.2.99 are on track 0.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Track {
@@ -119,7 +121,7 @@ pub(crate) fn interface(name: &str) -> Import {
 
 /// An import that is no interface, or none that the host has. Nobody knows whether it would block.
 pub(crate) fn missing(name: &str) -> Import {
-    Import { name: name.to_owned(), need: Need::Missing, blocking: true }
+    Import { name: source::one_line(name), need: Need::Missing, blocking: true }
 }
 
 /// Whether the name is that of an interface of WASI 0.3.

@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use rwasm_values::{ExportName, Resource, ResourceName, Role, Signature, Type};
 
-use crate::{
-    imports,
-    types::{Origin, Resources},
-};
+use crate::{imports, types::Converted};
 
 /// What a function is by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +28,14 @@ impl Kind {
 }
 
 /// Decides the roles of all functions of a component.
-pub(crate) struct Roles<'a> {
-    resources: &'a Resources,
+pub(crate) struct Roles {
     /// Which resources a method hands out: that of its actor, and what it returns.
     handed_out: HashSet<(ResourceName, ResourceName)>,
 }
 
-impl<'a> Roles<'a> {
+impl Roles {
     /// Takes a first look at all functions.
-    pub(crate) fn new<'s>(resources: &'a Resources, functions: impl Iterator<Item = (&'s ExportName, &'s Signature)>) -> Self {
+    pub(crate) fn new<'s>(functions: impl Iterator<Item = (&'s ExportName, &'s Signature)>) -> Self {
         let mut handed_out = HashSet::new();
         for (_, signature) in functions.filter(|(name, _)| Kind::of(&name.func) == Kind::Method) {
             let Some(actor) = receiver(signature) else { continue };
@@ -47,19 +43,20 @@ impl<'a> Roles<'a> {
                 handed_out.insert((actor.clone(), resource));
             }
         }
-        Self { resources, handed_out }
+        Self { handed_out }
     }
 
     /// The role of a function.
-    pub(crate) fn role(&self, name: &ExportName, signature: &Signature) -> Role {
-        if name.func == "run" && name.interface.as_ref().is_some_and(imports::is_run) {
+    pub(crate) fn role(&self, name: &ExportName, converted: &Converted) -> Role {
+        let Converted { signature, imported } = converted;
+        if name.func == "run" && name.interface.as_ref().is_some_and(imports::is_run) && is_run(signature) {
             return Role::Command;
         }
-        let role =
-            Self::check_storable(signature).and_then(|()| self.check_imported(signature)).and_then(|()| match Kind::of(&name.func) {
-                Kind::Method => self.method(signature),
-                Kind::Free | Kind::Constructor => self.function(signature),
-            });
+        let role = Self::check_storable(signature).and_then(|()| match (imported, Kind::of(&name.func)) {
+            (Some(resource), _) => Err(format!("it uses the resource `{resource}`, which the component imports")),
+            (None, Kind::Method) => self.method(signature),
+            (None, Kind::Free | Kind::Constructor) => Self::function(signature),
+        });
         role.unwrap_or_else(|why| Role::NotCallable { why })
     }
 
@@ -87,16 +84,8 @@ impl<'a> Roles<'a> {
         Ok(())
     }
 
-    fn check_imported(&self, signature: &Signature) -> Result<(), String> {
-        let mut resources = types(signature).flat_map(|(ty, _)| named(ty));
-        match resources.find(|resource| self.resources.origin(resource) != Some(Origin::Exported)) {
-            Some(resource) => Err(format!("it uses the resource `{resource}`, which the component imports")),
-            None => Ok(()),
-        }
-    }
-
     /// A function or constructor: it takes no resource of the component's own, and makes an actor if it returns one.
-    fn function(&self, signature: &Signature) -> Result<Role, String> {
+    fn function(signature: &Signature) -> Result<Role, String> {
         if let Some(resource) = signature.params.iter().flat_map(|param| named(&param.ty)).next() {
             return Err(format!("it takes a handle of `{resource}`, which only an actor holds"));
         }
@@ -121,6 +110,11 @@ impl<'a> Roles<'a> {
             None => Ok(Role::ActorMethod { resource: actor.clone() }),
         }
     }
+}
+
+/// Whether this is the type of a program: `func() -> result`.
+fn is_run(signature: &Signature) -> bool {
+    signature.params.is_empty() && signature.result == Some(Type::result(None, None))
 }
 
 /// The resource of a method.

@@ -53,6 +53,11 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Source<'_>, Error> {
     }
 }
 
+/// A text out of a file, fit to be shown in a terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 fn check_header(bytes: &[u8]) -> Result<(), Error> {
     if Parser::is_core_wasm(bytes) || Parser::is_component(bytes) {
         return Ok(());
@@ -82,7 +87,7 @@ fn assemble(text: &str) -> Result<Vec<u8>, Error> {
         let (line, column) = error.span().linecol_in(text);
         let (line, column) = (line + 1, column + 1);
         let message = error.message();
-        let why = message.lines().next().unwrap_or_default();
+        let why = one_line(message.lines().next().unwrap_or_default());
         Error::new(Code::MALFORMED_TEXT, format!("the text does not parse at line {line}, column {column}: {why}"))
             .with("line", line)
             .with("column", column)

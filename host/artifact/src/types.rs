@@ -1,6 +1,9 @@
 //! From the types of a validated component to those of `rwasm-values`, which have names for resources and limits for everything.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use rwasm_values::{Case, Field, Label, Param, Resource, ResourceName, ResultType, Signature, Type};
 use wasmparser::{
@@ -14,7 +17,10 @@ use wasmparser::{
 };
 
 /// The most nodes of all signatures of a component together.
-const NODES_MAX: usize = 1_000_000;
+const NODES_MAX: usize = 250_000;
+
+/// The most bytes of the names in all signatures of a component together.
+const NAME_BYTES_MAX: usize = 16 << 20;
 
 /// Whose a resource is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,27 +34,28 @@ pub(crate) enum Origin {
 /// The resources of a component that have names.
 #[derive(Debug, Default)]
 pub(crate) struct Resources {
+    /// Two resources may share a name, where a component imports and exports one interface.
     names: HashMap<ResourceId, (ResourceName, Origin)>,
-    origins: HashMap<ResourceName, Origin>,
 }
 
 impl Resources {
     /// Notes the resource that an item is, if it is one. The first name stays: imports come before exports, which may pass them on.
     pub(crate) fn add(&mut self, item: &ComponentEntityType, name: impl FnOnce() -> Option<ResourceName>, origin: Origin) {
         let ComponentEntityType::Type { created: ComponentAnyTypeId::Resource(id), .. } = item else { return };
-        if self.names.contains_key(&id.resource()) {
-            return;
-        }
-        if let Some(name) = name() {
-            self.origins.entry(name.clone()).or_insert(origin);
-            self.names.insert(id.resource(), (name, origin));
+        if let Entry::Vacant(entry) = self.names.entry(id.resource())
+            && let Some(name) = name()
+        {
+            entry.insert((name, origin));
         }
     }
+}
 
-    /// Whose a resource is.
-    pub(crate) fn origin(&self, name: &ResourceName) -> Option<Origin> {
-        self.origins.get(name).copied()
-    }
+/// A signature as it can be shown, and what cannot be seen in it.
+#[derive(Debug)]
+pub(crate) struct Converted {
+    pub(crate) signature: Signature,
+    /// A resource in it that the component imports, other than an object's handle.
+    pub(crate) imported: Option<ResourceName>,
 }
 
 /// Converts the types of one component.
@@ -56,26 +63,54 @@ pub(crate) struct Converter<'a> {
     types: TypesRef<'a>,
     resources: &'a Resources,
     /// What is left for all signatures.
-    left: usize,
+    left: Budget,
+}
+
+/// How much may still be made.
+#[derive(Clone, Copy)]
+struct Budget {
+    nodes: usize,
+    name_bytes: usize,
+}
+
+impl Budget {
+    /// Takes a node, and a name of so many bytes, if both are left; else nothing is left from here on.
+    fn take(&mut self, nodes: usize, name_bytes: usize) -> bool {
+        match (self.nodes.checked_sub(nodes), self.name_bytes.checked_sub(name_bytes)) {
+            (Some(nodes), Some(name_bytes)) => {
+                *self = Self { nodes, name_bytes };
+                true
+            }
+            _ => {
+                self.nodes = 0;
+                false
+            }
+        }
+    }
 }
 
 impl<'a> Converter<'a> {
     pub(crate) fn new(types: TypesRef<'a>, resources: &'a Resources) -> Self {
-        Self { types, resources, left: NODES_MAX }
+        Self { types, resources, left: Budget { nodes: NODES_MAX, name_bytes: NAME_BYTES_MAX } }
     }
 
     /// The signature of a function. What is beyond the limits of a type, or of all signatures together, is left out.
-    pub(crate) fn signature(&mut self, func: &ComponentFuncType) -> Signature {
-        let mut one = One { types: self.types, resources: self.resources, left: Type::NODES_MAX.min(self.left) };
-        let granted = one.left;
-        let params = func.params.iter().map(|(name, ty)| Some(Param { name: label(name)?, ty: one.value(*ty, 1) }));
+    pub(crate) fn signature(&mut self, func: &ComponentFuncType) -> Converted {
+        // One signature is within the limits of one type, so that each type in it is.
+        let granted = Budget { nodes: self.left.nodes.min(Type::NODES_MAX), name_bytes: self.left.name_bytes.min(Type::NAME_BYTES_MAX) };
+        let mut one = One { types: self.types, resources: self.resources, left: granted, imported: None };
+        let params = func.params.iter().map(|(name, ty)| {
+            let name = label(name).filter(|name| one.left.take(0, name.len()))?;
+            Some(Param { name, ty: one.value(*ty, 1) })
+        });
         let signature = match params.collect() {
             Some(params) => Signature { params, result: func.result.map(|ty| one.value(ty, 1)) },
-            // A parameter whose name is too long leaves nothing to be shown.
+            // Parameters whose names are too long leave nothing to be shown.
             None => Signature { params: Vec::new(), result: Some(Type::Elided) },
         };
-        self.left -= granted - one.left;
-        signature
+        self.left.nodes -= granted.nodes - one.left.nodes;
+        self.left.name_bytes -= granted.name_bytes - one.left.name_bytes;
+        Converted { signature, imported: one.imported }
     }
 }
 
@@ -87,24 +122,18 @@ fn label(name: &KebabString) -> Option<Label> {
 struct One<'a> {
     types: TypesRef<'a>,
     resources: &'a Resources,
-    /// Nodes that may still be made.
-    left: usize,
+    left: Budget,
+    /// The first imported resource that was met.
+    imported: Option<ResourceName>,
 }
 
 impl One<'_> {
     fn value(&mut self, ty: ComponentValType, depth: usize) -> Type {
         match ty {
-            _ if !self.take(1) || depth > Type::DEPTH_MAX => Type::Elided,
+            _ if !self.left.take(1, 0) || depth > Type::DEPTH_MAX => Type::Elided,
             ComponentValType::Primitive(ty) => primitive(ty),
             ComponentValType::Type(id) => self.defined(id, depth).unwrap_or(Type::Elided),
         }
-    }
-
-    /// Takes so many nodes from the budget, if they are there.
-    fn take(&mut self, count: usize) -> bool {
-        let left = self.left.checked_sub(count);
-        self.left = left.unwrap_or(0);
-        left.is_some()
     }
 
     fn maybe(&mut self, ty: Option<ComponentValType>, depth: usize) -> Option<Type> {
@@ -138,7 +167,7 @@ impl One<'_> {
                 Type::FixedList(Arc::new(self.value(*element, depth_in)), *length)
             }
             ComponentDefinedType::Tuple(tuple) => {
-                let elements = tuple.types.iter().map(|ty| if self.left > 0 { Some(self.value(*ty, depth_in)) } else { None });
+                let elements = tuple.types.iter().map(|ty| if self.left.nodes > 0 { Some(self.value(*ty, depth_in)) } else { None });
                 Type::Tuple(elements.collect::<Option<_>>()?)
             }
             ComponentDefinedType::Flags(names) => Type::Flags(names.iter().map(|name| self.name(name)).collect::<Option<_>>()?),
@@ -154,13 +183,20 @@ impl One<'_> {
         })
     }
 
-    /// A name in a type, which counts against the budget.
+    /// A name in a type, if it is left to take.
     fn name(&mut self, name: &KebabString) -> Option<Label> {
-        if self.take(1) { label(name) } else { None }
+        if self.left.take(1, name.as_str().len()) { label(name) } else { None }
     }
 
-    fn resource(&self, id: &AliasableResourceId) -> Option<Resource> {
-        self.resources.names.get(&id.resource()).map(|(name, _)| name.clone().into())
+    fn resource(&mut self, id: &AliasableResourceId) -> Option<Resource> {
+        let (name, origin) = self.resources.names.get(&id.resource())?;
+        if !self.left.take(0, name.to_string().len()) {
+            return None;
+        }
+        if *origin == Origin::Imported && !name.is_object() {
+            self.imported.get_or_insert_with(|| name.clone());
+        }
+        Some(name.clone().into())
     }
 }
 

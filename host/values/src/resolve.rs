@@ -60,10 +60,10 @@ impl ArtifactInfo {
 
     fn no_such_export(&self, name: &str) -> Error {
         let error = Error::new(Code::NO_SUCH_EXPORT, format!("the artifact has no export `{}`", one_line(name, 120)));
-        let func = name.rsplit('/').next().unwrap_or(name);
+        let func = head(name.rsplit('/').next().unwrap_or(name));
         let callable = || self.exports.iter().filter(|export| export.role.is_callable());
         let mut near: Vec<(f64, &ExportName)> = callable()
-            .map(|export| (strsim::jaro_winkler(func, export.name.plain_func()), &export.name))
+            .map(|export| (strsim::jaro_winkler(&func, &head(export.name.plain_func())), &export.name))
             .filter(|(likeness, _)| *likeness >= NEAR_MIN)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -118,6 +118,11 @@ impl<'a> Wanted<'a> {
             && self.package.is_none_or(|wanted| package.is_some_and(|package| wanted == (&*package.namespace, &*package.name)))
             && self.version.as_ref().is_none_or(|wanted| interface.version() == Some(wanted))
     }
+}
+
+/// What is compared of a name: enough for people, and little enough for a likeness that costs the product of the lengths.
+fn head(name: &str) -> String {
+    name.chars().take(64).collect()
 }
 
 /// Names as text, the first few of them.

@@ -1,5 +1,7 @@
 //! How exports are marked: tasks, actors and what cannot be called.
 
+use rwasm_types::Code;
+
 use crate::common::{self, exports, of};
 
 /// The exports of the component of a world, without the interface's name.
@@ -117,6 +119,17 @@ fn imported_resources_cannot_be_passed() {
 }
 
 #[test]
+fn an_interface_that_is_imported_and_exported_has_two_resources() {
+    let world = "package demo:x;
+        interface i { resource r { constructor(); get: func() -> u8; } }
+        world w { import i; export i; }";
+    assert_eq!(
+        roles(world),
+        ["i/[constructor]r: func() -> own<i.r> [creates actor r]", "i/[method]r.get: func(self: borrow<i.r>) -> u8 [method of actor r]",]
+    );
+}
+
+#[test]
 fn streams_and_futures_cannot_leave_the_guest() {
     assert_eq!(
         roles(
@@ -148,4 +161,28 @@ fn types_beyond_the_limits_are_left_out() {
     assert!(roles(&deep)[0].ends_with("[not callable: its types are larger than the limits]"));
     let fits = format!("package demo:x; world w {{ export f: func(x: {}u8{}); }}", "list<".repeat(63), ">".repeat(63));
     assert!(roles(&fits)[0].ends_with("[task]"));
+}
+
+#[test]
+fn all_signatures_together_are_bounded() {
+    // 4,095 tuples and 4,096 numbers a function, and 40 functions: more than a quarter of a million.
+    let types: String = (1..=12).map(|i| format!("type t{i} = tuple<t{}, t{}>;", i - 1, i - 1)).collect();
+    let functions: String = (0..40).map(|i| format!("go{i}: func(x: t12);")).collect();
+    let found = roles(&format!("package demo:x; interface i {{ type t0 = u8; {types} {functions} }} world w {{ export i; }}"));
+    let tasks = found.iter().filter(|line| line.ends_with("[task]")).count();
+    assert_eq!(tasks, 250_000 / 8_191);
+    assert!(found.last().unwrap().ends_with("go39: func(x: ...) [not callable: its types are larger than the limits]"));
+}
+
+#[test]
+fn names_are_bounded() {
+    let fields: String = (0..300).map(|i| format!("{}-{i}: u8,", "a".repeat(1000))).collect();
+    let found =
+        roles(&format!("package demo:x; interface i {{ record r {{ {fields} }} f: func(x: r); g: func(); }} world w {{ export i; }}"));
+    assert_eq!(found, ["i/f: func(x: ...) [not callable: its types are larger than the limits]", "i/g: func() [task]"]);
+    let long = "a".repeat(1025);
+    let param = roles(&format!("package demo:x; world w {{ export f: func({long}: u8); export g: func(); }}"));
+    assert_eq!(param, ["f: func() -> ... [not callable: its types are larger than the limits]", "g: func() [task]"]);
+    let error = of(common::component_of_world(&format!("package demo:x; world w {{ export {long}: func(); }}"))).unwrap_err();
+    assert_eq!((error.code(), error.message()), (Code::LIMIT, "the artifact has a name of 1025 bytes, but 1024 are the most"));
 }

@@ -13,10 +13,10 @@ use super::{
     write::is_nullable,
 };
 use crate::{
-    Case, Field, Flat, Type, Value,
+    Case, Field, Flat, Ref, Type, Value,
     check::by_ref,
     codec::{Limits, same_length},
-    fault::{Fault, Fit, Step},
+    fault::{Fault, Fit, Step, one_line},
     index::NameIndex,
     refs::RefTable,
 };
@@ -324,7 +324,9 @@ impl<'t> Seed<'_, 't> {
     }
 
     fn fit_reference(&mut self, id: &str) -> Fit<Value> {
-        let entry = id.parse().map_err(|error| Fault::says(self.ty, id, format!("has a ref that is none: {error}")))?;
+        let entry = id
+            .parse::<Ref>()
+            .map_err(|error| Fault::says(self.ty, id, format!("has a ref that is none: {}", one_line(&error.to_string(), 160))))?;
         match self.ty {
             Type::Own(resource) | Type::Borrow(resource) if resource.takes(entry) => {}
             _ if self.place == Place::Whole => {

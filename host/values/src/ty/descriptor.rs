@@ -264,7 +264,7 @@ impl Reader<'_> {
         };
         match Resource::from(ResourceName { interface, name: self.label()? }) {
             Resource::Object => Err(self.input.malformed(start, "the object handle is written by name")),
-            named => Ok(named),
+            named => self.budget.resource(&named).map(|()| named),
         }
     }
 
@@ -276,8 +276,8 @@ impl Reader<'_> {
     /// Reads a count and so many parts that each begin with a name.
     fn names<T>(&mut self, mut rest: impl FnMut(&mut Self, Label) -> Result<T, Error>) -> Result<Arc<[T]>, Error> {
         self.many(|this| {
-            this.budget.nodes(1)?;
             let name = this.label()?;
+            this.budget.name(&name)?;
             rest(this, name)
         })
     }

@@ -138,6 +138,8 @@ impl Type {
     pub const DEPTH_MAX: usize = 64;
     /// The most nodes of a type: every type, field, case and name in it counts one, however often it is shared.
     pub const NODES_MAX: usize = 10_000;
+    /// The most bytes of all names in a type together, those of resources included. It keeps descriptors and texts below 1 MiB.
+    pub const NAME_BYTES_MAX: usize = 256 << 10;
     /// The most names of a `flags` type, as in the component model.
     pub const FLAGS_MAX: usize = 32;
 
@@ -231,7 +233,10 @@ impl Type {
     pub fn check(&self) -> Result<(), Error> {
         fn walk(ty: &Type, depth: usize, budget: &mut Budget) -> Result<(), Error> {
             budget.enter(depth)?;
-            budget.nodes(ty.own_names())?;
+            ty.try_names(&mut |name| budget.name(name))?;
+            if let Type::Own(resource) | Type::Borrow(resource) = ty {
+                budget.resource(resource)?;
+            }
             ty.check_rules().map_err(|why| Error::new(Code::INVALID_ARGUMENT, why))?;
             ty.try_children(&mut |child| walk(child, depth + ty.levels(), budget))
         }
@@ -243,13 +248,13 @@ impl Type {
         if matches!(self, Self::Map(_)) { 2 } else { 1 }
     }
 
-    /// How many names this type has of its own.
-    fn own_names(&self) -> usize {
+    /// Visits the names of this type's own fields, cases or flags, until one fails.
+    fn try_names(&self, visit: &mut dyn FnMut(&Label) -> Result<(), Error>) -> Result<(), Error> {
         match self {
-            Self::Record(fields) => fields.len(),
-            Self::Variant(cases) => cases.len(),
-            Self::Enum(names) | Self::Flags(names) => names.len(),
-            _ => 0,
+            Self::Record(fields) => fields.iter().try_for_each(|field| visit(&field.name)),
+            Self::Variant(cases) => cases.iter().try_for_each(|case| visit(&case.name)),
+            Self::Enum(names) | Self::Flags(names) => names.iter().try_for_each(visit),
+            _ => Ok(()),
         }
     }
 
@@ -290,11 +295,12 @@ fn check_names<'a>(names: impl ExactSizeIterator<Item = &'a Label>, empty: &'sta
 /// What is left of the limits while a type is read or checked.
 struct Budget {
     nodes: usize,
+    name_bytes: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { nodes: Type::NODES_MAX }
+        Self { nodes: Type::NODES_MAX, name_bytes: Type::NAME_BYTES_MAX }
     }
 }
 
@@ -305,13 +311,33 @@ impl Budget {
             let message = format!("a type is nested more than {} deep", Type::DEPTH_MAX);
             return Err(Error::new(Code::VALUE_TOO_LARGE, message));
         }
-        self.nodes(1)
+        self.node()
     }
 
-    /// Counts nodes.
-    fn nodes(&mut self, count: usize) -> Result<(), Error> {
-        self.nodes = self.nodes.checked_sub(count).ok_or_else(|| {
-            let message = format!("a type has more than {} parts", Type::NODES_MAX);
+    /// Counts the name of a field, case or flag.
+    fn name(&mut self, name: &Label) -> Result<(), Error> {
+        self.node()?;
+        self.bytes(name.len())
+    }
+
+    /// Counts the name of a resource.
+    fn resource(&mut self, resource: &Resource) -> Result<(), Error> {
+        match resource {
+            Resource::Object => Ok(()),
+            Resource::Named(name) => self.bytes(name.to_string().len()),
+        }
+    }
+
+    fn node(&mut self) -> Result<(), Error> {
+        let left = self.nodes.checked_sub(1);
+        self.nodes = left.ok_or_else(|| Error::new(Code::VALUE_TOO_LARGE, format!("a type has more than {} parts", Type::NODES_MAX)))?;
+        Ok(())
+    }
+
+    fn bytes(&mut self, count: usize) -> Result<(), Error> {
+        let left = self.name_bytes.checked_sub(count);
+        self.name_bytes = left.ok_or_else(|| {
+            let message = format!("the names in a type have more than {} bytes", Type::NAME_BYTES_MAX);
             Error::new(Code::VALUE_TOO_LARGE, message)
         })?;
         Ok(())

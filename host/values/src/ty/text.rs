@@ -176,11 +176,12 @@ impl<'a> Reader<'a> {
     }
 
     fn label(&mut self) -> Result<Label, Error> {
-        self.budget.nodes(1)?;
         let start = self.rest;
         self.rest = self.rest.strip_prefix('%').unwrap_or(self.rest);
         let word = self.word(|c| c.is_ascii_alphanumeric() || c == '-');
-        Label::new(word).map_err(|_| self.error(start, "a name"))
+        let name = Label::new(word).map_err(|_| self.error(start, "a name"))?;
+        self.budget.name(&name)?;
+        Ok(name)
     }
 
     fn labels(&mut self) -> Result<Arc<[Label]>, Error> {
@@ -258,7 +259,9 @@ impl<'a> Reader<'a> {
         let word = self.word(|c| c != '>' && !c.is_whitespace());
         let name: ResourceName = word.parse().map_err(|_| self.error(start, "a resource, such as `demo:bank/accounts@1.2.0.account`"))?;
         self.expect(">")?;
-        Ok(name.into())
+        let resource = Resource::from(name);
+        self.budget.resource(&resource)?;
+        Ok(resource)
     }
 
     /// The types with parameters in `<>`, after their word.

@@ -295,6 +295,8 @@ fn json_arguments() {
         unfit,
         "parameter `n` has a ref that is none: `o1` is not an object ref, which looks like `o3-17-42-0`",
     );
+    let sign = "parameter `n` has a ref that is none: `\u{fffd}[1m` is not an object ref, which looks like `o3-17-42-0`";
+    refused("func(n: u8)", r#"[{"$ref": "\u001b[1m"}]"#, unfit, sign);
     refused("func(n: u8)", "[1, 2, 3]", Code::WRONG_ARITY, "the function takes 1 argument, but 3 were given; its type is `func(n: u8)`");
     refused("func(n: u8)", "{}", Code::WRONG_ARITY, "parameter `n` is missing, which is `u8`; the function's type is `func(n: u8)`");
     refused("func(n: u8)", r#"{"m": 1}"#, Code::WRONG_ARITY, "the function has no parameter \"m\"; its type is `func(n: u8)`");

@@ -151,6 +151,16 @@ fn limits() {
     let bomb = (0..60).fold(Type::U8, |ty, _| Type::tuple([ty.clone(), ty]));
     refused(bomb.check(), Code::VALUE_TOO_LARGE, message);
 
+    let message = "the names in a type have more than 262144 bytes";
+    let long = |count: usize| Type::record((0..count).map(|i| (Label::new(&format!("{}-{i}", "a".repeat(1000))).unwrap(), Type::U8)));
+    assert_eq!(Type::decode(&long(250).encode()).unwrap(), long(250));
+    assert_eq!(long(250).to_string().parse::<Type>().unwrap(), long(250));
+    refused(long(270).check(), Code::VALUE_TOO_LARGE, message);
+    refused(Type::decode(&long(270).encode()), Code::VALUE_TOO_LARGE, message);
+    refused(long(270).to_string().parse::<Type>(), Code::VALUE_TOO_LARGE, message);
+    let handles = format!("tuple<{}>", vec![format!("own<{}>", "r".repeat(1000)); 270].join(", "));
+    refused(handles.parse::<Type>(), Code::VALUE_TOO_LARGE, message);
+
     let huge = vec![0; Type::DESCRIPTOR_BYTES_MAX + 1];
     refused(Type::decode(&huge), Code::VALUE_TOO_LARGE, "a type's descriptor has 1048577 bytes, but may have 1048576");
 }
