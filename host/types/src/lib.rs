@@ -3,6 +3,7 @@
 //! This room does no IO, spawns nothing, reads no clock and names no async runtime, wire format or engine. Whatever two rooms must
 //! agree on without talking to each other belongs here; whatever only one room needs does not.
 
+pub mod api;
 mod error;
 mod grant;
 mod id;
@@ -20,5 +21,5 @@ pub use limit::TaskLimits;
 pub use name::{Name, ParseNameError, Tenant};
 pub use options::{Priority, TaskOptions};
 pub use resource::{ParseResourceError, Quantity, ResourceSet};
-pub use state::{JobState, Stream, TaskState};
+pub use state::{JobState, ParseStateError, Stream, TaskState};
 pub use unit::{ParseUnitError, format_bytes, format_duration, parse_bytes, parse_duration};

@@ -1,8 +1,16 @@
 //! States that users see.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+/// A text that is no state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a state; there are {known}")]
+pub struct ParseStateError {
+    text: String,
+    known: String,
+}
 
 /// Where a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -44,6 +52,16 @@ impl TaskState {
     }
 }
 
+impl FromStr for TaskState {
+    type Err = ParseStateError;
+
+    fn from_str(text: &str) -> Result<Self, ParseStateError> {
+        let known = || Self::ALL.iter().map(|state| state.as_str());
+        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        found.ok_or_else(|| ParseStateError { text: text.chars().take(80).collect(), known: known().collect::<Vec<_>>().join(", ") })
+    }
+}
+
 impl fmt::Display for TaskState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -81,6 +99,16 @@ impl JobState {
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+impl FromStr for JobState {
+    type Err = ParseStateError;
+
+    fn from_str(text: &str) -> Result<Self, ParseStateError> {
+        let known = || Self::ALL.iter().map(|state| state.as_str());
+        let found = Self::ALL.into_iter().find(|state| state.as_str() == text);
+        found.ok_or_else(|| ParseStateError { text: text.chars().take(80).collect(), known: known().collect::<Vec<_>>().join(", ") })
     }
 }
 

@@ -1,0 +1,201 @@
+//! A connection to a cluster.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rwasm_runtime::random_bytes;
+use rwasm_types::{
+    ArtifactDigest, Code, Error, JobId, Result,
+    api::{Order, Query},
+};
+use rwasm_values::{ArtifactInfo, Export, Role};
+use rwasm_wire::{CHUNK_BYTES, Connector, GatewayClient, Inbound, Outbound, msg};
+use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
+
+use crate::{Endpoint, Job, JobOptions, TaskOutput, session::Session};
+
+/// A connection to a cluster's gateway. Clones share it.
+#[derive(Clone)]
+pub struct Client {
+    gateway: GatewayClient,
+    /// Opened with the first job.
+    session: Arc<OnceCell<Arc<Session>>>,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+/// An artifact that the cluster has.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    digest: ArtifactDigest,
+    info: Arc<ArtifactInfo>,
+}
+
+impl Artifact {
+    /// Its digest.
+    pub fn digest(&self) -> ArtifactDigest {
+        self.digest
+    }
+
+    /// What it offers.
+    pub fn info(&self) -> &ArtifactInfo {
+        &self.info
+    }
+
+    /// The export of a name, or the artifact's command, if it can be called as a task.
+    ///
+    /// # Errors
+    ///
+    /// Which exports there are instead, or why this one cannot be called.
+    pub fn callable(&self, export: Option<&str>) -> Result<&Export> {
+        let Some(name) = export else {
+            return self.info.command().ok_or_else(|| {
+                Error::new(Code::NO_SUCH_EXPORT, "the artifact is no command: it has no `wasi:cli/run`")
+                    .hint("name an export with --call; `rwasm inspect` lists them")
+            });
+        };
+        let export = self.info.resolve(name)?;
+        match &export.role {
+            Role::Task | Role::Command => Ok(export),
+            Role::NotCallable { why } => Err(Error::new(Code::NOT_CALLABLE, format!("`{}` cannot be called: {why}", export.name))),
+            Role::ActorCreate { .. } | Role::ActorMethod { .. } => {
+                Err(Error::new(Code::NOT_CALLABLE, format!("`{}` belongs to an actor and cannot be called as a task", export.name)))
+            }
+        }
+    }
+}
+
+/// Which output of a job is wanted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogFilter {
+    /// Only this task's.
+    pub sequence: Option<u64>,
+    /// Also what is yet to come, until the job ends.
+    pub follow: bool,
+}
+
+/// A job's output, as it comes.
+#[derive(Debug)]
+pub struct LogStream(Inbound<msg::LogsChunk>);
+
+impl LogStream {
+    /// The next pieces; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ends, or the output cannot be read.
+    pub async fn next(&mut self) -> Result<Option<Vec<TaskOutput>>> {
+        let Some(chunk) = self.0.next().await? else { return Ok(None) };
+        chunk.outputs.into_iter().map(TaskOutput::read).collect::<Result<_>>().map(Some)
+    }
+}
+
+impl Client {
+    /// Connects to an endpoint.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token).await
+    }
+
+    /// Connects in any way there is; so the embedded cluster is reached.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect_by(connector: &Connector, token: &str) -> Result<Self> {
+        Ok(Self { gateway: GatewayClient::connect(connector, token).await?, session: Arc::default() })
+    }
+
+    /// Makes sure that the cluster has an artifact; sends it if need be.
+    ///
+    /// # Errors
+    ///
+    /// Why the cluster does not take it.
+    pub async fn artifact(&self, bytes: &Bytes) -> Result<Artifact> {
+        let digest = ArtifactDigest(*blake3::hash(bytes).as_bytes());
+        let mut gateway = self.gateway.clone();
+        let info = match gateway.describe(digest).await {
+            Err(error) if error.code() == Code::NO_SUCH_ARTIFACT => self.upload(digest, bytes).await?,
+            described => described?,
+        };
+        let info = serde_json::from_slice(&info)
+            .map_err(|error| Error::new(Code::MALFORMED_MESSAGE, format!("what an artifact offers is not understood: {error}")))?;
+        Ok(Artifact { digest, info: Arc::new(info) })
+    }
+
+    async fn upload(&self, digest: ArtifactDigest, bytes: &Bytes) -> Result<Bytes> {
+        let (sender, outbound) = Outbound::channel(4);
+        let mut gateway = self.gateway.clone();
+        let send = async {
+            let (length, mut rest, mut first) = (bytes.len() as u64, bytes.clone(), true);
+            while first || !rest.is_empty() {
+                let data = rest.split_to(CHUNK_BYTES.min(rest.len()));
+                let digest = if first { Bytes::copy_from_slice(&digest.0) } else { Bytes::new() };
+                if sender.send(msg::ArtifactChunk { digest, length: if first { length } else { 0 }, data }).await.is_err() {
+                    break;
+                }
+                first = false;
+            }
+            drop(sender);
+        };
+        let (info, ()) = tokio::join!(gateway.upload(outbound), send);
+        info
+    }
+
+    /// Opens a job.
+    ///
+    /// # Errors
+    ///
+    /// Why the cluster does not take it.
+    pub async fn open_job(&self, options: JobOptions) -> Result<Job> {
+        let mut gateway = self.gateway.clone();
+        let session = self.session.get_or_try_init(|| async { Session::open(&mut gateway).await.map(Arc::new) }).await?;
+        Job::open(session, options).await
+    }
+
+    /// Asks a question.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says.
+    pub async fn query<T: DeserializeOwned>(&self, query: &Query) -> Result<T> {
+        let json = serde_json::to_vec(query).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
+        read(&self.gateway.clone().query(json.into()).await?)
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says.
+    pub async fn order<T: DeserializeOwned>(&self, order: &Order) -> Result<T> {
+        let json = serde_json::to_vec(order).map_err(|error| Error::internal(format!("an order has no JSON: {error}")))?;
+        let key = random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
+        read(&self.gateway.clone().control(json.into(), Bytes::copy_from_slice(&key)).await?)
+    }
+
+    /// A job's output.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is no such job.
+    pub async fn logs(&self, job: JobId, filter: LogFilter) -> Result<LogStream> {
+        let request = msg::LogsRequest { job: Some(job.into()), sequence: filter.sequence, follow: filter.follow };
+        self.gateway.clone().logs(request).await.map(LogStream)
+    }
+}
+
+fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {
+    serde_json::from_slice(answer).map_err(|error| {
+        Error::new(Code::MALFORMED_MESSAGE, format!("an answer is not understood: {error}"))
+            .hint("check that the cluster is not of a newer version")
+    })
+}

@@ -1,0 +1,19 @@
+//! The driver library: what the command line and drivers in other languages stand on.
+//!
+//! ```text
+//! Endpoint (who to speak with) ─▶ Client ─▶ Artifact ─▶ Job ─▶ Call ─▶ submit … ─▶ JobEvent: outcomes, output, end
+//! ```
+//!
+//! A [`Client`] is one connection to a gateway. Calls are checked here against what the artifact offers, before anything is sent; the
+//! gateway checks them again.
+
+mod client;
+mod endpoint;
+mod job;
+mod session;
+
+pub use self::{
+    client::{Artifact, Client, LogFilter, LogStream},
+    endpoint::Endpoint,
+    job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
+};

@@ -1,0 +1,156 @@
+//! The compile cache on disk. An entry is used only if this installation made it, whole, for exactly this engine.
+//!
+//! ```text
+//! CACHE/secret                  32 random bytes, 0600: the key of the hashes below
+//! CACHE/<tenant>/<key>.cwasm    machine code
+//! CACHE/<tenant>/<key>.json     what the artifact offers, and a keyed hash over both
+//! CACHE/scratch-…/              where children work; what a crash leaves is removed at the next start
+//! ```
+//!
+//! `key` covers the artifact's digest and everything that machine code depends on: engine version, configuration, processor features.
+//! A stale entry therefore has another key, and a truncated, swapped or foreign one another hash; both are compiled anew. Machine code is
+//! never taken from the network.
+
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rwasm_types::{ArtifactDigest, Result, Tenant};
+use rwasm_values::ArtifactInfo;
+use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
+
+use super::{Compiled, child::disk_error, worker};
+
+/// Grows when the meaning of entries changes.
+const FORMAT: u32 = 1;
+const SCRATCH_PREFIX: &str = "scratch-";
+
+#[derive(Debug)]
+pub(super) struct Cache {
+    dir: PathBuf,
+    secret: [u8; 32],
+    compatibility: blake3::Hash,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Entry {
+    format: u32,
+    /// Over the machine code and `info`, with the installation's secret as key.
+    hash: String,
+    /// [`ArtifactInfo`] as JSON text, kept as text so that the hash covers the very bytes that are read.
+    info: String,
+}
+
+impl Cache {
+    pub(super) fn open(dir: &Path, compatibility: blake3::Hash) -> Result<Self> {
+        let open = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+            let dir = dir.canonicalize()?;
+            remove_scratch(&dir)?;
+            let secret = secret(&dir)?;
+            Ok(Self { dir, secret, compatibility })
+        };
+        open().map_err(|error: io::Error| disk_error(&error, dir))
+    }
+
+    /// A directory for one child to work in, removed with the value.
+    pub(super) fn scratch(&self) -> Result<TempDir> {
+        tempfile::Builder::new()
+            .prefix(&format!("{SCRATCH_PREFIX}{}-", std::process::id()))
+            .tempdir_in(&self.dir)
+            .map_err(|error| disk_error(&error, &self.dir))
+    }
+
+    fn path(&self, tenant: &Tenant, digest: ArtifactDigest, extension: &str) -> PathBuf {
+        let key = blake3::Hasher::new().update(&digest.0).update(self.compatibility.as_bytes()).update(&FORMAT.to_le_bytes()).finalize();
+        self.dir.join(tenant.as_str()).join(format!("{}.{extension}", key.to_hex()))
+    }
+
+    /// The entry of an artifact, if there is one and it is whole and ours.
+    pub(super) fn look_up(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Compiled> {
+        let code = self.path(tenant, digest, "cwasm");
+        let entry: Entry = serde_json::from_slice(&fs::read(code.with_extension("json")).ok()?).ok()?;
+        let hash = self.hash(&code, &entry.info).ok()?;
+        // Equality of two `Hash` values takes the same time whatever they hold.
+        let ours = entry.format == FORMAT && blake3::Hash::from_hex(&entry.hash).is_ok_and(|expected| expected == hash);
+        if !ours {
+            tracing::warn!(tenant = %tenant, artifact = %digest.short(), "a compile cache entry is not what was written, compiling anew");
+            return None;
+        }
+        Some(Compiled { info: Arc::new(serde_json::from_str(&entry.info).ok()?), code })
+    }
+
+    /// Makes an entry of what a child left in `scratch`.
+    pub(super) fn insert(&self, tenant: &Tenant, digest: ArtifactDigest, info: ArtifactInfo, scratch: TempDir) -> Result<Compiled> {
+        let code = self.path(tenant, digest, "cwasm");
+        let insert = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(tenant.as_str()))?;
+            let info = serde_json::to_string(&info)?;
+            let hash = self.hash(&scratch.path().join(worker::CODE), &info)?.to_hex().to_string();
+            let entry = serde_json::to_vec(&Entry { format: FORMAT, hash, info })?;
+            let written = scratch.path().join("entry.json");
+            fs::write(&written, entry)?;
+            // Code first: an entry without it is never seen, and code without an entry is never used.
+            fs::rename(scratch.path().join(worker::CODE), &code)?;
+            fs::rename(written, code.with_extension("json"))
+        };
+        insert().map_err(|error: io::Error| disk_error(&error, &self.dir))?;
+        Ok(Compiled { info: Arc::new(info), code })
+    }
+
+    fn hash(&self, code: &Path, info: &str) -> io::Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new_keyed(&self.secret);
+        hasher.update_reader(fs::File::open(code)?)?;
+        hasher.update(&(info.len() as u64).to_le_bytes()).update(info.as_bytes());
+        Ok(hasher.finalize())
+    }
+}
+
+/// The installation's secret, made by whoever comes first.
+fn secret(dir: &Path) -> io::Result<[u8; 32]> {
+    let path = dir.join("secret");
+    loop {
+        match fs::read(&path) {
+            Ok(bytes) if bytes.len() == 32 => {
+                let mut secret = [0; 32];
+                secret.copy_from_slice(&bytes);
+                return Ok(secret);
+            }
+            // A crash between creating and writing left it short; nothing was hashed with it.
+            Ok(_) => fs::remove_file(&path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut secret = [0; 32];
+        rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())?;
+        let written =
+            tempfile::Builder::new().prefix("secret-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).tempfile_in(dir)?;
+        fs::OpenOptions::new()
+            .write(true)
+            .mode(0o600)
+            .open(written.path())
+            .and_then(|mut file| io::Write::write_all(&mut file, &secret))?;
+        match written.persist_noclobber(&path) {
+            Ok(_) => return Ok(secret),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.error),
+        }
+    }
+}
+
+/// Removes scratch directories of processes that are gone.
+fn remove_scratch(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Compiling, where hostile code cannot hurt: in a child process with limits, through a cache on disk.
+//!
+//! ```text
+//! bytes ─▶ Compiler::artifact ─▶ cache (disk, checked by a keyed hash) ──hit──▶ Compiled
+//!                │ miss                                                          ▲
+//!                └─▶ child `rwasm compile-worker` ─▶ info.json + out.cwasm ──────┘
+//! ```
+//!
+//! Validation, adaptation and compilation cannot be stopped or capped inside a process, so none of them happens in ours.
+
+mod cache;
+mod child;
+pub mod worker;
+
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rwasm_types::{ArtifactDigest, Result, Tenant};
+use rwasm_values::ArtifactInfo;
+use tokio::sync::OnceCell;
+
+use self::cache::Cache;
+
+/// What a compilation may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Address space of the child, in bytes. Default 4 GiB.
+    pub memory_bytes: u64,
+    /// Wall-clock time. Default 3 minutes.
+    pub time: Duration,
+    /// The largest machine code that is kept, in bytes. Default 1 GiB.
+    pub output_bytes: u64,
+}
+
+impl Default for CompileLimits {
+    fn default() -> Self {
+        Self { memory_bytes: 4 << 30, time: Duration::from_secs(180), output_bytes: 1 << 30 }
+    }
+}
+
+/// How artifacts are compiled.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// The program and its first arguments that become a compile worker: this binary and `compile-worker`.
+    pub worker: Vec<PathBuf>,
+    /// The cache directory; made if absent, readable by this user only.
+    pub cache_dir: PathBuf,
+    /// Limits of one compilation.
+    pub limits: CompileLimits,
+    /// Children that may run at once.
+    pub workers_max: usize,
+}
+
+/// An artifact that can be loaded: what it offers and where its machine code is.
+#[derive(Clone, Debug)]
+pub(crate) struct Compiled {
+    pub(crate) info: Arc<ArtifactInfo>,
+    /// Machine code that this machine made itself, for exactly this engine.
+    pub(crate) code: PathBuf,
+}
+
+/// Compiles artifacts once per tenant and digest, however many ask at once.
+#[derive(Debug)]
+pub(crate) struct Compiler {
+    options: CompileOptions,
+    cache: Cache,
+    permits: tokio::sync::Semaphore,
+    running: Mutex<HashMap<(Tenant, ArtifactDigest), Arc<OnceCell<Compiled>>>>,
+}
+
+impl Compiler {
+    pub(crate) fn new(options: CompileOptions, compatibility: blake3::Hash) -> Result<Self> {
+        let cache = Cache::open(&options.cache_dir, compatibility)?;
+        Ok(Self { cache, permits: tokio::sync::Semaphore::new(options.workers_max.max(1)), running: Mutex::default(), options })
+    }
+
+    /// The compiled form of an artifact, from the cache or a child. `bytes` are read on a miss only.
+    pub(crate) async fn artifact(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
+        let key = (tenant.clone(), digest);
+        let cell = Arc::clone(self.running.lock().entry(key.clone()).or_default());
+        let result = cell.get_or_try_init(|| self.artifact_once(tenant, digest, bytes)).await.cloned();
+        self.running.lock().remove(&key);
+        result
+    }
+
+    async fn artifact_once(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
+        if let Some(compiled) = self.cache.look_up(tenant, digest) {
+            return Ok(compiled);
+        }
+        let _permit = self.permits.acquire().await;
+        let scratch = self.cache.scratch()?;
+        let info = child::compile(&self.options, scratch.path(), bytes, child::Goal::Code).await?;
+        self.cache.insert(tenant, digest, info, scratch)
+    }
+
+    /// What an artifact in the cache offers.
+    pub(crate) fn known(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Arc<ArtifactInfo>> {
+        self.cache.look_up(tenant, digest).map(|compiled| compiled.info)
+    }
+
+    /// What an artifact offers, without compiling it.
+    pub(crate) async fn inspect(&self, bytes: &[u8]) -> Result<ArtifactInfo> {
+        let _permit = self.permits.acquire().await;
+        let scratch = self.cache.scratch()?;
+        child::compile(&self.options, scratch.path(), bytes, child::Goal::Info).await
+    }
+}

@@ -1,0 +1,134 @@
+//! The inside of a compile worker: a child process that first gives up what it does not need and then touches hostile bytes.
+//!
+//! It finds `in.wasm` in its working directory, a scratch directory of its own, and leaves there `info.json` and, if asked, `out.cwasm`,
+//! or `error.json`. It inherits an empty environment and no descriptors but standard error.
+
+use std::{fs, io, process::ExitCode};
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use rwasm_artifact::AnalyseLimits;
+use rwasm_types::{Code, Error, Result};
+use rwasm_values::{ArtifactInfo, Profile};
+
+use crate::config;
+
+/// What the parent writes.
+pub(crate) const INPUT: &str = "in.wasm";
+/// What the artifact offers, as JSON.
+pub(crate) const INFO: &str = "info.json";
+/// The machine code.
+pub(crate) const CODE: &str = "out.cwasm";
+/// Why there is none.
+pub(crate) const ERROR: &str = "error.json";
+/// The exit status that says that `error.json` was written.
+pub(crate) const EXIT_REFUSED: u8 = 3;
+/// The exit status that says that the disk is full; nothing could be written.
+pub(crate) const EXIT_DISK_FULL: u8 = 4;
+
+/// What the command line of a compile worker says.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerOptions {
+    /// Address space, in bytes.
+    pub memory_bytes: u64,
+    /// Processor time of all threads together, in seconds.
+    pub cpu_seconds: u64,
+    /// The largest file it may write, in bytes.
+    pub output_bytes: u64,
+    /// Whether machine code is wanted, or only what the artifact offers.
+    pub code: bool,
+}
+
+/// Runs a compile worker in the current directory; to be called first thing in a process made for it.
+pub fn run(options: &WorkerOptions) -> ExitCode {
+    let outcome = confine(options).and_then(|()| work(options));
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    if error.code() == Code::DISK_FULL {
+        return EXIT_DISK_FULL.into();
+    }
+    let written = serde_json::to_vec(&error).map_err(io::Error::other).and_then(|json| fs::write(ERROR, json));
+    if written.is_ok() { EXIT_REFUSED.into() } else { EXIT_DISK_FULL.into() }
+}
+
+/// Gives up memory, time, the network, other processes and other programs.
+fn confine(options: &WorkerOptions) -> Result<()> {
+    let limits = [
+        (Resource::As, options.memory_bytes),
+        (Resource::Cpu, options.cpu_seconds),
+        (Resource::Fsize, options.output_bytes),
+        (Resource::Core, 0),
+        (Resource::Nofile, 64),
+    ];
+    for (resource, limit) in limits {
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+            .map_err(|error| Error::internal(format!("cannot limit {resource:?} of a compile worker: {error}")))?;
+    }
+    // Where memory runs out for the whole machine or container, this process goes first. Without /proc there is nobody to tell.
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    forbid_system_calls().map_err(|error| Error::internal(format!("cannot confine a compile worker: {error}")))
+}
+
+/// Refuses system calls that compiling has no use for. Threads and files of the scratch directory stay.
+fn forbid_system_calls() -> Result<(), seccompiler::Error> {
+    use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+    // Numbers of x86-64, the one architecture we build for; by name they would need the libc crate, which this room does without.
+    const FORBIDDEN: &[(i64, &str)] = &[
+        (41, "socket"),
+        (42, "connect"),
+        (43, "accept"),
+        (49, "bind"),
+        (50, "listen"),
+        (53, "socketpair"),
+        (57, "fork"),
+        (58, "vfork"),
+        (59, "execve"),
+        (62, "kill"),
+        (101, "ptrace"),
+        (161, "chroot"),
+        (165, "mount"),
+        (272, "unshare"),
+        (308, "setns"),
+        (310, "process_vm_readv"),
+        (311, "process_vm_writev"),
+        (321, "bpf"),
+        (322, "execveat"),
+        (425, "io_uring_setup"),
+    ];
+    const EPERM: u32 = 1;
+    let rules = FORBIDDEN.iter().map(|(number, _)| (*number, Vec::new())).collect();
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(EPERM), std::env::consts::ARCH.try_into()?)?;
+    let program: BpfProgram = filter.try_into()?;
+    seccompiler::apply_filter_all_threads(&program)
+}
+
+fn work(options: &WorkerOptions) -> Result<()> {
+    let bytes = fs::read(INPUT).map_err(|error| Error::new(Code::IO, format!("cannot read the artifact: {error}")))?;
+    let artifact = rwasm_artifact::analyse(&bytes, &AnalyseLimits::default())?;
+    drop(bytes);
+    if options.code {
+        write(CODE, &compile(&artifact.info, &artifact.component)?)?;
+    }
+    let info = serde_json::to_vec(&artifact.info).map_err(|error| Error::internal(format!("an artifact's face has no JSON: {error}")))?;
+    write(INFO, &info)
+}
+
+fn compile(info: &ArtifactInfo, component: &[u8]) -> Result<Vec<u8>> {
+    let engine = compiler(info.profile)?;
+    engine.precompile_component(component).map_err(|error| {
+        let message = format!("the artifact does not compile: {error:#}");
+        Error::new(Code::COMPILE_FAILED, message).hint("check it with `wasm-tools validate`")
+    })
+}
+
+/// The engine that compiles for a profile.
+pub(crate) fn compiler(profile: Profile) -> Result<wasmtime::Engine> {
+    wasmtime::Engine::new(&config::config(profile, None))
+        .map_err(|error| Error::internal(format!("the {profile:?} compiler does not start: {error:#}")))
+}
+
+fn write(name: &str, bytes: &[u8]) -> Result<()> {
+    fs::write(name, bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(Code::DISK_FULL, "no space for machine code"),
+        io::ErrorKind::FileTooLarge => Error::new(Code::COMPILE_MEMORY, format!("the artifact compiles to {} bytes of code", bytes.len())),
+        _ => Error::new(Code::IO, format!("cannot write {name}: {error}")),
+    })
+}

@@ -1,0 +1,183 @@
+//! Runs guests. The only room that names wasmtime.
+//!
+//! ```text
+//! bytes ─▶ compile (child process, cache) ─▶ Prepared (code mapped, imports linked) ─▶ run: Store ─▶ instance ─▶ call ─▶ Outcome
+//!                                                                                       │
+//!                                                        Budget: limits, cpu meter, control; looked at every epoch tick
+//! ```
+//!
+//! An attempt gets a store and an instance of its own and leaves nothing behind. What it may use is in its [`Request`]; whatever is not
+//! there, it cannot reach. Reaching a limit, trapping or being cancelled ends that attempt alone, and its instance is never entered again.
+
+pub mod compile;
+mod config;
+mod edge;
+mod guest;
+mod limit;
+mod link;
+mod meter;
+mod net;
+mod output;
+mod prepared;
+mod raw;
+mod store;
+mod ticker;
+mod trap;
+
+use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
+
+use parking_lot::Mutex;
+use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
+use rwasm_values::{ArtifactInfo, Profile};
+
+pub use self::{
+    compile::{CompileLimits, CompileOptions},
+    config::{EPOCH_TICK, PoolOptions},
+    meter::Control,
+    output::{Discard, Output},
+    prepared::{Outcome, Prepared, Request},
+    store::Identity,
+};
+use self::{
+    compile::{Compiler, worker},
+    link::{Linkers, World},
+    ticker::Ticker,
+};
+
+/// Artifacts that stay mapped and linked; others are mapped again from the compile cache when they are next used.
+const PREPARED_MAX: usize = 256;
+
+/// How an engine is set up.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// How artifacts are compiled.
+    pub compile: CompileOptions,
+    /// How many guests can be alive.
+    pub pool: PoolOptions,
+    /// Addresses of the cluster, which names may not lead guests to.
+    pub reserved: Vec<IpAddr>,
+}
+
+/// Everything that runs guests in this process.
+#[derive(Debug)]
+pub struct Engine {
+    compiler: Compiler,
+    fast: ProfileEngine,
+    asynchronous: ProfileEngine,
+    prepared: Mutex<lru::LruCache<(Tenant, ArtifactDigest), Arc<Prepared>>>,
+    reserved: Arc<[IpAddr]>,
+    _ticker: Ticker,
+}
+
+/// One of the two profiles.
+struct ProfileEngine {
+    profile: Profile,
+    engine: wasmtime::Engine,
+    linkers: Linkers,
+}
+
+impl std::fmt::Debug for ProfileEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProfileEngine").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Reserves the pools, opens the compile cache and starts the ticker.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_CAPACITY`] if there is too little address space, [`Code::IO`] or [`Code::DISK_FULL`] if the cache cannot be used.
+    pub fn new(options: EngineOptions) -> Result<Self> {
+        let engine = |profile| -> Result<ProfileEngine> {
+            Ok(ProfileEngine { profile, engine: config::engine(profile, &options.pool)?, linkers: Linkers::default() })
+        };
+        let fast = engine(Profile::Fast)?;
+        let asynchronous = engine(Profile::Async)?;
+        let ticker = Ticker::start([fast.engine.clone(), asynchronous.engine.clone()])?;
+        let compiler = Compiler::new(options.compile, compatibility([&fast.engine, &asynchronous.engine]))?;
+        let prepared = Mutex::new(lru::LruCache::new(NonZeroUsize::new(PREPARED_MAX).unwrap_or(NonZeroUsize::MIN)));
+        Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved.into(), _ticker: ticker })
+    }
+
+    /// An artifact, ready to run: from memory, from the compile cache, or compiled in a child process.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be compiled, or [`Code::MISSING_IMPORTS`] if no grant could make it run.
+    pub async fn prepare(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Arc<Prepared>> {
+        if let Some(prepared) = self.prepared.lock().get(&(tenant.clone(), digest)) {
+            return Ok(Arc::clone(prepared));
+        }
+        let compiled = self.compiler.artifact(tenant, digest, bytes).await?;
+        let prepared = Arc::new(self.link(digest, &compiled)?);
+        self.prepared.lock().put((tenant.clone(), digest), Arc::clone(&prepared));
+        Ok(prepared)
+    }
+
+    /// What an artifact offers, if it has been compiled here before.
+    pub fn known(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Arc<ArtifactInfo>> {
+        if let Some(prepared) = self.prepared.lock().get(&(tenant.clone(), digest)) {
+            return Some(Arc::clone(prepared.info()));
+        }
+        self.compiler.known(tenant, digest)
+    }
+
+    /// What an artifact offers, without compiling it.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be one.
+    pub async fn inspect(&self, bytes: &[u8]) -> Result<ArtifactInfo> {
+        self.compiler.inspect(bytes).await
+    }
+
+    fn link(&self, digest: ArtifactDigest, compiled: &compile::Compiled) -> Result<Prepared> {
+        compiled.info.check_imports()?;
+        let ProfileEngine { profile, engine, linkers } = match compiled.info.profile {
+            Profile::Fast => &self.fast,
+            Profile::Async => &self.asynchronous,
+        };
+        let component = raw::load(engine, &compiled.code).map_err(|error| {
+            Error::new(Code::COMPILE_FAILED, format!("machine code from the cache cannot be loaded: {error:#}"))
+                .hint("remove the compile cache")
+        })?;
+        let linker = linkers.get(engine, *profile, World::of(&compiled.info))?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|error| Error::new(Code::MISSING_IMPORTS, format!("the artifact's imports do not fit the host: {error:#}")))?;
+        Prepared::new(digest, Arc::clone(&compiled.info), &component, pre, Arc::clone(&self.reserved))
+    }
+}
+
+/// What machine code depends on beside the artifact: wasmtime's version and configuration, this machine's processor.
+fn compatibility(engines: [&wasmtime::Engine; 2]) -> blake3::Hash {
+    use std::hash::{Hash, Hasher};
+    struct Collect(blake3::Hasher);
+    impl Hasher for Collect {
+        fn finish(&self) -> u64 {
+            0
+        }
+
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut collect = Collect(blake3::Hasher::new());
+    engines.iter().for_each(|engine| engine.precompile_compatibility_hash().hash(&mut collect));
+    collect.0.finalize()
+}
+
+/// What an artifact offers, found out without an engine.
+///
+/// # Errors
+///
+/// Why it cannot be an artifact, or that the compile cache's directory cannot be used.
+pub async fn inspect(options: CompileOptions, bytes: &[u8]) -> Result<ArtifactInfo> {
+    Compiler::new(options, blake3::hash(b"no machine code"))?.inspect(bytes).await
+}
+
+/// Runs a compile worker in the current directory; to be called first thing in a process made for it.
+pub fn compile_worker(options: &worker::WorkerOptions) -> std::process::ExitCode {
+    worker::run(options)
+}

@@ -1,0 +1,151 @@
+//! Turns a task's limits into wasmtime's questions, and remembers which limit said no.
+
+use std::sync::{Arc, OnceLock};
+
+use rwasm_types::{Code, Error, TaskLimits, format_bytes, format_duration};
+use wasmtime::ResourceLimiter;
+
+/// A limit that a guest reached, carried through wasmtime as the cause of the trap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reached {
+    /// All linear memories together would have exceeded this many bytes.
+    Memory { wanted: u64, limit: u64 },
+    /// All tables together would have exceeded this many elements.
+    Table { wanted: u64, limit: u64 },
+    /// The wall-clock deadline.
+    Wall { limit: std::time::Duration },
+    /// The processor time.
+    Cpu { limit: std::time::Duration },
+    /// Bytes of standard output.
+    Stdout { limit: u64 },
+    /// Bytes of standard error.
+    Stderr { limit: u64 },
+    /// Somebody cancelled the attempt.
+    Cancelled,
+}
+
+impl std::fmt::Display for Reached {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Memory { wanted, limit } => {
+                write!(f, "the task needs {} of memory, but is limited to {}", format_bytes(*wanted), format_bytes(*limit))
+            }
+            Self::Table { wanted, limit } => write!(f, "the task needs {wanted} table elements, but is limited to {limit}"),
+            Self::Wall { limit } => write!(f, "the task ran longer than {}", format_duration(*limit)),
+            Self::Cpu { limit } => write!(f, "the task used more than {} of processor time", format_duration(*limit)),
+            Self::Stdout { limit } => write!(f, "the task wrote more than {} to standard output", format_bytes(*limit)),
+            Self::Stderr { limit } => write!(f, "the task wrote more than {} to standard error", format_bytes(*limit)),
+            Self::Cancelled => f.write_str("the task was cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for Reached {}
+
+impl From<Reached> for Error {
+    fn from(reached: Reached) -> Self {
+        let (code, hint) = match reached {
+            Reached::Memory { .. } => (Code::MEMORY_LIMIT, Some("raise it with --memory")),
+            Reached::Table { .. } => (Code::TABLE_LIMIT, Some("raise it with --max-table-elements")),
+            Reached::Wall { .. } => (Code::TIMEOUT, Some("raise it with --timeout")),
+            Reached::Cpu { .. } => (Code::CPU_TIME, Some("raise it with --cpu-time")),
+            Reached::Stdout { .. } => (Code::OUTPUT_LIMIT, Some("raise it with --max-stdout")),
+            Reached::Stderr { .. } => (Code::OUTPUT_LIMIT, Some("raise it with --max-stderr")),
+            Reached::Cancelled => (Code::CANCELLED, None),
+        };
+        let error = Self::new(code, reached.to_string());
+        match hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// Core instances, memories and tables of one guest; what a component of any known toolchain needs, many times over.
+const CORE_ITEMS_MAX: usize = 1_000;
+
+/// Counts memory and table growth of all of a guest's instances together.
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    memory_bytes: u64,
+    memory_limit: u64,
+    table_elements: u64,
+    table_limit: u64,
+}
+
+impl Limiter {
+    pub(crate) fn new(limits: &TaskLimits) -> Self {
+        Self { memory_bytes: 0, memory_limit: limits.memory_bytes, table_elements: 0, table_limit: limits.table_elements }
+    }
+
+    /// Bytes of linear memory; memories never shrink, so this is also the peak.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let wanted = self.memory_bytes + desired.saturating_sub(current) as u64;
+        if wanted > self.memory_limit {
+            return Err(Reached::Memory { wanted, limit: self.memory_limit }.into());
+        }
+        self.memory_bytes = wanted;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let wanted = self.table_elements + desired.saturating_sub(current) as u64;
+        if wanted > self.table_limit {
+            return Err(Reached::Table { wanted, limit: self.table_limit }.into());
+        }
+        self.table_elements = wanted;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+
+    fn tables(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+
+    fn memories(&self) -> usize {
+        CORE_ITEMS_MAX
+    }
+}
+
+/// What every host function of a guest may look at without the store.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) limits: TaskLimits,
+    pub(crate) started: std::time::Instant,
+    pub(crate) cpu: crate::meter::CpuMeter,
+    pub(crate) control: Arc<crate::Control>,
+    /// A limit that was reached where no trap could be raised; the next tick raises it.
+    pub(crate) tripped: OnceLock<Reached>,
+}
+
+impl Budget {
+    /// Which limit has been reached by now, if any; asked at every epoch tick.
+    pub(crate) fn check(&self) -> Result<(), Reached> {
+        if let Some(reached) = self.tripped.get() {
+            Err(*reached)
+        } else if self.control.is_cancelled() {
+            Err(Reached::Cancelled)
+        } else if self.started.elapsed() > self.limits.wall {
+            Err(Reached::Wall { limit: self.limits.wall })
+        } else if self.cpu.used() > self.limits.cpu {
+            Err(Reached::Cpu { limit: self.limits.cpu })
+        } else {
+            Ok(())
+        }
+    }
+}

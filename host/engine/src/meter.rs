@@ -1,0 +1,134 @@
+//! What a running guest has used, and whether it must end: one small shared value per attempt, read at every epoch tick.
+
+use std::{
+    sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The processor time of the calling thread, in nanoseconds.
+pub(crate) fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// Processor time of one attempt: closed intervals are summed, and one may be open on the thread that runs the guest now.
+///
+/// An interval is opened and closed around each poll of the guest or each synchronous call, on one thread, so the thread's clock tells
+/// exactly what the guest cost, whatever else the machine does.
+#[derive(Debug, Default)]
+pub(crate) struct CpuMeter {
+    closed_ns: AtomicU64,
+    /// The thread's clock when the open interval began, plus one; 0 where none is open.
+    open_since_ns: AtomicU64,
+}
+
+impl CpuMeter {
+    /// Opens an interval on this thread.
+    pub(crate) fn enter(&self) {
+        self.open_since_ns.store(thread_cpu_ns().wrapping_add(1), Relaxed);
+    }
+
+    /// Closes the interval that this thread opened.
+    pub(crate) fn leave(&self) {
+        self.closed_ns.fetch_add(self.open_ns(), Relaxed);
+        self.open_since_ns.store(0, Relaxed);
+    }
+
+    fn open_ns(&self) -> u64 {
+        match self.open_since_ns.load(Relaxed) {
+            0 => 0,
+            since => thread_cpu_ns().wrapping_add(1).saturating_sub(since),
+        }
+    }
+
+    /// The sum so far; to be asked on the thread that runs the guest, or when none does.
+    pub(crate) fn used(&self) -> Duration {
+        Duration::from_nanos(self.closed_ns.load(Relaxed) + self.open_ns())
+    }
+}
+
+/// The switch by which somebody else ends an attempt.
+///
+/// It is one-way: once cancelled, always cancelled. Asking first lets a guest tidy up; it polls `context.cancelled`.
+#[derive(Debug, Default)]
+pub struct Control {
+    state: AtomicU8,
+    wake: tokio::sync::Notify,
+}
+
+const ASKED: u8 = 1;
+const CANCELLED: u8 = 2;
+
+impl Control {
+    /// Tells the guest, which may look, that it should end soon.
+    pub fn ask(&self) {
+        self.state.fetch_max(ASKED, Relaxed);
+    }
+
+    /// Ends the attempt: running guest code within two epoch ticks, a blocked one at once.
+    pub fn cancel(&self) {
+        self.state.fetch_max(CANCELLED, Relaxed);
+        self.wake.notify_waiters();
+    }
+
+    /// Whether the guest was asked to end.
+    pub fn is_asked(&self) -> bool {
+        self.state.load(Relaxed) >= ASKED
+    }
+
+    /// Whether the attempt is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.state.load(Relaxed) >= CANCELLED
+    }
+
+    /// Waits until the attempt is to end.
+    pub(crate) async fn cancelled(&self) {
+        loop {
+            // The waiter is registered before the state is read, so that a cancellation between the two is not missed.
+            let wake = self.wake.notified();
+            if self.is_cancelled() {
+                return;
+            }
+            wake.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_time_inside_intervals_counts() {
+        let meter = CpuMeter::default();
+        let burn = || {
+            let until = thread_cpu_ns() + 2_000_000;
+            while thread_cpu_ns() < until {}
+        };
+        burn();
+        assert_eq!(meter.used(), Duration::ZERO);
+        meter.enter();
+        burn();
+        assert!(meter.used() >= Duration::from_millis(2));
+        meter.leave();
+        let used = meter.used();
+        burn();
+        assert_eq!(meter.used(), used);
+    }
+
+    #[tokio::test]
+    async fn cancellation_reaches_early_and_late_waiters() {
+        let control = std::sync::Arc::new(Control::default());
+        let early = tokio::spawn({
+            let control = std::sync::Arc::clone(&control);
+            async move { control.cancelled().await }
+        });
+        tokio::task::yield_now().await;
+        control.cancel();
+        early.await.unwrap();
+        control.cancelled().await;
+        assert!(control.is_asked());
+    }
+}

@@ -1,0 +1,284 @@
+//! Which network destinations a guest may reach: those that were granted, checked again after names were resolved.
+//!
+//! A grant names a host and a port. A guest resolves granted names only, connects out only, and to the granted port only. An address
+//! that a granted *name* resolves to is refused where it is loopback, link-local or otherwise special, so that a name under somebody
+//! else's control cannot lead into the machine or the cluster; a grant that names such an address itself is taken at its word.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use rwasm_types::NetGrant;
+use wasmtime::component::{HasData, Resource};
+use wasmtime_wasi::{
+    WasiCtxBuilder,
+    p2::{
+        SocketError,
+        bindings::sockets::{
+            ip_name_lookup::{self, ResolveAddressStream},
+            network::{self, ErrorCode, IpAddress, Network},
+        },
+    },
+    p3::bindings::sockets::{ip_name_lookup as ip_name_lookup3, types as types3},
+    sockets::{SocketAddrUse, WasiSocketsCtxView},
+};
+
+use crate::{output::Pipe, store::Host};
+
+/// How many refusals of one task are told to its author; each is one line on standard error.
+const NOTES_MAX: u32 = 8;
+
+/// The network policy of one task.
+#[derive(Clone)]
+pub(crate) struct Net(Arc<Inner>);
+
+struct Inner {
+    grants: Vec<NetGrant>,
+    /// Addresses that names may not lead to, beyond the special ranges: those of the cluster itself.
+    reserved: Arc<[IpAddr]>,
+    stderr: Pipe,
+    notes: AtomicU32,
+}
+
+impl Net {
+    pub(crate) fn new(grants: &[NetGrant], reserved: &Arc<[IpAddr]>, stderr: Pipe) -> Self {
+        Self(Arc::new(Inner { grants: grants.to_vec(), reserved: Arc::clone(reserved), stderr, notes: AtomicU32::new(0) }))
+    }
+
+    /// Opens in a guest's context what the grants need; nothing without grants.
+    pub(crate) fn configure(&self, wasi: &mut WasiCtxBuilder) {
+        let any = !self.0.grants.is_empty();
+        wasi.allow_tcp(any).allow_udp(any).allow_ip_name_lookup(any);
+        let net = self.clone();
+        wasi.socket_addr_check(move |address, purpose| {
+            let net = net.clone();
+            Box::pin(async move { net.allows(address, purpose).await })
+        });
+    }
+
+    async fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
+        match purpose {
+            // A client socket is bound to no address and any port before it connects.
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.ip().is_unspecified() && address.port() == 0,
+            SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
+            SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => match self.reaches(address).await {
+                Ok(()) => true,
+                Err(why) => {
+                    self.note(&format!("connection to {address} refused: {why}"));
+                    false
+                }
+            },
+        }
+    }
+
+    async fn reaches(&self, address: SocketAddr) -> Result<(), String> {
+        let ip = address.ip().to_canonical();
+        let with_port = || self.0.grants.iter().filter(|grant| grant.port == address.port());
+        if with_port().any(|grant| grant.address() == Some(ip) || (grant.host == "localhost" && ip.is_loopback())) {
+            return Ok(());
+        }
+        for grant in with_port().filter(|grant| grant.address().is_none()) {
+            let resolved = tokio::net::lookup_host((grant.host.as_str(), grant.port)).await;
+            if resolved.is_ok_and(|mut found| found.any(|found| found.ip().to_canonical() == ip)) {
+                return match special(ip).or_else(|| self.0.reserved.contains(&ip).then_some("the cluster's own")) {
+                    None => Ok(()),
+                    Some(kind) => {
+                        Err(format!("{} resolves to {ip}, which is {kind}; grant the address itself if that is meant", grant.host))
+                    }
+                };
+            }
+        }
+        Err(format!("it was not granted; submit with --allow-net {address}"))
+    }
+
+    /// Whether the guest may ask what a name resolves to: granted names, and addresses, which need no asking.
+    fn may_resolve(&self, name: &str) -> bool {
+        let granted = self.0.grants.iter().any(|grant| grant.host.eq_ignore_ascii_case(name));
+        let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+        if !granted && !literal {
+            let shown: String = name.chars().take(253).flat_map(char::escape_default).collect();
+            self.note(&format!("look-up of `{shown}` refused: it was not granted; submit with --allow-net {shown}:PORT"));
+        }
+        granted || literal
+    }
+
+    fn note(&self, text: &str) {
+        if self.0.notes.fetch_add(1, Relaxed) < NOTES_MAX {
+            // A full output limit is the guest's problem and ends it elsewhere.
+            let _ = self.0.stderr.write(Bytes::from(format!("rwasm: {text}\n")));
+        }
+    }
+}
+
+/// What kind of special address this is; `None` for one that a name may lead to.
+fn special(ip: IpAddr) -> Option<&'static str> {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unique_local(),
+    };
+    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
+    match ip {
+        _ if ip.is_loopback() => Some("loopback"),
+        _ if link_local => Some("link-local"),
+        _ if ip.is_multicast() => Some("multicast"),
+        _ if ip.is_unspecified() || broadcast => Some("no host's address"),
+        _ => None,
+    }
+}
+
+/// Puts our name look-up, which knows the grants, over the standard one.
+pub(crate) struct GrantedNames;
+
+/// What a look-up needs: the standard implementation and the policy.
+pub(crate) struct GrantedNamesView<'a> {
+    sockets: WasiSocketsCtxView<'a>,
+    net: Option<Net>,
+}
+
+impl HasData for GrantedNames {
+    type Data<'a> = GrantedNamesView<'a>;
+}
+
+pub(crate) fn view(host: &mut Host) -> GrantedNamesView<'_> {
+    let net = host.net();
+    GrantedNamesView { sockets: wasmtime_wasi::sockets::WasiSocketsView::sockets(host), net }
+}
+
+impl network::Host for GrantedNamesView<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        self.sockets.convert_error_code(error)
+    }
+
+    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
+        self.sockets.network_error_code(error)
+    }
+}
+
+impl network::HostNetwork for GrantedNamesView<'_> {
+    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
+        network::HostNetwork::drop(&mut self.sockets, network)
+    }
+}
+
+impl ip_name_lookup::Host for GrantedNamesView<'_> {
+    fn resolve_addresses(&mut self, network: Resource<Network>, name: String) -> Result<Resource<ResolveAddressStream>, SocketError> {
+        if self.net.as_ref().is_some_and(|net| net.may_resolve(&name)) {
+            ip_name_lookup::Host::resolve_addresses(&mut self.sockets, network, name)
+        } else {
+            Err(ErrorCode::AccessDenied.into())
+        }
+    }
+}
+
+impl ip_name_lookup::HostResolveAddressStream for GrantedNamesView<'_> {
+    fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> Result<Option<IpAddress>, SocketError> {
+        self.sockets.resolve_next_address(stream)
+    }
+
+    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<wasmtime_wasi::p2::DynPollable>> {
+        self.sockets.subscribe(stream)
+    }
+
+    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
+        ip_name_lookup::HostResolveAddressStream::drop(&mut self.sockets, stream)
+    }
+}
+
+impl ip_name_lookup3::Host for GrantedNamesView<'_> {}
+
+impl<T> ip_name_lookup3::HostWithStore<T> for GrantedNames {
+    async fn resolve_addresses(
+        accessor: &wasmtime::component::Accessor<T, Self>,
+        name: String,
+    ) -> wasmtime::Result<Result<Vec<types3::IpAddress>, ip_name_lookup3::ErrorCode>> {
+        let allowed = accessor.with(|mut access| access.get().net.as_ref().is_some_and(|net| net.may_resolve(&name)));
+        if !allowed {
+            return Ok(Err(ip_name_lookup3::ErrorCode::AccessDenied));
+        }
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        Ok(match tokio::net::lookup_host((bare, 0)).await {
+            Ok(found) => Ok(found.map(|found| found.ip().to_canonical().into()).collect()),
+            Err(_) => Err(ip_name_lookup3::ErrorCode::NameUnresolvable),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll};
+
+    use rwasm_types::{Stream, TaskLimits};
+
+    use super::*;
+    use crate::{Output, limit::Budget};
+
+    #[derive(Default)]
+    struct Lines(parking_lot::Mutex<String>);
+
+    impl Output for Lines {
+        fn write(&self, _stream: Stream, bytes: Bytes) {
+            self.0.lock().push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+
+        fn poll_room(&self, _cx: &mut Context<'_>) -> Poll<usize> {
+            Poll::Ready(1 << 20)
+        }
+    }
+
+    fn net(grants: &[&str], reserved: &[&str]) -> (Net, Arc<Lines>) {
+        let lines = Arc::<Lines>::default();
+        let output: Arc<dyn Output> = Arc::<Lines>::clone(&lines);
+        let budget = Arc::new(Budget::new(TaskLimits::default(), Arc::default()));
+        let stderr = Pipe::new(&output, &budget, Stream::Stderr);
+        let grants: Vec<NetGrant> = grants.iter().map(|text| text.parse().unwrap()).collect();
+        (Net::new(&grants, &reserved.iter().map(|text| text.parse().unwrap()).collect(), stderr), lines)
+    }
+
+    #[tokio::test]
+    async fn only_granted_destinations_are_reached() {
+        let (net, lines) = net(&["127.0.0.1:80", "localhost:81", "[::1]:82"], &[]);
+        for (address, allowed) in [
+            ("127.0.0.1:80", true),
+            ("127.0.0.1:81", true),
+            ("[::1]:81", true),
+            ("[::1]:82", true),
+            ("[::ffff:127.0.0.1]:80", true),
+            ("127.0.0.1:82", false),
+            ("127.0.0.2:80", false),
+            ("169.254.169.254:80", false),
+            ("10.0.0.1:80", false),
+        ] {
+            assert_eq!(net.allows(address.parse().unwrap(), SocketAddrUse::TcpConnect).await, allowed, "{address}");
+        }
+        assert!(!net.allows("0.0.0.0:0".parse().unwrap(), SocketAddrUse::TcpListen).await);
+        assert!(net.allows("0.0.0.0:0".parse().unwrap(), SocketAddrUse::TcpBind).await);
+        assert!(!net.allows("0.0.0.0:8080".parse().unwrap(), SocketAddrUse::TcpBind).await);
+        assert!(lines.0.lock().starts_with("rwasm: connection to 127.0.0.1:82 refused: it was not granted; submit with --allow-net"));
+    }
+
+    #[test]
+    fn only_granted_names_are_resolved() {
+        let (net, lines) = net(&["Example.org:443"], &[]);
+        for (name, allowed) in
+            [("example.org", true), ("EXAMPLE.org", true), ("10.0.0.1", true), ("[::1]", true), ("evil.example.org", false)]
+        {
+            assert_eq!(net.may_resolve(name), allowed, "{name}");
+        }
+        assert!(lines.0.lock().contains("look-up of `evil.example.org` refused"));
+    }
+
+    #[test]
+    fn names_may_not_lead_to_special_addresses() {
+        for ip in ["127.0.0.1", "::1", "169.254.1.1", "fe80::1", "fc00::1", "0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1"] {
+            assert!(special(ip.parse().unwrap()).is_some(), "{ip}");
+        }
+        for ip in ["93.184.216.34", "10.0.0.1", "2606:2800::1"] {
+            assert!(special(ip.parse().unwrap()).is_none(), "{ip}");
+        }
+    }
+}

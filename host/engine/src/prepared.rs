@@ -1,0 +1,328 @@
+//! Artifacts that are ready to run, and running them: one fresh instance for each attempt.
+
+use std::{
+    future::Future,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use rwasm_types::{ArtifactDigest, Code, Error, Grants, Result, TaskLimits};
+use rwasm_values::{ArtifactInfo, Export, Role, Type, codec::VERSION};
+use wasmtime::{
+    Store,
+    component::{Component, ComponentExportIndex, Func, InstancePre},
+};
+
+use crate::{
+    Control, Identity, Output,
+    edge::{CallError, Edge, result_error},
+    limit::{Budget, Reached},
+    link::World,
+    store::{Host, StoreOptions, store},
+    trap::{self, Ended},
+};
+
+/// An artifact whose imports are linked and whose exports are found; shared by everyone who runs it.
+pub struct Prepared {
+    pub(crate) digest: ArtifactDigest,
+    pub(crate) info: Arc<ArtifactInfo>,
+    engine: wasmtime::Engine,
+    pre: InstancePre<Host>,
+    world: World,
+    callables: Vec<Option<Callable>>,
+    reserved: Arc<[IpAddr]>,
+}
+
+/// An export that can be called as a task.
+struct Callable {
+    index: ComponentExportIndex,
+    kind: CallableKind,
+}
+
+enum CallableKind {
+    Function(Edge),
+    /// `wasi:cli/run`: no arguments, and an outcome instead of a value.
+    Command,
+}
+
+/// One attempt of one task.
+pub struct Request {
+    /// Which of [`ArtifactInfo::exports`] is called.
+    pub export: usize,
+    /// The arguments in the codec's message form; empty for a command.
+    pub args: Bytes,
+    /// Where the attempt ends.
+    pub limits: TaskLimits,
+    /// What it is given. Volumes have been resolved to directories of this machine.
+    pub grants: Arc<Grants>,
+    /// Who it is.
+    pub identity: Identity,
+    /// Who takes its output.
+    pub output: Arc<dyn Output>,
+    /// How it is cancelled.
+    pub control: Arc<Control>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").field("identity", &self.identity).field("export", &self.export).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt ended, and what it used.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The result in the codec's message form.
+    pub result: Result<Bytes>,
+    /// Processor time.
+    pub cpu: Duration,
+    /// Wall-clock time.
+    pub wall: Duration,
+    /// Linear memory at its largest, in bytes.
+    pub memory_bytes: u64,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Prepared").field("digest", &self.digest).field("world", &self.world).finish_non_exhaustive()
+    }
+}
+
+impl Prepared {
+    pub(crate) fn new(
+        digest: ArtifactDigest,
+        info: Arc<ArtifactInfo>,
+        component: &Component,
+        pre: InstancePre<Host>,
+        reserved: Arc<[IpAddr]>,
+    ) -> Result<Self> {
+        let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;
+        let world = World::of(&info);
+        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved })
+    }
+
+    /// What the artifact offers.
+    pub fn info(&self) -> &Arc<ArtifactInfo> {
+        &self.info
+    }
+
+    /// The artifact's digest.
+    pub fn digest(&self) -> ArtifactDigest {
+        self.digest
+    }
+
+    /// Whether a guest runs from start to end without waiting for anything, so that [`Prepared::run`] can be used.
+    pub fn is_sync(&self) -> bool {
+        self.world == World::Core && self.info.profile == rwasm_values::Profile::Fast
+    }
+
+    /// Whether bulk crosses the engine's edge whole for an export.
+    pub fn is_fast(&self, export: usize) -> bool {
+        matches!(self.callables.get(export), Some(Some(Callable { kind: CallableKind::Function(edge), .. })) if edge.is_fast())
+    }
+
+    /// The same artifact with every call through dynamic values, so that a benchmark can show both ways.
+    #[must_use]
+    pub fn without_fast_calls(&self) -> Self {
+        let slow = |callable: &Option<Callable>| {
+            callable.as_ref().map(|Callable { index, kind }| Callable {
+                index: *index,
+                kind: match kind {
+                    CallableKind::Function(edge) => CallableKind::Function(edge.slow()),
+                    CallableKind::Command => CallableKind::Command,
+                },
+            })
+        };
+        Self {
+            digest: self.digest,
+            info: Arc::clone(&self.info),
+            engine: self.engine.clone(),
+            pre: self.pre.clone(),
+            world: self.world,
+            callables: self.callables.iter().map(slow).collect(),
+            reserved: Arc::clone(&self.reserved),
+        }
+    }
+
+    /// Runs an attempt on this thread, from start to end. Only for artifacts that are [`Prepared::is_sync`].
+    pub fn run(&self, request: Request) -> Outcome {
+        let started = Instant::now();
+        let Request { export, args, limits, grants, identity, output, control } = request;
+        let budget = Arc::new(Budget::new(limits, control));
+        budget.cpu.enter();
+        let mut memory_bytes = 0;
+        let result = self.callable(export).and_then(|callable| {
+            let mut store = self.store(identity, &budget, &output, &grants, false)?;
+            let called = self.call(&mut store, callable, &args);
+            memory_bytes = store.data().limiter.memory_bytes();
+            called
+        });
+        budget.cpu.leave();
+        Outcome { result, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
+    }
+
+    /// Runs an attempt on a fiber: it gives way at each tick while it computes, and sleeps while it waits.
+    pub fn run_async(self: Arc<Self>, request: Request) -> impl Future<Output = Outcome> + Send + 'static {
+        let started = Instant::now();
+        let budget = Arc::new(Budget::new(request.limits, Arc::clone(&request.control)));
+        let attempt = Metered { budget: Arc::clone(&budget), inner: Box::pin(self.attempt(request, Arc::clone(&budget))) };
+        async move {
+            let (result, memory_bytes) = attempt.await;
+            Outcome { result, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
+        }
+    }
+
+    async fn attempt(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> (Result<Bytes>, u64) {
+        let Request { export, args, limits, grants, identity, output, control } = request;
+        let callable = match self.callable(export) {
+            Ok(callable) => callable,
+            Err(error) => return (Err(error), 0),
+        };
+        let mut store = match self.store(identity, &budget, &output, &grants, true) {
+            Ok(store) => store,
+            Err(error) => return (Err(error), 0),
+        };
+        let called = {
+            let call = pin!(self.call_async(&mut store, callable, &args));
+            if self.is_sync() {
+                // It never waits, so ticks alone end it, and no timer is needed.
+                call.await
+            } else {
+                tokio::select! {
+                    biased;
+                    called = call => called,
+                    () = control.cancelled() => Err(Reached::Cancelled.into()),
+                    () = tokio::time::sleep(limits.wall) => Err(Reached::Wall { limit: limits.wall }.into()),
+                }
+            }
+        };
+        let memory_bytes = store.data().limiter.memory_bytes();
+        // Here, and not when the future is dropped, so that what it costs to tear the guest down counts.
+        drop(store);
+        (called, memory_bytes)
+    }
+
+    fn callable(&self, export: usize) -> Result<&Callable> {
+        self.callables.get(export).and_then(Option::as_ref).ok_or_else(|| Error::internal(format!("export {export} is not callable")))
+    }
+
+    fn store(
+        &self,
+        identity: Identity,
+        budget: &Arc<Budget>,
+        output: &Arc<dyn Output>,
+        grants: &Grants,
+        yields: bool,
+    ) -> Result<Store<Host>> {
+        let wasi = (self.world == World::Wasi).then_some(grants);
+        store(&self.engine, StoreOptions { identity, budget: Arc::clone(budget), output, wasi, reserved: &self.reserved, yields })
+    }
+
+    fn call(&self, store: &mut Store<Host>, callable: &Callable, args: &[u8]) -> Result<Bytes> {
+        let instance = self.pre.instantiate(&mut *store).map_err(|error| self.not_instantiated(store, &error))?;
+        let func = instance.get_func(&mut *store, callable.index).ok_or_else(|| vanished())?;
+        match &callable.kind {
+            CallableKind::Function(edge) => edge.call(&func, store, args).map_err(|error| self.not_returned(store, error)),
+            CallableKind::Command => Err(Error::internal("a command needs a fiber")),
+        }
+    }
+
+    async fn call_async(&self, store: &mut Store<Host>, callable: &Callable, args: &[u8]) -> Result<Bytes> {
+        let instance = self.pre.instantiate_async(&mut *store).await.map_err(|error| self.not_instantiated(store, &error))?;
+        let func = instance.get_func(&mut *store, callable.index).ok_or_else(|| vanished())?;
+        match &callable.kind {
+            CallableKind::Function(edge) => edge.call_async(&func, store, args).await.map_err(|error| self.not_returned(store, error)),
+            CallableKind::Command => command(&func, store).await,
+        }
+    }
+
+    /// Names why there is no instance: a start function can do all that a call can.
+    fn not_instantiated(&self, store: &Store<Host>, error: &wasmtime::Error) -> Error {
+        if let Some(error) = trap::instantiation(error) {
+            return error;
+        }
+        match trap::ended(error, store.data().budget.limits.result_bytes) {
+            Ended::Exit(status) => exited(status),
+            Ended::Error(ended) if ended.code() == Code::TRAP && error.downcast_ref::<wasmtime::Trap>().is_none() => {
+                Error::new(Code::INSTANTIATION, format!("the artifact cannot be instantiated: {}", error.root_cause()))
+            }
+            Ended::Error(ended) => ended.context("while it started"),
+        }
+    }
+
+    fn not_returned(&self, store: &Store<Host>, error: CallError) -> Error {
+        match error {
+            CallError::Ours(error) => result_error(error),
+            CallError::Guest(error) => match trap::ended(&error, store.data().budget.limits.result_bytes) {
+                Ended::Exit(status) => exited(status),
+                Ended::Error(error) => error,
+            },
+        }
+    }
+}
+
+/// Calls `wasi:cli/run`.
+async fn command(func: &Func, store: &mut Store<Host>) -> Result<Bytes> {
+    let called = async { func.typed::<(), (Result<(), ()>,)>(&mut *store)?.call_async(&mut *store, ()).await }.await;
+    match called {
+        Ok((Ok(()),)) => Ok(Bytes::from_static(&[VERSION, 0])),
+        Ok((Err(()),)) => Err(exited(1)),
+        Err(error) => match trap::ended(&error, store.data().budget.limits.result_bytes) {
+            Ended::Exit(0) => Ok(Bytes::from_static(&[VERSION, 0])),
+            Ended::Exit(status) => Err(exited(status)),
+            Ended::Error(error) => Err(error),
+        },
+    }
+}
+
+/// A guest's own exit. A command's exit 0 is success and never comes here; a function has no business exiting.
+fn exited(status: i32) -> Error {
+    let error = Error::new(Code::GUEST_EXIT, format!("the guest exited with status {status}")).with("exit", status);
+    if status == 0 { error.hint("a function must return; only commands exit") } else { error }
+}
+
+fn vanished() -> Error {
+    Error::internal("an export is gone after instantiation")
+}
+
+fn callable(component: &Component, export: &Export) -> Result<Option<Callable>> {
+    let kind = match export.role {
+        Role::Command => CallableKind::Command,
+        Role::Task if export.signature.params.iter().map(|param| &param.ty).chain(&export.signature.result).any(Type::has_handles) => {
+            return Ok(None);
+        }
+        Role::Task => CallableKind::Function(Edge::new(export.signature.clone())),
+        Role::ActorCreate { .. } | Role::ActorMethod { .. } | Role::NotCallable { .. } => return Ok(None),
+    };
+    let interface = match &export.name.interface {
+        None => None,
+        Some(name) => Some(component.get_export_index(None, &name.to_string()).ok_or_else(|| missing(export))?),
+    };
+    let index = component.get_export_index(interface.as_ref(), export.name.func.as_str()).ok_or_else(|| missing(export))?;
+    Ok(Some(Callable { index, kind }))
+}
+
+fn missing(export: &Export) -> Error {
+    Error::internal(format!("the compiled artifact has no export `{}`", export.name))
+}
+
+/// Opens an interval of the meter around each poll.
+struct Metered<F> {
+    budget: Arc<Budget>,
+    inner: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Metered<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.budget.cpu.enter();
+        let poll = self.inner.as_mut().poll(cx);
+        self.budget.cpu.leave();
+        poll
+    }
+}

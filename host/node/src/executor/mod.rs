@@ -1,0 +1,176 @@
+//! Executors: what actually runs guests. They are spoken to by messages and speak back by messages, so that one can be a set of threads
+//! in this process and another a child process.
+
+mod threads;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rwasm_engine::{Discard, Identity, Output, Prepared, Request};
+use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
+use rwasm_values::{
+    Type,
+    codec::{self, Limits, ResultView},
+};
+
+use rwasm_wire::{convert, msg};
+
+pub(crate) use self::threads::Threads;
+use crate::dispatch::RunId;
+
+/// Error values of functions that are longer are not shown in records.
+const APPLICATION_ERROR_BYTES_MAX: usize = 4096;
+
+/// One attempt that waits or runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    /// Arguments in the codec's message form.
+    pub(crate) args: Bytes,
+}
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    pub(crate) result: Result<Bytes>,
+    /// The function ran and returned its error case, which the result holds; said as an error for records.
+    pub(crate) failed: Option<Error>,
+    pub(crate) cpu: Duration,
+    pub(crate) wall: Duration,
+    pub(crate) memory_bytes: u64,
+}
+
+/// Who the attempts of a class are run for: takes what they write and how they end.
+pub(crate) trait Taker: Send + Sync {
+    /// Attempts were given a slot.
+    fn started(&self, items: &[Item]);
+
+    /// Attempts ended.
+    fn ended(&self, ended: Vec<Ended>);
+
+    /// Where an attempt's output goes.
+    fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output>;
+}
+
+/// A class's call, ready to run: everything that its attempts have in common.
+pub(crate) struct LoadedCall {
+    pub(crate) prepared: Arc<Prepared>,
+    /// Which of the artifact's exports.
+    pub(crate) export: usize,
+    pub(crate) limits: TaskLimits,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) tenant: Tenant,
+    pub(crate) job: JobId,
+    /// This node.
+    pub(crate) node: NodeId,
+    pub(crate) taker: Arc<dyn Taker>,
+    /// Whether attempts share threads with others, so that each must give way: they hold less than a whole core.
+    pub(crate) shares_core: bool,
+}
+
+impl std::fmt::Debug for LoadedCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoadedCall").field("prepared", &self.prepared).field("job", &self.job).finish_non_exhaustive()
+    }
+}
+
+impl LoadedCall {
+    /// Whether attempts run from start to end on one thread, without a fiber.
+    pub(crate) fn is_sync(&self) -> bool {
+        self.prepared.is_sync() && !self.shares_core
+    }
+
+    /// The error of a function that returned its error case.
+    pub(crate) fn application_error(&self, result: &Result<Bytes>) -> Option<Error> {
+        let ty = self.prepared.info().exports.get(self.export)?.signature.result.as_ref()?;
+        if !matches!(ty, Type::Result(_)) {
+            return None;
+        }
+        let message = result.as_ref().ok()?;
+        let failed = ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() })
+            .is_ok_and(|view| view.is_application_error());
+        failed.then(|| {
+            let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
+            let text =
+                codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
+            Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
+        })
+    }
+
+    /// What the engine is asked for one attempt.
+    pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Request {
+        // An artifact without imports cannot write.
+        let output: Arc<dyn Output> =
+            if self.prepared.info().imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
+        Request {
+            export: self.export,
+            args: item.args.clone(),
+            limits: self.limits,
+            grants: Arc::clone(&self.grants),
+            identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
+            output,
+            control,
+        }
+    }
+}
+
+impl Ended {
+    /// A task that did not run.
+    pub(crate) fn unrun(item: &Item, error: Error) -> Self {
+        Self {
+            task: item.task,
+            attempt: item.attempt,
+            result: Err(error),
+            failed: None,
+            cpu: Duration::ZERO,
+            wall: Duration::ZERO,
+            memory_bytes: 0,
+        }
+    }
+
+    /// As it travels.
+    pub(crate) fn into_message(self) -> msg::Outcome {
+        msg::Outcome {
+            sequence: self.task.sequence,
+            attempt: self.attempt.0,
+            failed: self.failed.is_some(),
+            cpu_ns: convert::nanos(self.cpu),
+            wall_ns: convert::nanos(self.wall),
+            memory_bytes: self.memory_bytes,
+            result: Some(convert::outcome_result(self.result)),
+        }
+    }
+}
+
+/// What an executor is told.
+#[derive(Debug)]
+pub(crate) enum ToExecutor {
+    /// Run these attempts, one after the other.
+    Assign { run: RunId, call: Arc<LoadedCall>, items: Vec<Item> },
+    /// End this attempt, whether it has begun or not.
+    Cancel { run: RunId, task: TaskId },
+}
+
+/// What an executor tells.
+#[derive(Debug)]
+pub(crate) enum FromExecutor {
+    /// Attempts ended, and the run goes on: told early where the next one takes long.
+    Ended { call: Arc<LoadedCall>, ended: Vec<Ended> },
+    /// The run is over, with these attempts.
+    Finished { run: RunId, call: Arc<LoadedCall>, ended: Vec<Ended>, tasks: usize, took: Duration },
+}
+
+/// Something that runs guests.
+pub(crate) trait Executor: Send + Sync {
+    /// Takes a message; never blocks.
+    fn send(&self, message: ToExecutor);
+}
+
+/// Who listens to an executor.
+pub(crate) trait Events: Send + Sync {
+    /// Takes a message, on a thread of the executor.
+    fn receive(&self, message: FromExecutor);
+}

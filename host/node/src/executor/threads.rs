@@ -1,0 +1,342 @@
+//! The executor that runs guests on threads of this process.
+//!
+//! Each thread takes runs from one shared queue. A run whose guests never wait is worked off at once, on the bare thread. Guests that may
+//! wait get a fiber each on the thread's own little runtime: while one sleeps, the thread takes other work, and guests that compute give
+//! way to each other at every epoch tick.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rwasm_engine::{Control, Outcome};
+use rwasm_types::{Code, Error, Result, TaskId};
+use tokio::{sync::Notify, task::LocalSet};
+
+use super::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, ToExecutor};
+use crate::dispatch::RunId;
+
+/// How long finished attempts of a run wait for the rest of it before they are told.
+const TELL_AFTER: Duration = Duration::from_millis(1);
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+thread_local! {
+    /// Set while a thread tells the end of a run after which it looks at the queue anyway, so that nobody need be woken for what follows.
+    static TAKES_NEXT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The threads and what they share.
+pub(crate) struct Threads {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    queue: Mutex<VecDeque<Work>>,
+    /// Runs that have not ended, so that their attempts can be cancelled.
+    runs: Mutex<HashMap<RunId, Arc<Run>>>,
+    events: Arc<dyn Events>,
+    seats: Vec<Seat>,
+    next_seat: AtomicUsize,
+    stopping: AtomicBool,
+}
+
+/// Where a thread can be woken.
+#[derive(Default)]
+struct Seat {
+    parked: AtomicBool,
+    wake: Notify,
+}
+
+enum Work {
+    Run(Arc<Run>),
+    /// An attempt that began on another thread and goes on here.
+    Resume(BoxFuture),
+}
+
+struct Run {
+    id: RunId,
+    call: Arc<LoadedCall>,
+    state: Mutex<RunState>,
+}
+
+#[derive(Default)]
+struct RunState {
+    waiting: VecDeque<Item>,
+    current: Option<(TaskId, Arc<Control>)>,
+    /// Attempts that were cancelled before they began.
+    cancelled: Vec<Item>,
+}
+
+impl Run {
+    /// The next attempt to begin.
+    fn next(&self) -> Option<(Item, Arc<Control>)> {
+        let mut state = self.state.lock();
+        let item = state.waiting.pop_front();
+        let control = Arc::new(Control::default());
+        state.current = item.as_ref().map(|item| (item.task, Arc::clone(&control)));
+        item.map(|item| (item, control))
+    }
+
+    fn cancel(&self, task: TaskId) {
+        let mut state = self.state.lock();
+        if let Some((_, control)) = state.current.as_ref().filter(|(current, _)| *current == task) {
+            control.cancel();
+        } else if let Some(position) = state.waiting.iter().position(|item| item.task == task) {
+            let item = state.waiting.remove(position);
+            state.cancelled.extend(item);
+        }
+    }
+
+    fn cancel_all(&self) {
+        let mut state = self.state.lock();
+        let waiting = std::mem::take(&mut state.waiting);
+        state.cancelled.extend(waiting);
+        if let Some((_, control)) = &state.current {
+            control.cancel();
+        }
+    }
+
+    /// Attempts that were cancelled before they began, as ended.
+    fn cancelled(&self) -> impl Iterator<Item = Ended> {
+        let cancelled = std::mem::take(&mut self.state.lock().cancelled);
+        cancelled.into_iter().map(|item| Ended::unrun(&item, crate::node::cancelled()))
+    }
+}
+
+fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
+    let Outcome { result, cpu, wall, memory_bytes } = outcome;
+    Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
+}
+
+/// Collects what a run has to tell.
+struct Teller<'a> {
+    shared: &'a Shared,
+    run: &'a Arc<Run>,
+    ended: Vec<Ended>,
+    begun: Instant,
+    told: Instant,
+    tasks: usize,
+}
+
+impl<'a> Teller<'a> {
+    fn new(shared: &'a Shared, run: &'a Arc<Run>) -> Self {
+        let now = Instant::now();
+        Self { shared, run, ended: Vec::new(), begun: now, told: now, tasks: 0 }
+    }
+
+    fn add(&mut self, ended: Ended) {
+        self.ended.push(ended);
+        self.tasks += 1;
+        let now = Instant::now();
+        if now - self.told > TELL_AFTER && !self.run.state.lock().waiting.is_empty() {
+            self.told = now;
+            let ended = std::mem::take(&mut self.ended);
+            self.shared.events.receive(FromExecutor::Ended { call: Arc::clone(&self.run.call), ended });
+        }
+    }
+
+    fn finish(mut self) {
+        self.shared.runs.lock().remove(&self.run.id);
+        self.ended.extend(self.run.cancelled());
+        self.shared.events.receive(FromExecutor::Finished {
+            run: self.run.id,
+            call: Arc::clone(&self.run.call),
+            ended: self.ended,
+            tasks: self.tasks,
+            took: self.begun.elapsed(),
+        });
+    }
+}
+
+impl Threads {
+    /// Starts `count` threads.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no more threads.
+    pub(crate) fn start(count: usize, events: Arc<dyn Events>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            runs: Mutex::default(),
+            events,
+            seats: (0..count.max(1)).map(|_| Seat::default()).collect(),
+            next_seat: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+        });
+        let thread = |seat: usize| {
+            let shared = Arc::clone(&shared);
+            thread::Builder::new()
+                .name(format!("executor-{seat}"))
+                .spawn(move || main(&shared, seat))
+                .map_err(|error| Error::new(Code::NO_CAPACITY, format!("an executor thread does not start: {error}")))
+        };
+        let threads = (0..shared.seats.len()).map(thread).collect::<Result<_>>()?;
+        Ok(Self { shared, threads })
+    }
+
+    /// Runs an attempt on the calling thread, which must not be held up: if it has not ended at the first epoch tick, it goes on on a
+    /// thread of the executor. Saves a thread switch each way for short calls, which cost more than the calls.
+    pub(crate) fn run_here(&self, run: RunId, call: Arc<LoadedCall>, item: Item) {
+        let control = Arc::new(Control::default());
+        let state = RunState { current: Some((item.task, Arc::clone(&control))), ..RunState::default() };
+        let run = Arc::new(Run { id: run, call, state: Mutex::new(state) });
+        self.shared.runs.lock().insert(run.id, Arc::clone(&run));
+        let shared = Arc::clone(&self.shared);
+        let mut attempt: BoxFuture = Box::pin(async move {
+            let mut teller = Teller::new(&shared, &run);
+            let outcome = Arc::clone(&run.call.prepared).run_async(run.call.request(&item, control)).await;
+            teller.add(ended(&run.call, &item, outcome));
+            teller.finish();
+        });
+        let first = attempt.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        if first.is_pending() {
+            self.shared.push(Work::Resume(attempt));
+        }
+    }
+}
+
+impl Threads {
+    /// Ends all attempts of a run.
+    pub(crate) fn cancel_run(&self, run: RunId) {
+        let run = self.shared.runs.lock().get(&run).map(Arc::clone);
+        if let Some(run) = run {
+            run.cancel_all();
+        }
+    }
+}
+
+impl Executor for Threads {
+    fn send(&self, message: ToExecutor) {
+        match message {
+            ToExecutor::Assign { run, call, items } => {
+                let state = RunState { waiting: items.into(), ..RunState::default() };
+                let run = Arc::new(Run { id: run, call, state: Mutex::new(state) });
+                self.shared.runs.lock().insert(run.id, Arc::clone(&run));
+                self.shared.push(Work::Run(run));
+            }
+            ToExecutor::Cancel { run, task } => {
+                let run = self.shared.runs.lock().get(&run).map(Arc::clone);
+                if let Some(run) = run {
+                    run.cancel(task);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Relaxed);
+        // A guest that computes without end would hold its thread for ever.
+        self.shared.runs.lock().values().for_each(|run| run.cancel_all());
+        self.shared.seats.iter().for_each(|seat| seat.wake.notify_one());
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn push(&self, work: Work) {
+        self.queue.lock().push_back(work);
+        if TAKES_NEXT.take() {
+            return;
+        }
+        // A parked thread takes it at once; else some thread looks at the queue when its guests next give way.
+        let start = self.next_seat.fetch_add(1, Relaxed);
+        let seats = (0..self.seats.len()).map(|offset| &self.seats[(start + offset) % self.seats.len()]);
+        let parked = seats.clone().find(|seat| seat.parked.swap(false, Relaxed));
+        if let Some(seat) = parked.or_else(|| seats.clone().next()) {
+            seat.wake.notify_one();
+        }
+    }
+
+    async fn next(&self, seat: usize) -> Option<Work> {
+        loop {
+            if self.stopping.load(Relaxed) {
+                return None;
+            }
+            if let Some(work) = self.queue.lock().pop_front() {
+                return Some(work);
+            }
+            self.seats[seat].wake.notified().await;
+        }
+    }
+}
+
+/// What a thread does.
+fn main(shared: &Arc<Shared>, seat: usize) {
+    let (parking, unparking) = (Arc::clone(shared), Arc::clone(shared));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || {
+            let seat = &parking.seats[seat];
+            seat.parked.store(true, Relaxed);
+            // Work that came in between our last look and the flag was given to nobody in particular.
+            if !parking.queue.lock().is_empty() {
+                seat.wake.notify_one();
+            }
+        })
+        .on_thread_unpark(move || unparking.seats[seat].parked.store(false, Relaxed))
+        .build();
+    let Ok(runtime) = runtime else {
+        tracing::error!(seat, "an executor thread has no runtime; it does nothing");
+        return;
+    };
+    let fibers = Arc::new(AtomicUsize::new(0));
+    LocalSet::new().block_on(&runtime, async {
+        while let Some(work) = shared.next(seat).await {
+            match work {
+                Work::Run(run) if run.call.is_sync() => run_sync(shared, &run, &fibers).await,
+                Work::Run(run) => spawn(&fibers, Box::pin(run_async(Arc::clone(shared), run))),
+                Work::Resume(attempt) => spawn(&fibers, attempt),
+            }
+            if fibers.load(Relaxed) > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+}
+
+fn spawn(fibers: &Arc<AtomicUsize>, future: BoxFuture) {
+    fibers.fetch_add(1, Relaxed);
+    let fibers = Arc::clone(fibers);
+    tokio::task::spawn_local(async move {
+        future.await;
+        fibers.fetch_sub(1, Relaxed);
+    });
+}
+
+async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
+    let mut teller = Teller::new(shared, run);
+    while let Some((item, control)) = run.next() {
+        let outcome = run.call.prepared.run(run.call.request(&item, control));
+        teller.add(ended(&run.call, &item, outcome));
+        if fibers.load(Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    TAKES_NEXT.set(true);
+    teller.finish();
+    TAKES_NEXT.set(false);
+}
+
+async fn run_async(shared: Arc<Shared>, run: Arc<Run>) {
+    let mut teller = Teller::new(&shared, &run);
+    while let Some((item, control)) = run.next() {
+        let outcome = Arc::clone(&run.call.prepared).run_async(run.call.request(&item, control)).await;
+        teller.add(ended(&run.call, &item, outcome));
+    }
+    teller.finish();
+}

@@ -1,0 +1,398 @@
+//! The service that drivers speak with: sessions with jobs, artifacts, questions, output.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rwasm_runtime::{OnEnd, write_private};
+use rwasm_types::{
+    ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
+    api::{Ask, Order, Query},
+};
+use rwasm_values::ArtifactInfo;
+use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, Sender, accept_hello, convert, msg};
+
+use crate::{
+    logs::LogReader,
+    node::{CallRequest, Shared, find_export},
+    owner::job::{Job, JobOptions},
+};
+
+/// Messages to a driver that may wait for the network, each up to a batch of results.
+const QUEUE: usize = 64;
+/// The most bytes of a job's name.
+const JOB_NAME_BYTES_MAX: usize = 200;
+/// Numbers of sessions that are reserved on disk at once.
+const SESSIONS_RESERVED: SessionId = 1024;
+
+/// The service of a node that has a gateway. Clones are the same.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    shared: Arc<Shared>,
+    opener: Arc<Opener>,
+}
+
+/// What opening jobs needs.
+struct Opener {
+    sessions: Mutex<Sessions>,
+    /// Jobs by the key of their opening, so that a repeated opening opens no second job.
+    keys: Mutex<HashMap<(Tenant, Bytes), JobId>>,
+}
+
+impl Gateway {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
+        let sessions = Sessions::open(&shared.state_dir)?;
+        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::default() };
+        Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
+    }
+
+    /// Who calls.
+    fn tenant(&self, caller: &Caller) -> Result<Tenant> {
+        self.shared.token.check(caller.token.as_deref())?;
+        Ok(Tenant::default())
+    }
+
+    async fn info(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<Arc<ArtifactInfo>> {
+        if let Some(info) = self.shared.artifacts.info(tenant, digest) {
+            return Ok(info);
+        }
+        let bytes = self.shared.artifacts.read(tenant, digest)?;
+        let info = match self.shared.engine.known(tenant, digest) {
+            Some(info) => info,
+            None => Arc::new(self.shared.engine.inspect(&bytes).await?),
+        };
+        self.shared.artifacts.set_info(tenant, digest, &info)?;
+        Ok(info)
+    }
+
+    fn open_job(&self, tenant: &Tenant, open: &msg::OpenJob) -> Result<Arc<Job>> {
+        if open.name.len() > JOB_NAME_BYTES_MAX || open.name.chars().any(char::is_control) {
+            return Err(Error::new(Code::LIMIT, format!("a job's name may have {JOB_NAME_BYTES_MAX} bytes and no control characters")));
+        }
+        if open.key.len() != 16 {
+            return Err(convert::malformed("a job's key has not 16 bytes"));
+        }
+        let mut keys = self.opener.keys.lock();
+        let key = (tenant.clone(), open.key.clone());
+        if let Some(job) = keys.get(&key).and_then(|id| self.shared.jobs.read().get(id).map(Arc::clone)) {
+            return Ok(job);
+        }
+        let id = JobId { owner: self.shared.id, session: self.opener.sessions.lock().next()? };
+        let path = self.shared.state_dir.join("jobs").join(tenant.as_str()).join(id.to_string()).join("output.log");
+        let log = self.shared.logs.open(path, self.shared.limits.log_bytes);
+        let node = self.shared.id;
+        let job =
+            Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
+        self.shared.jobs.write().insert(id, Arc::clone(&job));
+        keys.insert(key, id);
+        tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
+        Ok(job)
+    }
+}
+
+impl GatewayService for Gateway {
+    async fn attach(&self, caller: Caller, mut inbound: Inbound<msg::DriverMessage>) -> Result<Outbound<Result<msg::GatewayMessage>>> {
+        let tenant = self.tenant(&caller)?;
+        let first = convert::required(inbound.next().await?.and_then(|first| first.message), "a session's first message")?;
+        let msg::driver_message::Message::Hello(hello) = first else {
+            return Err(convert::malformed("a session does not begin with a hello"));
+        };
+        let shared = &self.shared;
+        let welcome = accept_hello(&hello, &shared.cluster, shared.incarnation, Some(shared.id))?;
+        let (sender, outbound) = Outbound::channel(QUEUE);
+        // The channel was made with room.
+        let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
+        let session = Session { gateway: self.clone(), tenant, sender, jobs: HashMap::new() };
+        shared.scope.spawn("driver-session", OnEnd::Continue, session.run(inbound));
+        Ok(outbound)
+    }
+
+    async fn describe(&self, caller: Caller, digest: Bytes) -> Result<Bytes> {
+        let tenant = self.tenant(&caller)?;
+        json(&*self.info(&tenant, convert::digest(&digest)?).await?)
+    }
+
+    async fn upload(&self, caller: Caller, chunks: Inbound<msg::ArtifactChunk>) -> Result<Bytes> {
+        let tenant = self.tenant(&caller)?;
+        let digest = self.shared.artifacts.receive(&tenant, chunks).await?;
+        json(&*self.info(&tenant, digest).await?)
+    }
+
+    async fn query(&self, caller: Caller, query: Bytes) -> Result<Bytes> {
+        let tenant = self.tenant(&caller)?;
+        let query: Query =
+            serde_json::from_slice(&query).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
+        self.shared.answer(&tenant, &Ask::Query(query)).await.map(Bytes::from)
+    }
+
+    async fn control(&self, caller: Caller, order: Bytes, key: Bytes) -> Result<Bytes> {
+        let tenant = self.tenant(&caller)?;
+        if key.len() != 16 {
+            return Err(convert::malformed("an order's key has not 16 bytes"));
+        }
+        let order: Order =
+            serde_json::from_slice(&order).map_err(|error| convert::malformed(format_args!("an order is not understood: {error}")))?;
+        self.shared.answer(&tenant, &Ask::Order(order)).await.map(Bytes::from)
+    }
+
+    async fn logs(&self, caller: Caller, request: msg::LogsRequest) -> Result<Outbound<Result<msg::LogsChunk>>> {
+        let tenant = self.tenant(&caller)?;
+        let id = convert::job(&convert::required(request.job, "a job")?)?;
+        let job = self.shared.job(&tenant, id)?;
+        let (sender, outbound) = Outbound::channel(QUEUE);
+        self.shared.scope.spawn("log-follower", OnEnd::Continue, follow(job, request.sequence, request.follow, sender));
+        Ok(outbound)
+    }
+}
+
+fn json<T: serde::Serialize>(answer: &T) -> Result<Bytes> {
+    serde_json::to_vec(answer).map(Bytes::from).map_err(|error| Error::internal(format!("an answer has no JSON: {error}")))
+}
+
+fn message(message: msg::gateway_message::Message) -> msg::GatewayMessage {
+    msg::GatewayMessage { message: Some(message) }
+}
+
+/// One driver's stream.
+struct Session {
+    gateway: Gateway,
+    tenant: Tenant,
+    sender: Sender<Result<msg::GatewayMessage>>,
+    jobs: HashMap<SessionId, Arc<Job>>,
+}
+
+impl Session {
+    async fn run(mut self, mut inbound: Inbound<msg::DriverMessage>) {
+        let outcome = self.read(&mut inbound).await;
+        if let Err(error) = outcome {
+            tracing::info!(tenant = %self.tenant, %error, "a driver's session ended");
+            // The driver may be gone, and then nobody hears why.
+            let _ = self.sender.send(Err(error)).await;
+        }
+        // Nobody waits any more for what is not detached.
+        for job in self.jobs.values().filter(|job| !job.detached && !job.has_ended()) {
+            let error = Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended")
+                .hint("submit with --no-wait to let it go on");
+            self.gateway.shared.stop(job, Some(error));
+        }
+        for job in self.jobs.values() {
+            let pressure = job.outbox.close();
+            self.gateway.shared.relieve(job, pressure);
+        }
+    }
+
+    async fn read(&mut self, inbound: &mut Inbound<msg::DriverMessage>) -> Result<()> {
+        while let Some(message) = inbound.next().await? {
+            match convert::required(message.message, "a driver's message")? {
+                msg::driver_message::Message::Submit(submit) => self.submit(submit)?,
+                msg::driver_message::Message::OpenJob(open) => self.open_job(&open).await?,
+                msg::driver_message::Message::DefineCall(define) => self.define(define).await?,
+                msg::driver_message::Message::FinishJob(finish) => self.job(finish.session)?.finish(),
+                msg::driver_message::Message::Cancel(cancel) => {
+                    let job = self.job(cancel.session)?;
+                    if cancel.sequences.is_empty() {
+                        self.gateway.shared.stop(&job, None);
+                    } else {
+                        self.gateway.shared.cancel(&job, Some(&cancel.sequences));
+                    }
+                }
+                msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
+            }
+        }
+        Ok(())
+    }
+
+    fn job(&self, session: SessionId) -> Result<Arc<Job>> {
+        self.jobs.get(&session).map(Arc::clone).ok_or_else(|| convert::malformed("a message names a job that was not opened"))
+    }
+
+    async fn open_job(&mut self, open: &msg::OpenJob) -> Result<()> {
+        let (result, window) = match self.gateway.open_job(&self.tenant, open) {
+            Ok(job) => {
+                self.jobs.insert(job.id.session, Arc::clone(&job));
+                let writer = write_job(Arc::clone(&self.gateway.shared), Arc::clone(&job), open.follow, self.sender.clone());
+                self.gateway.shared.scope.spawn("job-writer", OnEnd::Continue, writer);
+                (msg::job_opened::Result::Job(job.id.into()), self.gateway.shared.limits.window)
+            }
+            Err(error) => (msg::job_opened::Result::Error((&error).into()), 0),
+        };
+        self.send(msg::gateway_message::Message::JobOpened(msg::JobOpened { request: open.request, result: Some(result), window })).await
+    }
+
+    async fn define(&mut self, define: msg::DefineCall) -> Result<()> {
+        let (session, number) = (define.session, define.number);
+        let job = self.job(session)?;
+        let error = self.try_define(&job, define).await.err().map(|error| (&error).into());
+        self.send(msg::gateway_message::Message::CallDefined(msg::CallDefined { session, number, error })).await
+    }
+
+    async fn try_define(&self, job: &Arc<Job>, define: msg::DefineCall) -> Result<()> {
+        let call = convert::required(define.call, "a call")?;
+        let request = CallRequest {
+            artifact: convert::digest(&call.artifact)?,
+            export: call.export,
+            options: convert::options(&convert::required(call.options, "options")?)?,
+            grants: convert::grants(convert::required(call.grants, "grants")?)?,
+        };
+        let info = self.gateway.info(&self.tenant, request.artifact).await?;
+        find_export(&info, &request.export)?;
+        self.gateway.shared.define(job, define.number, request)
+    }
+
+    fn submit(&self, submit: msg::Submit) -> Result<()> {
+        let job = self.job(submit.session)?;
+        let call = u16::try_from(submit.call).ok().and_then(|number| job.call(number));
+        let call = call.ok_or_else(|| convert::malformed("a task names a call that was not defined"))?;
+        let counts = job.counts();
+        if counts.total() - counts.finished() + submit.args.len() as u64 > self.gateway.shared.limits.window {
+            let message = format!("job {} has {} tasks that have not ended, which is the limit", job.id, self.gateway.shared.limits.window);
+            return Err(Error::new(Code::QUEUE_FULL, message));
+        }
+        for args in &submit.args {
+            call.check(args)?;
+        }
+        let items = job.submit(&call, submit.first_sequence, submit.args)?;
+        self.gateway.shared.enqueue(&job, &call, items);
+        Ok(())
+    }
+
+    async fn send(&self, to_driver: msg::gateway_message::Message) -> Result<()> {
+        let gone = |_| Error::new(Code::CONNECTION_LOST, "the driver went away");
+        self.sender.send(Ok(message(to_driver))).await.map_err(gone)
+    }
+}
+
+/// Sends a job's results, its output if wanted, and its end.
+async fn write_job(shared: Arc<Shared>, job: Arc<Job>, follow: bool, sender: Sender<Result<msg::GatewayMessage>>) {
+    let session = job.id.session;
+    let mut reader = follow.then(|| LogReader::new(&job.log, None));
+    loop {
+        // Asked before the outbox is emptied: what ends the job is in the outbox before.
+        let ended = job.has_ended();
+        let (outcomes, pressure) = job.outbox.take();
+        let mut idle = outcomes.is_empty();
+        if !outcomes.is_empty() {
+            let outcomes = msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes });
+            if sender.send(Ok(message(outcomes))).await.is_err() {
+                return;
+            }
+        }
+        shared.relieve(&job, pressure);
+        if let Some(open) = &mut reader {
+            match open.read() {
+                Ok(outputs) if outputs.is_empty() => {}
+                Ok(outputs) => {
+                    idle = false;
+                    let outputs = msg::gateway_message::Message::Outputs(msg::Outputs { session, outputs });
+                    if sender.send(Ok(message(outputs))).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(job = %job.id, %error, "a job's output cannot be followed");
+                    reader = None;
+                }
+            }
+        }
+        if !idle {
+            continue;
+        }
+        match &reader {
+            Some(open) => tokio::select! {
+                () = job.outbox.ready.notified() => {}
+                more = open.wait() => if !more { reader = None },
+                () = sender.closed() => return,
+            },
+            None if ended => break,
+            None => tokio::select! {
+                () = job.outbox.ready.notified() => {}
+                () = sender.closed() => return,
+            },
+        }
+    }
+    let record = json(&job.record()).unwrap_or_default();
+    let ended = msg::JobEnded { session, record };
+    // A driver that is gone does not hear it.
+    let _ = sender.send(Ok(message(msg::gateway_message::Message::JobEnded(ended)))).await;
+}
+
+/// Sends a job's output, once or until it ends.
+async fn follow(job: Arc<Job>, only: Option<u64>, follow: bool, sender: Sender<Result<msg::LogsChunk>>) {
+    let mut reader = LogReader::new(&job.log, only);
+    loop {
+        match reader.read() {
+            Ok(outputs) if outputs.is_empty() => {
+                let more = tokio::select! {
+                    more = reader.wait(), if follow => more,
+                    () = std::future::ready(()), if !follow => false,
+                    () = sender.closed() => return,
+                };
+                if !more {
+                    return;
+                }
+            }
+            Ok(outputs) => {
+                if sender.send(Ok(msg::LogsChunk { outputs })).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                // The follower may be gone.
+                let _ = sender.send(Err(error)).await;
+                return;
+            }
+        }
+    }
+}
+
+/// Numbers for sessions, never given twice by a node, whatever happens to it: blocks of them are reserved on disk before they are used.
+struct Sessions {
+    path: PathBuf,
+    next: SessionId,
+    reserved: SessionId,
+}
+
+impl Sessions {
+    fn open(state_dir: &Path) -> Result<Self> {
+        let path = state_dir.join("sessions");
+        let reserved = match fs::read_to_string(&path) {
+            Ok(text) => text.trim().parse().map_err(|_| Error::new(Code::IO, format!("{} is damaged", path.display())))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(Error::new(Code::IO, format!("cannot read {}: {error}", path.display()))),
+        };
+        Ok(Self { path, next: reserved + 1, reserved })
+    }
+
+    fn next(&mut self) -> Result<SessionId> {
+        if self.next > self.reserved {
+            let reserved = self.next.saturating_add(SESSIONS_RESERVED);
+            let written = write_private(&self.path, reserved.to_string().as_bytes());
+            written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", self.path.display())))?;
+            self.reserved = reserved;
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_numbers_are_never_given_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut seen = std::collections::BTreeSet::new();
+        for _life in 0..3 {
+            let mut sessions = Sessions::open(dir.path()).unwrap();
+            assert!((0..1500).all(|_| seen.insert(sessions.next().unwrap())));
+        }
+        fs::write(dir.path().join("sessions"), "x").unwrap();
+        assert!(Sessions::open(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,272 @@
+//! The node's stream to the head: joins, reports, asks, and comes back after the head was away.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant, api::Ask};
+use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::node::Shared;
+
+/// The first and the longest pause between attempts to reach the head.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// How long a node waits for the head's part of an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Messages that may wait for the network.
+const QUEUE: usize = 1024;
+
+/// What a node is to the head.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub(crate) name: Name,
+    pub(crate) capacity: ResourceSet,
+    pub(crate) labels: std::collections::BTreeMap<Name, String>,
+    pub(crate) data_address: String,
+    pub(crate) gateway_address: String,
+}
+
+/// The node's side of the stream, for everyone in the node. While the head is away, what is sent is lost, and made up for when it is back.
+pub(crate) struct HeadHandle {
+    sender: Mutex<Option<mpsc::UnboundedSender<msg::NodeMessage>>>,
+    token: String,
+    registration: Registration,
+    questions: Mutex<HashMap<u64, oneshot::Sender<Result<bytes::Bytes>>>>,
+    last_question: AtomicU64,
+}
+
+impl HeadHandle {
+    pub(crate) fn new(token: String, registration: Registration) -> Self {
+        Self { sender: Mutex::default(), token, registration, questions: Mutex::default(), last_question: AtomicU64::new(0) }
+    }
+
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    pub(crate) fn data_address(&self) -> &str {
+        &self.registration.data_address
+    }
+
+    /// Sends a message, if the head is there.
+    pub(crate) fn send(&self, message: msg::node_message::Message) {
+        if let Some(sender) = &*self.sender.lock() {
+            // A stream that just ended is about to be replaced.
+            let _ = sender.send(msg::NodeMessage { message: Some(message) });
+        }
+    }
+
+    /// Asks the head something for a tenant.
+    ///
+    /// # Errors
+    ///
+    /// What the head says, or [`Code::DEADLINE`] if it says nothing.
+    pub(crate) async fn ask(&self, tenant: &Tenant, ask: &Ask) -> Result<bytes::Bytes> {
+        let number = self.last_question.fetch_add(1, Relaxed) + 1;
+        let (answer, answered) = oneshot::channel();
+        self.questions.lock().insert(number, answer);
+        let json = serde_json::to_vec(ask).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
+        self.send(msg::node_message::Message::Question(msg::Question { number, tenant: tenant.to_string(), ask: json.into() }));
+        let outcome = tokio::time::timeout(ANSWER_WITHIN, answered).await;
+        self.questions.lock().remove(&number);
+        match outcome {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Err(Error::new(Code::DEADLINE, "the head did not answer in time").hint("check that it runs")),
+        }
+    }
+
+    fn answered(&self, answer: msg::Answer) {
+        if let Some(waiting) = self.questions.lock().remove(&answer.number) {
+            let result = match answer.result {
+                Some(msg::answer::Result::Answer(bytes)) => Ok(bytes),
+                Some(msg::answer::Result::Error(error)) => Err(convert::any_error(error)),
+                None => Err(convert::malformed("an answer without an answer")),
+            };
+            let _ = waiting.send(result);
+        }
+    }
+}
+
+/// An open stream: what the head said of this node.
+pub(crate) struct Joined {
+    pub(crate) node: NodeId,
+    pub(crate) cluster: String,
+    pub(crate) heartbeat: Duration,
+    sender: Sender<msg::NodeMessage>,
+    inbound: Inbound<msg::HeadMessage>,
+}
+
+/// Joins once.
+///
+/// # Errors
+///
+/// [`Code::UNREACHABLE`] if nobody answers, or why the head does not take the node.
+pub(crate) async fn join(
+    connector: &Connector,
+    token: &str,
+    cluster: &str,
+    incarnation: Incarnation,
+    node: Option<NodeId>,
+    registration: &Registration,
+) -> Result<Joined> {
+    let mut client = HeadClient::connect(connector, token).await?;
+    let (sender, outbound) = Outbound::channel(QUEUE);
+    let closed = |_| Error::new(Code::CONNECTION_LOST, "the head closed the connection");
+    let message = |message| msg::NodeMessage { message: Some(message) };
+    sender.send(message(msg::node_message::Message::Hello(hello(cluster, incarnation)))).await.map_err(closed)?;
+    let register = msg::Register {
+        node: node.map_or(0, NodeId::get),
+        name: registration.name.to_string(),
+        capacity: Some((&registration.capacity).into()),
+        labels: registration.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
+        data_address: registration.data_address.clone(),
+        gateway_address: registration.gateway_address.clone(),
+    };
+    sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
+    let mut inbound = client.join(outbound).await?;
+    let welcome = match next(&mut inbound).await? {
+        msg::head_message::Message::Welcome(welcome) => welcome,
+        _ => return Err(convert::malformed("a head does not begin with a welcome")),
+    };
+    read_welcome(&welcome)?;
+    let registered = match next(&mut inbound).await? {
+        msg::head_message::Message::Registered(registered) => registered,
+        _ => return Err(convert::malformed("a head does not answer a registration")),
+    };
+    let node = match convert::required(registered.result, "a registration's result")? {
+        msg::registered::Result::Node(node) => convert::node(node)?,
+        msg::registered::Result::Error(error) => return Err(convert::any_error(error)),
+    };
+    Ok(Joined { node, cluster: welcome.cluster, heartbeat: Duration::from_nanos(registered.heartbeat_ns), sender, inbound })
+}
+
+async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_message::Message> {
+    let message = inbound.next().await?.ok_or_else(|| Error::new(Code::CONNECTION_LOST, "the head closed the connection"))?;
+    convert::required(message.message, "a head's message")
+}
+
+/// Keeps the stream open for as long as the node runs.
+pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Joined) {
+    let mut joined = Some(first);
+    let mut pause = RETRY_FIRST;
+    loop {
+        if let Some(joined) = joined.take() {
+            pause = RETRY_FIRST;
+            let outcome = converse(&shared, joined).await;
+            let Some(shared) = shared.upgrade() else { return };
+            *shared.head.sender.lock() = None;
+            let cause = outcome.err().map_or_else(|| "it closed the connection".to_owned(), |error| error.message().to_owned());
+            tracing::warn!(%cause, "the head is away");
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_LONGEST);
+        let Some(shared) = shared.upgrade() else { return };
+        match join(&connector, shared.head.token(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
+            Ok(again) if again.node == shared.id => {
+                tracing::info!("the head is back");
+                joined = Some(again);
+            }
+            Ok(again) => tracing::error!(node = %again.node, "the head knows this node by another number; it stays away"),
+            Err(error) => tracing::debug!(%error, "the head is still away"),
+        }
+    }
+}
+
+async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
+    let Joined { heartbeat, sender, mut inbound, .. } = joined;
+    let (queue, mut waiting) = mpsc::unbounded_channel();
+    {
+        let Some(shared) = shared.upgrade() else { return Ok(()) };
+        *shared.head.sender.lock() = Some(queue);
+        shared.spread.forget_requests();
+        shared.surplus.notify_one();
+        shared.head.send(msg::node_message::Message::Report(report(&shared)));
+    }
+    let mut ticks = tokio::time::interval(heartbeat.max(Duration::from_millis(10)));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = waiting.recv() => {
+                let Some(message) = message else { return Ok(()) };
+                if sender.send(message).await.is_err() {
+                    return Ok(());
+                }
+            }
+            message = next(&mut inbound) => {
+                let Some(shared) = shared.upgrade() else { return Ok(()) };
+                heard(&shared, message?)?;
+            }
+            _ = ticks.tick() => {
+                let Some(shared) = shared.upgrade() else { return Ok(()) };
+                shared.head.send(msg::node_message::Message::Report(report(&shared)));
+            }
+        }
+    }
+}
+
+fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()> {
+    match message {
+        msg::head_message::Message::LeaseGrant(grant) => shared.granted(&grant)?,
+        msg::head_message::Message::LeaseRefusal(refusal) => {
+            let error = convert::any_error(convert::required(refusal.error, "a refusal's error")?);
+            shared.refused(refusal.request, &error);
+        }
+        msg::head_message::Message::LeaseRevoke(revoke) => {
+            let error = convert::any_error(convert::required(revoke.reason, "a reason")?);
+            shared.revoked(LeaseId(revoke.lease), &error, true);
+        }
+        msg::head_message::Message::Question(question) => answer(shared, &question)?,
+        msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
+        msg::head_message::Message::Welcome(_) | msg::head_message::Message::Registered(_) => {
+            return Err(convert::malformed("a second welcome"));
+        }
+    }
+    Ok(())
+}
+
+/// Answers what the head asks of this node alone.
+fn answer(shared: &Arc<Shared>, question: &msg::Question) -> Result<()> {
+    let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
+    let result = match serde_json::from_slice(&question.ask) {
+        Ok(ask) => shared.answer_here(&tenant, &ask),
+        Err(error) => Err(convert::malformed(format_args!("a question is not understood: {error}"))),
+    };
+    let result = match result {
+        Ok(answer) => msg::answer::Result::Answer(answer.into()),
+        Err(error) => msg::answer::Result::Error((&error).into()),
+    };
+    shared.head.send(msg::node_message::Message::Answer(msg::Answer { number: question.number, result: Some(result) }));
+    Ok(())
+}
+
+/// What changes all the time.
+fn report(shared: &Shared) -> msg::Report {
+    let leases = shared.spread.leases();
+    let dispatcher = shared.dispatcher.lock();
+    let (used, local) = (dispatcher.used(), dispatcher.used_locally());
+    let waiting = dispatcher.waiting().map(|(shape, tasks)| msg::Waiting { shape: Some(shape.into()), tasks: tasks as u64 }).collect();
+    msg::Report {
+        local: Some((&local).into()),
+        tasks_queued: dispatcher.queued() as u64,
+        tasks_running: dispatcher.running() as u64,
+        leases,
+        memory_bytes: resident_bytes(),
+        waiting,
+        used: Some((&used).into()),
+    }
+}
+
+/// Resident memory of this process.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let pages = pages.and_then(|text| text.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}

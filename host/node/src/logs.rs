@@ -1,0 +1,396 @@
+//! What a job's tasks write, on disk: one file a job, written by one thread of the node, read by whoever follows.
+//!
+//! ```text
+//! guest ─▶ JobLog::write (bounded) ─▶ log thread ─▶ output.log ─▶ LogReader ─▶ driver
+//! ```
+//!
+//! Everyone reads from the file, live or later, so a slow reader holds up nobody and nothing is kept in memory for it. Only the disk can
+//! hold up guests. A frame is a fixed header and the bytes:
+//!
+//! ```text
+//! u32 length of bytes | u8 stream | u32 attempt | u64 sequence | u64 milliseconds since 1970 | bytes          (little-endian)
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    thread::{self, JoinHandle},
+};
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use rwasm_engine::Output;
+use rwasm_types::{Attempt, Code, Error, Result, Stream};
+use rwasm_wire::msg;
+use tokio::sync::Notify;
+
+use crate::clock::now_ms;
+
+const HEADER_BYTES: usize = 4 + 1 + 4 + 8 + 8;
+/// Bytes of one job that wait for the disk.
+const PENDING_BYTES_MAX: usize = 1 << 20;
+/// Bytes that a reader takes at once.
+const READ_BYTES: usize = 256 << 10;
+/// The most bytes of a frame; longer output becomes several.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+
+/// The thread that writes all logs of a node.
+pub(crate) struct LogThread {
+    queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct QueueState {
+    dirty: VecDeque<Arc<JobLog>>,
+    stopping: bool,
+}
+
+impl LogThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// If the machine gives no more threads.
+    pub(crate) fn start() -> Result<Self> {
+        let queue = Arc::<Queue>::default();
+        let thread = thread::Builder::new()
+            .name("log-writer".to_owned())
+            .spawn({
+                let queue = Arc::clone(&queue);
+                move || write_all_logs(&queue)
+            })
+            .map_err(|error| Error::new(Code::NO_CAPACITY, format!("the log thread does not start: {error}")))?;
+        Ok(Self { queue, thread: Some(thread) })
+    }
+
+    /// A job's log in a new file; at most `bytes_max` of output are kept.
+    pub(crate) fn open(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
+        Arc::new(JobLog { path, bytes_max, queue: Arc::clone(&self.queue), state: Mutex::default(), grown: Notify::new() })
+    }
+}
+
+impl Drop for LogThread {
+    fn drop(&mut self) {
+        self.queue.state.lock().stopping = true;
+        self.queue.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn write_all_logs(queue: &Queue) {
+    loop {
+        let log = {
+            let mut state = queue.state.lock();
+            while state.dirty.is_empty() && !state.stopping {
+                queue.changed.wait(&mut state);
+            }
+            state.dirty.pop_front()
+        };
+        match log {
+            Some(log) => log.write_pending(),
+            None => return,
+        }
+    }
+}
+
+/// The output of one job.
+pub(crate) struct JobLog {
+    path: PathBuf,
+    bytes_max: u64,
+    queue: Arc<Queue>,
+    state: Mutex<LogState>,
+    /// Told when there is more to read, or no more to come.
+    grown: Notify,
+}
+
+#[derive(Default)]
+struct LogState {
+    /// Frames that wait for the disk.
+    pending: Vec<u8>,
+    /// Whether the log is in the thread's queue.
+    dirty: bool,
+    file: Option<File>,
+    /// Bytes in the file.
+    written: u64,
+    /// Nothing more comes.
+    closed: bool,
+    /// Output beyond the limit, or that the disk did not take, was dropped.
+    cut: bool,
+    waiting: Vec<Waker>,
+}
+
+impl JobLog {
+    /// Where an attempt's output goes.
+    pub(crate) fn writer(self: &Arc<Self>, sequence: u64, attempt: Attempt) -> Arc<dyn Output> {
+        Arc::new(Writer { log: Arc::clone(self), sequence, attempt })
+    }
+
+    /// Adds output.
+    pub(crate) fn write(self: &Arc<Self>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
+        let mut state = self.state.lock();
+        if state.closed || state.cut {
+            return;
+        }
+        if state.written + state.pending.len() as u64 + bytes.len() as u64 > self.bytes_max {
+            state.cut = true;
+            let note = format!(
+                "\nrwasm: the job's output reached its limit of {}; the rest is dropped\n",
+                rwasm_types::format_bytes(self.bytes_max)
+            );
+            push_frame(&mut state.pending, sequence, attempt, Stream::Stderr, note.as_bytes());
+        } else {
+            for bytes in bytes.chunks(FRAME_BYTES_MAX) {
+                push_frame(&mut state.pending, sequence, attempt, stream, bytes);
+            }
+        }
+        if !state.dirty {
+            state.dirty = true;
+            drop(state);
+            self.queue.state.lock().dirty.push_back(Arc::clone(self));
+            self.queue.changed.notify_one();
+        }
+    }
+
+    /// How many bytes may be written without waiting for the disk.
+    pub(crate) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        let mut state = self.state.lock();
+        let room = PENDING_BYTES_MAX.saturating_sub(state.pending.len());
+        if room > 0 {
+            return Poll::Ready(room);
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits until there is room.
+    pub(crate) async fn room(&self) {
+        std::future::poll_fn(|cx| self.poll_room(cx)).await;
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn close(&self) {
+        self.state.lock().closed = true;
+        self.grown.notify_waiters();
+    }
+
+    fn write_pending(&self) {
+        let (pending, file) = {
+            let mut state = self.state.lock();
+            state.dirty = false;
+            (std::mem::take(&mut state.pending), state.file.take())
+        };
+        let written = file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file));
+        let mut state = self.state.lock();
+        match written {
+            Ok(file) => {
+                state.file = Some(file);
+                state.written += pending.len() as u64;
+            }
+            Err(error) => {
+                if !state.cut {
+                    tracing::error!(path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
+                }
+                // A frame may be in the file in part; nothing is read beyond `written`.
+                state.cut = true;
+            }
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
+        self.grown.notify_waiters();
+    }
+
+    /// What can be read now, and whether that is all that will ever be.
+    fn progress(&self) -> (u64, bool) {
+        let state = self.state.lock();
+        (state.written, state.closed && state.pending.is_empty() && !state.dirty)
+    }
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::OpenOptions::new().create(true).append(true).open(path)
+}
+
+fn push_frame(out: &mut Vec<u8>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.push(match stream {
+        Stream::Stdout => 1,
+        Stream::Stderr => 2,
+    });
+    out.extend_from_slice(&attempt.0.to_le_bytes());
+    out.extend_from_slice(&sequence.to_le_bytes());
+    out.extend_from_slice(&now_ms().to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+struct Writer {
+    log: Arc<JobLog>,
+    sequence: u64,
+    attempt: Attempt,
+}
+
+impl Output for Writer {
+    fn write(&self, stream: Stream, bytes: Bytes) {
+        self.log.write(self.sequence, self.attempt, stream, &bytes);
+    }
+
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        self.log.poll_room(cx)
+    }
+}
+
+/// Reads a job's output from the beginning, and waits for more.
+pub(crate) struct LogReader {
+    log: Arc<JobLog>,
+    file: Option<File>,
+    offset: u64,
+    /// Only this task's.
+    only: Option<u64>,
+}
+
+impl LogReader {
+    pub(crate) fn new(log: &Arc<JobLog>, only: Option<u64>) -> Self {
+        Self { log: Arc::clone(log), file: None, offset: 0, only }
+    }
+
+    /// The next frames that are there; none where all that is there was read.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or is damaged.
+    pub(crate) fn read(&mut self) -> Result<Vec<msg::Output>> {
+        let (written, _) = self.log.progress();
+        let mut outputs = Vec::new();
+        while outputs.is_empty() && self.offset < written {
+            let chunk = self.chunk(written)?;
+            self.parse(&chunk, &mut outputs)?;
+        }
+        Ok(outputs)
+    }
+
+    /// Waits for more; `false` when there will never be more.
+    pub(crate) async fn wait(&self) -> bool {
+        loop {
+            let grown = self.log.grown.notified();
+            match self.log.progress() {
+                (written, _) if self.offset < written => return true,
+                (_, true) => return false,
+                _ => grown.await,
+            }
+        }
+    }
+
+    fn chunk(&mut self, written: u64) -> Result<Bytes> {
+        let unreadable = |error: io::Error| Error::new(Code::IO, format!("the job's output cannot be read: {error}"));
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(File::open(&self.log.path).map_err(unreadable)?),
+        };
+        let mut length = READ_BYTES.min(usize::try_from(written - self.offset).unwrap_or(READ_BYTES));
+        let mut header = [0; 4];
+        file.read_exact_at(&mut header, self.offset).map_err(unreadable)?;
+        let first = HEADER_BYTES + u32::from_le_bytes(header) as usize;
+        if first > HEADER_BYTES + FRAME_BYTES_MAX {
+            return Err(Error::new(Code::IO, "the job's output is damaged").with("path", self.log.path.display()));
+        }
+        length = length.max(first);
+        let mut chunk = vec![0; length];
+        file.read_exact_at(&mut chunk, self.offset).map_err(unreadable)?;
+        Ok(chunk.into())
+    }
+
+    /// Takes whole frames off a chunk.
+    fn parse(&mut self, chunk: &Bytes, outputs: &mut Vec<msg::Output>) -> Result<()> {
+        let mut at = 0;
+        while let Some(header) = chunk.get(at..at + HEADER_BYTES) {
+            let word = |from: usize| header.get(from..from + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_le_bytes);
+            let length = word(0) as usize;
+            let Some(end) = Some(at + HEADER_BYTES + length).filter(|end| *end <= chunk.len()) else { break };
+            let sequence = u64::from(word(9)) | u64::from(word(13)) << 32;
+            if self.only.is_none_or(|only| only == sequence) {
+                let stream = if header[4] == 1 { msg::Stream::Stdout } else { msg::Stream::Stderr };
+                let bytes = chunk.slice(at + HEADER_BYTES..end);
+                outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes });
+            }
+            at = end;
+        }
+        self.offset += at as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(outputs: Vec<msg::Output>) -> Vec<(u64, String)> {
+        outputs.into_iter().map(|output| (output.sequence, String::from_utf8(output.bytes.to_vec()).unwrap())).collect()
+    }
+
+    async fn all(log: &Arc<JobLog>, only: Option<u64>) -> Vec<(u64, String)> {
+        let mut reader = LogReader::new(log, only);
+        let mut seen = Vec::new();
+        while reader.wait().await {
+            seen.extend(texts(reader.read().unwrap()));
+        }
+        seen
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_whole_and_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let thread = LogThread::start().unwrap();
+        let log = thread.open(dir.path().join("deep/output.log"), 1 << 30);
+        let large = "x".repeat(READ_BYTES + 7);
+        for text in ["a", &large, "b"] {
+            log.write(3, Attempt(1), Stream::Stdout, text.as_bytes());
+            log.write(4, Attempt(2), Stream::Stderr, b"!");
+        }
+        log.close();
+        assert_eq!(all(&log, Some(3)).await, [(3, "a".into()), (3, large), (3, "b".into())]);
+        assert_eq!(all(&log, Some(4)).await.len(), 3);
+    }
+
+    #[tokio::test]
+    async fn output_beyond_the_limit_is_cut_with_a_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let thread = LogThread::start().unwrap();
+        let log = thread.open(dir.path().join("output.log"), 100);
+        for _ in 0..10 {
+            log.write(0, Attempt(1), Stream::Stdout, &[b'y'; 30]);
+        }
+        log.close();
+        let seen = all(&log, None).await;
+        assert_eq!(seen.len(), 2);
+        assert!(seen[1].1.contains("reached its limit of 100B"));
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_takes_nothing_holds_up_nobody() {
+        let thread = LogThread::start().unwrap();
+        let log = thread.open(PathBuf::from("/dev/null/output.log"), 1 << 30);
+        log.write(0, Attempt(1), Stream::Stdout, b"lost");
+        log.close();
+        assert!(all(&log, None).await.is_empty());
+        log.room().await;
+    }
+}

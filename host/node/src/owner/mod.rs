@@ -1,0 +1,6 @@
+//! Ownership: the jobs that came in through this node, their tasks, results and output, and the leases they run on elsewhere.
+
+pub(crate) mod job;
+pub(crate) mod link;
+pub(crate) mod spread;
+mod tasks;

@@ -1,0 +1,370 @@
+//! Running an owner's tasks on other nodes: asks the head for leases where work waits, and keeps each lease's node supplied.
+//!
+//! What was sent is kept until its outcome comes, so that a lost node costs an attempt and no task. A lease that has nothing to do is
+//! given back.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use rwasm_types::{Attempt, Code, Error, LeaseId, NodeId, Result};
+use rwasm_wire::{convert, msg};
+
+use super::{
+    job::{Job, JobCall},
+    link::Link,
+};
+use crate::{
+    dispatch::ClassId,
+    executor::{Ended, Item},
+    node::{Shared, cancelled},
+};
+
+/// How often demand is looked at while work waits.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A lease that had nothing to do for so long is given back.
+const LINGER: Duration = Duration::from_millis(200);
+/// Work that this node gets through in so short a time is not sent away.
+const WORTH_SENDING: Duration = Duration::from_millis(5);
+/// How much work is on its way to a slot beside what runs there, so that it does not wait for the network.
+const SUPPLY: Duration = Duration::from_millis(5);
+/// The most tasks that a slot may have at once.
+const SUPPLY_TASKS_MAX: u32 = 256;
+/// The most slots that are asked for at once.
+const SLOTS_MAX: usize = 65_536;
+
+/// An owner's classes, wishes and leases.
+#[derive(Default)]
+pub(crate) struct Spread {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    classes: BTreeMap<ClassId, Class>,
+    leases: HashMap<LeaseId, Lease>,
+    links: HashMap<NodeId, Arc<Link>>,
+    last_request: u64,
+}
+
+struct Class {
+    job: Arc<Job>,
+    call: Arc<JobCall>,
+    request: u64,
+    /// Slots that the head was last asked for.
+    asked: u32,
+}
+
+struct Lease {
+    node: NodeId,
+    class: ClassId,
+    slots: u32,
+    link: Arc<Link>,
+    /// What was sent and has not ended, by sequence.
+    sent: HashMap<u64, Item>,
+    idle_since: Instant,
+}
+
+impl Spread {
+    /// Makes a class known.
+    pub(crate) fn add_class(&self, class: ClassId, job: &Arc<Job>, call: &Arc<JobCall>) {
+        let mut state = self.state.lock();
+        state.last_request += 1;
+        let request = state.last_request;
+        state.classes.insert(class, Class { job: Arc::clone(job), call: Arc::clone(call), request, asked: 0 });
+    }
+
+    /// Ends what a job's tasks do on other nodes; their outcomes say that they were cancelled.
+    pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
+        let state = self.state.lock();
+        for lease in state.leases.values() {
+            if state.classes.get(&lease.class).is_none_or(|class| class.job.id != job.id) {
+                continue;
+            }
+            let sent: Vec<u64> = match sequences {
+                None => lease.sent.keys().copied().collect(),
+                Some(wanted) => wanted.iter().copied().filter(|sequence| lease.sent.contains_key(sequence)).collect(),
+            };
+            if !sent.is_empty() {
+                lease.link.send(msg::owner_message::Message::Cancel(msg::CancelRemote { session: job.id.session, sequences: sent }));
+            }
+        }
+    }
+
+    /// The head forgot what it was asked; it is asked again.
+    pub(crate) fn forget_requests(&self) {
+        self.state.lock().classes.values_mut().for_each(|class| class.asked = 0);
+    }
+
+    /// Leases in use, for heartbeats.
+    pub(crate) fn leases(&self) -> Vec<u64> {
+        self.state.lock().leases.keys().map(|lease| lease.0).collect()
+    }
+}
+
+impl Shared {
+    /// Watches for work that does not fit here, for as long as the node runs.
+    pub(crate) async fn spread_work(self: Arc<Self>) {
+        loop {
+            let busy = self.spread_once();
+            if busy {
+                let _ = tokio::time::timeout(LOOK_EVERY, self.surplus.notified()).await;
+            } else {
+                self.surplus.notified().await;
+            }
+        }
+    }
+
+    /// Looks at all classes and leases once; says whether there is anything to look after.
+    fn spread_once(self: &Arc<Self>) -> bool {
+        self.forget_ended_jobs();
+        let busy = self.ask_for_leases();
+        let leases: Vec<LeaseId> = self.spread.state.lock().leases.keys().copied().collect();
+        leases.iter().for_each(|lease| self.supply(*lease));
+        self.return_idle_leases();
+        busy || !leases.is_empty()
+    }
+
+    fn forget_ended_jobs(&self) {
+        let ended: Vec<ClassId> = {
+            let state = self.spread.state.lock();
+            state.classes.iter().filter(|(_, class)| class.job.has_ended()).map(|(id, _)| *id).collect()
+        };
+        for class in ended {
+            if let Some(Class { request, asked: 1.., .. }) = self.spread.state.lock().classes.remove(&class) {
+                self.head.send(msg::node_message::Message::LeaseRequest(msg::LeaseRequest { request, ..Default::default() }));
+            }
+            self.dispatcher.lock().remove_class(class);
+        }
+    }
+
+    /// Tells the head what is wanted, where that changed.
+    fn ask_for_leases(&self) -> bool {
+        let mut busy = false;
+        let mut requests = Vec::new();
+        let mut state = self.spread.state.lock();
+        for (id, class) in &mut state.classes {
+            let ready = matches!(&*class.call.ready.read(), Some(Ok(())));
+            let (queued, mean, slots_here) = {
+                let dispatcher = self.dispatcher.lock();
+                let shape = &class.call.shape;
+                (dispatcher.queued_in(*id), dispatcher.mean(*id), dispatcher.capacity().count_of(shape).unwrap_or(1))
+            };
+            busy |= queued > 0;
+            let soon_done =
+                mean.is_some_and(|mean| mean * u32::try_from(queued / slots_here.max(1) as usize).unwrap_or(u32::MAX) < WORTH_SENDING);
+            // Tasks so short that several go to a slot at once need fewer slots.
+            let together = mean.map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as usize);
+            let waits_for_nothing_here = slots_here == 0;
+            let wanted = if !ready || (soon_done && !waits_for_nothing_here) { 0 } else { queued.div_ceil(together).min(SLOTS_MAX) } as u32;
+            if wanted != class.asked && (wanted == 0 || class.asked == 0 || wanted > class.asked * 2 || wanted < class.asked / 2) {
+                class.asked = wanted;
+                requests.push(class.lease_request(wanted));
+            }
+        }
+        drop(state);
+        requests.into_iter().for_each(|request| self.head.send(msg::node_message::Message::LeaseRequest(request)));
+        busy
+    }
+
+    /// The head granted a lease.
+    pub(crate) fn granted(self: &Arc<Self>, grant: &msg::LeaseGrant) -> Result<()> {
+        let (lease, node) = (LeaseId(grant.lease), convert::node(grant.node)?);
+        {
+            let mut state = self.spread.state.lock();
+            let class = state.classes.iter_mut().find(|(_, class)| class.request == grant.request);
+            let Some((class, entry)) = class else {
+                drop(state);
+                self.give_back(lease, false);
+                return Ok(());
+            };
+            let class = *class;
+            entry.asked = entry.asked.saturating_sub(grant.slots);
+            let link = match state.links.get(&node).filter(|link| link.is_open()) {
+                Some(link) => Arc::clone(link),
+                None => {
+                    let link = Link::open(self, node, &grant.data_address);
+                    state.links.insert(node, Arc::clone(&link));
+                    link
+                }
+            };
+            state.leases.insert(lease, Lease { node, class, slots: grant.slots, link, sent: HashMap::new(), idle_since: Instant::now() });
+        }
+        self.supply(lease);
+        self.surplus.notify_one();
+        Ok(())
+    }
+
+    /// The head cannot meet a request: nothing of that shape can ever run, here or elsewhere.
+    pub(crate) fn refused(&self, request: u64, error: &Error) {
+        let class = {
+            let state = self.spread.state.lock();
+            state
+                .classes
+                .iter()
+                .find(|(_, class)| class.request == request)
+                .map(|(id, class)| (*id, Arc::clone(&class.job), Arc::clone(&class.call)))
+        };
+        if let Some((id, job, call)) = class {
+            *call.ready.write() = Some(Err(error.clone()));
+            let waiting = self.dispatcher.lock().remove_class(id);
+            self.end(&job, waiting, error);
+        }
+    }
+
+    /// A lease is over, and whatever was sent on it lost; a task may have begun only where its node had answered.
+    pub(crate) fn revoked(&self, lease: LeaseId, error: &Error, begun: bool) {
+        let lost = {
+            let mut state = self.spread.state.lock();
+            let lost = state.leases.remove(&lease);
+            lost.and_then(|lease| state.classes.get(&lease.class).map(|class| (Arc::clone(&class.job), lease)))
+        };
+        if let Some((job, lease)) = lost {
+            let sent = lease.sent.into_values();
+            let again: Vec<Item> = if begun {
+                sent.filter_map(|item| job.lost(item, error)).collect()
+            } else {
+                sent.inspect(|item| job.requeued(item)).collect()
+            };
+            let orphans = self.dispatcher.lock().put_back(lease.class, again).err().unwrap_or_default();
+            self.end(&job, orphans, &cancelled());
+            self.pump();
+        }
+    }
+
+    /// A link broke, or could never be opened: its node's leases are over.
+    pub(crate) fn link_lost(&self, node: NodeId, error: &Error, welcomed: bool) {
+        let leases: Vec<LeaseId> = {
+            let mut state = self.spread.state.lock();
+            state.links.remove(&node);
+            state.leases.iter().filter(|(_, lease)| lease.node == node).map(|(id, _)| *id).collect()
+        };
+        for lease in leases {
+            self.give_back(lease, !welcomed);
+            self.revoked(lease, error, welcomed);
+        }
+    }
+
+    fn give_back(&self, lease: LeaseId, unreachable: bool) {
+        self.head.send(msg::node_message::Message::LeaseReturn(msg::LeaseReturn { lease: lease.0, unreachable }));
+    }
+
+    /// Sends a lease's node as many tasks as it should have.
+    fn supply(&self, lease: LeaseId) {
+        let (class, room) = {
+            let state = self.spread.state.lock();
+            let Some(lease) = state.leases.get(&lease) else { return };
+            let mean = self.dispatcher.lock().mean(lease.class);
+            let ahead = mean.map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
+            (lease.class, (lease.slots.saturating_mul(ahead) as usize).saturating_sub(lease.sent.len()))
+        };
+        let items = self.dispatcher.lock().take(class, room);
+        if items.is_empty() {
+            return;
+        }
+        let mut state = self.spread.state.lock();
+        let State { classes, leases, .. } = &mut *state;
+        let (Some(entry), Some(known)) = (classes.get(&class), leases.get_mut(&lease)) else {
+            drop(state);
+            // The lease was revoked in between; the next look finds the tasks where they were.
+            let _ = self.dispatcher.lock().put_back(class, items);
+            return;
+        };
+        entry.job.running(&items, known.node);
+        known.link.define(&entry.job, &entry.call);
+        let tasks =
+            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
+        known.link.send(msg::owner_message::Message::Assign(msg::Assign {
+            lease: lease.0,
+            session: entry.job.id.session,
+            call: entry.call.number.into(),
+            tasks: tasks.collect(),
+        }));
+        known.sent.extend(items.into_iter().map(|item| (item.task.sequence, item)));
+    }
+
+    /// Outcomes of tasks that ran on a lease.
+    pub(crate) fn outcomes(&self, outcomes: msg::RemoteOutcomes) -> Result<()> {
+        let lease = LeaseId(outcomes.lease);
+        let (job, ended, took) = {
+            let mut state = self.spread.state.lock();
+            let State { classes, leases, .. } = &mut *state;
+            let Some(known) = leases.get_mut(&lease) else { return Ok(()) };
+            let Some(class) = classes.get(&known.class) else { return Ok(()) };
+            let mut ended = Vec::with_capacity(outcomes.outcomes.len());
+            let mut took = Duration::ZERO;
+            for outcome in outcomes.outcomes {
+                let attempt = Attempt(outcome.attempt);
+                // An outcome of an attempt that was given up is of no interest.
+                if known.sent.get(&outcome.sequence).is_some_and(|item| item.attempt == attempt) {
+                    known.sent.remove(&outcome.sequence);
+                    took += Duration::from_nanos(outcome.wall_ns);
+                    let result = convert::read_outcome_result(outcome.result);
+                    let failed = outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case"));
+                    ended.push(Ended {
+                        task: class.job.id.task(outcome.sequence),
+                        attempt,
+                        result,
+                        failed,
+                        cpu: Duration::from_nanos(outcome.cpu_ns),
+                        wall: Duration::from_nanos(outcome.wall_ns),
+                        memory_bytes: outcome.memory_bytes,
+                    });
+                }
+            }
+            known.idle_since = Instant::now();
+            self.dispatcher.lock().observe(known.class, ended.len(), took);
+            (Arc::clone(&class.job), ended, took)
+        };
+        tracing::trace!(%lease, outcomes = ended.len(), ?took, "outcomes from elsewhere");
+        let pressure = job.end(ended);
+        self.relieve(&job, pressure);
+        self.supply(lease);
+        Ok(())
+    }
+
+    /// A node cannot run a call at all: its lease is given back, and the call fails where it would fail everywhere.
+    pub(crate) fn define_failed(&self, node: NodeId, session: u32, number: u32, error: &Error) {
+        let leases: Vec<LeaseId> = {
+            let state = self.spread.state.lock();
+            let of_call = |lease: &Lease| {
+                let class = state.classes.get(&lease.class);
+                lease.node == node && class.is_some_and(|class| class.job.id.session == session && u32::from(class.call.number) == number)
+            };
+            state.leases.iter().filter(|(_, lease)| of_call(lease)).map(|(id, _)| *id).collect()
+        };
+        tracing::warn!(%node, %error, "a node cannot run a call");
+        let error = Error::new(Code::NODE_LOST, format!("node {node} could not run it: {}", error.message()));
+        for lease in leases {
+            self.give_back(lease, true);
+            self.revoked(lease, &error, true);
+        }
+    }
+
+    fn return_idle_leases(&self) {
+        let idle: Vec<LeaseId> = {
+            let mut state = self.spread.state.lock();
+            let over = |lease: &Lease| lease.sent.is_empty() && lease.idle_since.elapsed() > LINGER;
+            let idle: Vec<LeaseId> = state.leases.iter().filter(|(_, lease)| over(lease)).map(|(id, _)| *id).collect();
+            idle.iter().for_each(|lease| drop(state.leases.remove(lease)));
+            idle
+        };
+        idle.into_iter().for_each(|lease| self.give_back(lease, false));
+    }
+}
+
+impl Class {
+    fn lease_request(&self, slots: u32) -> msg::LeaseRequest {
+        msg::LeaseRequest {
+            request: self.request,
+            job: Some(self.job.id.into()),
+            tenant: self.job.tenant.to_string(),
+            shape: Some((&self.call.shape).into()),
+            slots,
+            priority: self.call.options.priority.get().into(),
+        }
+    }
+}

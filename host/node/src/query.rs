@@ -1,0 +1,136 @@
+//! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
+
+use std::sync::Arc;
+
+use rwasm_types::{
+    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::node::Shared;
+
+impl Shared {
+    /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
+    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
+        match owner(ask) {
+            Some(owner) if owner == self.id => self.answer_here(tenant, ask),
+            // Lists are put together by the head; without it, this node's part is better than nothing.
+            None => match (self.head.ask(tenant, ask).await, ask) {
+                (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
+                (answer, _) => answer.map(|answer| answer.to_vec()),
+            },
+            Some(_) => self.head.ask(tenant, ask).await.map(|answer| answer.to_vec()),
+        }
+    }
+
+    /// This node's part of a list, marked as such.
+    fn part(self: &Arc<Self>, tenant: &Tenant, query: &Query, error: &Error) -> Result<Vec<u8>> {
+        fn mark<T: Serialize + DeserializeOwned>(answer: &[u8], error: &Error) -> Result<Vec<u8>> {
+            let mut listing: Listing<T> =
+                serde_json::from_slice(answer).map_err(|error| Error::internal(format!("an answer is no list: {error}")))?;
+            listing.missing.push(format!("other nodes: {}", error.message()));
+            json(&listing)
+        }
+        let answer = self.answer_here(tenant, &Ask::Query(query.clone()));
+        match query {
+            Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
+            Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
+            _ => Err(error.clone()),
+        }
+    }
+
+    /// Answers from what this node knows itself.
+    pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
+        match ask {
+            Ask::Query(Query::Jobs { state, limit }) => {
+                let mut rows: Vec<JobRecord> =
+                    self.jobs.read().values().filter(|job| job.tenant == *tenant).map(|job| job.record()).collect();
+                rows.retain(|row| state.is_none_or(|state| row.state == state));
+                rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+                let total = rows.len() as u64;
+                rows.truncate((*limit).min(LIMIT_MAX));
+                json(&Listing { rows, total, missing: Vec::new() })
+            }
+            Ask::Query(Query::Job { job }) => json(&self.job(tenant, *job)?.record()),
+            Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
+            Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
+            Ask::Query(Query::Artifacts { limit }) => json(&self.artifacts.list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Status | Query::Nodes) => Err(Error::internal("a node was asked what only the head knows")),
+            Ask::Order(Order::StopJob { job }) => {
+                let job = self.job(tenant, *job)?;
+                self.stop(&job, None);
+                json(&job.record())
+            }
+        }
+    }
+
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
+        let mut jobs = match job {
+            Some(job) => vec![self.job(tenant, job)?],
+            None => self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect(),
+        };
+        jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+        let mut listing = Listing::default();
+        for job in jobs {
+            let (rows, total) = job.tasks(state, limit - listing.rows.len());
+            listing.merge(Listing { rows, total, missing: Vec::new() });
+        }
+        Ok(listing)
+    }
+
+    fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
+        let unknown = || Error::new(Code::NOT_FOUND, format!("there is no task {task}")).hint("`rwasm list tasks` shows what there is");
+        self.job(tenant, task.job()).map_err(|_| unknown())?.task(task.sequence).ok_or_else(unknown)
+    }
+
+    /// Why a task is where it is, in one line.
+    fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
+        let record = self.task(tenant, task)?;
+        let job = self.job(tenant, task.job())?;
+        let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
+        Ok(match record.state {
+            TaskState::Compiling => format!("{task} waits for its artifact {} to be compiled", record.artifact.short()),
+            TaskState::Queued => self.why_queued(&job, task),
+            TaskState::Running => {
+                let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
+                let since = rwasm_types::format_duration(std::time::Duration::from_millis(since));
+                format!("{task} has been on {on} for {since} (attempt {})", record.attempt.0)
+            }
+            TaskState::Succeeded => format!("{task} succeeded on {on}"),
+            TaskState::Cancelled => format!("{task} was cancelled"),
+            TaskState::Failed => match record.error {
+                Some(error) => format!("{task} failed on {on}: {} ({})", error.message(), error.code()),
+                None => format!("{task} failed on {on}"),
+            },
+        })
+    }
+
+    fn why_queued(&self, job: &crate::owner::job::Job, task: TaskId) -> String {
+        let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
+        let dispatcher = self.dispatcher.lock();
+        let (ahead, free, capacity) = (dispatcher.queued(), dispatcher.free().clone(), dispatcher.capacity().clone());
+        drop(dispatcher);
+        if !capacity.contains(&call.shape) {
+            return format!("{task} needs {}, which node {} does not have ({capacity}); it waits for another node", call.shape, self.id);
+        }
+        if free.contains(&call.shape) {
+            return format!("{task} is next: its resources ({}) are free on node {}", call.shape, self.id);
+        }
+        format!("{task} waits for {}: node {} has {free} free of {capacity}, and {ahead} tasks wait there", call.shape, self.id)
+    }
+}
+
+/// The node that alone can answer; `None` for what the whole cluster answers.
+fn owner(ask: &Ask) -> Option<NodeId> {
+    match ask {
+        Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
+        Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. }) => None,
+    }
+}
+
+fn json<T: Serialize>(answer: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(answer).map_err(|error| Error::internal(format!("an answer has no JSON: {error}")))
+}

@@ -1,0 +1,17 @@
+//! Getting an artifact from the node that asks to run it.
+
+use std::sync::Arc;
+
+use rwasm_types::{ArtifactDigest, Result, Tenant};
+use rwasm_wire::{Connector, PeerClient};
+
+use crate::node::Shared;
+
+/// Fetches an artifact and finds out what it offers. It is checked against its digest like one that a driver uploads.
+pub(crate) async fn fetch(shared: &Arc<Shared>, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
+    let mut client = PeerClient::connect(&Connector::Tcp(address.to_owned()), shared.head.token()).await?;
+    let chunks = client.fetch(tenant, digest).await?;
+    shared.artifacts.receive(tenant, chunks).await?;
+    tracing::info!(%tenant, artifact = %digest.short(), from = address, "fetched an artifact");
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! What every process of rwasm needs from its machine: tasks that cannot get lost, files that others cannot read, well-known
+//! directories, and signals. It knows nothing of clusters.
+
+mod dirs;
+mod private;
+mod scope;
+mod signal;
+
+pub use dirs::Dirs;
+pub use private::{create_private_dir, random_bytes, write_private};
+pub use scope::{OnEnd, Scope};
+pub use signal::{Termination, termination};

@@ -1,0 +1,310 @@
+//! Questions and answers about a cluster's state: what the command line lists, what REST returns, what nodes tell the head.
+//!
+//! They travel as JSON. A newer version may add fields and cases; readers ignore fields that they do not know, and a case that they do
+//! not know is a typed error.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ArtifactDigest, Attempt, Error, JobId, JobState, Name, NodeId, ResourceSet, TaskId, TaskState, Tenant};
+
+/// Milliseconds since 1970, UTC.
+pub type UnixMs = u64;
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "kebab-case")]
+pub enum Query {
+    /// The cluster at a glance; answered by [`ClusterStatus`].
+    Status,
+    /// Nodes; answered by [`Listing`] of [`NodeRecord`].
+    Nodes,
+    /// Jobs, newest first; answered by [`Listing`] of [`JobRecord`].
+    Jobs {
+        /// Only those in this state.
+        #[serde(default)]
+        state: Option<JobState>,
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One job; answered by [`JobRecord`].
+    Job {
+        /// Which.
+        job: JobId,
+    },
+    /// Tasks, newest first; answered by [`Listing`] of [`TaskRecord`].
+    Tasks {
+        /// Only those of this job.
+        #[serde(default)]
+        job: Option<JobId>,
+        /// Only those in this state.
+        #[serde(default)]
+        state: Option<TaskState>,
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One task; answered by [`TaskRecord`].
+    Task {
+        /// Which.
+        task: TaskId,
+    },
+    /// Why a task is where it is; answered by [`Reason`].
+    Why {
+        /// Which.
+        task: TaskId,
+    },
+    /// Artifacts; answered by [`Listing`] of [`ArtifactRecord`].
+    Artifacts {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+}
+
+/// What a list shows where nothing else is asked for; Ray's default too.
+fn limit_default() -> usize {
+    100
+}
+
+/// The most rows of one answer.
+pub const LIMIT_MAX: usize = 10_000;
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "kebab-case")]
+pub enum Order {
+    /// Cancel a job's tasks and end it; answered by its [`JobRecord`].
+    StopJob {
+        /// Which.
+        job: JobId,
+    },
+}
+
+/// What a driver asks of its gateway, and one process of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// A question.
+    Query(Query),
+    /// An order.
+    Order(Order),
+}
+
+/// Rows, and what is known to be missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// How many there are in all, where that is known; more than `rows` when the limit cut them.
+    pub total: u64,
+    /// What could not be asked, one line each; empty when the answer is whole.
+    #[serde(default)]
+    pub missing: Vec<String>,
+}
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self { rows: Vec::new(), total: 0, missing: Vec::new() }
+    }
+}
+
+impl<T> Listing<T> {
+    /// Adds another part of the same list.
+    pub fn merge(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        self.total += other.total;
+        self.missing.extend(other.missing);
+    }
+}
+
+/// How many tasks are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// Wait for their artifact.
+    pub compiling: u64,
+    /// Wait for a slot.
+    pub queued: u64,
+    /// Run.
+    pub running: u64,
+    /// Have a result.
+    pub succeeded: u64,
+    /// Ended with an error.
+    pub failed: u64,
+    /// Were cancelled.
+    pub cancelled: u64,
+}
+
+impl TaskCounts {
+    /// All tasks.
+    pub fn total(&self) -> u64 {
+        self.compiling + self.queued + self.running + self.finished()
+    }
+
+    /// Tasks that do not change any more.
+    pub fn finished(&self) -> u64 {
+        self.succeeded + self.failed + self.cancelled
+    }
+
+    /// The count of a state.
+    pub fn of(&mut self, state: TaskState) -> &mut u64 {
+        match state {
+            TaskState::Compiling => &mut self.compiling,
+            TaskState::Queued => &mut self.queued,
+            TaskState::Running => &mut self.running,
+            TaskState::Succeeded => &mut self.succeeded,
+            TaskState::Failed => &mut self.failed,
+            TaskState::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id.
+    pub id: JobId,
+    /// What its submitter called it.
+    pub name: String,
+    /// Who pays.
+    pub tenant: Tenant,
+    /// Where it is.
+    pub state: JobState,
+    /// Its tasks by state.
+    pub tasks: TaskCounts,
+    /// Whether it outlives its driver.
+    pub detached: bool,
+    /// The artifacts it calls.
+    pub artifacts: Vec<ArtifactDigest>,
+    /// When it was opened.
+    pub submitted_ms: UnixMs,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_ms: Option<UnixMs>,
+    /// The first error of its tasks, or why it ended early.
+    #[serde(default)]
+    pub error: Option<Error>,
+}
+
+/// A task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// Its id.
+    pub id: TaskId,
+    /// Its job.
+    pub job: JobId,
+    /// Who pays.
+    pub tenant: Tenant,
+    /// The export it calls; `run` for a command.
+    pub export: String,
+    /// The artifact.
+    pub artifact: ArtifactDigest,
+    /// Where it is.
+    pub state: TaskState,
+    /// Which execution this is.
+    pub attempt: Attempt,
+    /// The node it runs or ran on.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// When it was submitted.
+    pub queued_ms: UnixMs,
+    /// When it was given a slot.
+    #[serde(default)]
+    pub started_ms: Option<UnixMs>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended_ms: Option<UnixMs>,
+    /// Processor time it used, in microseconds.
+    #[serde(default)]
+    pub cpu_us: u64,
+    /// Why it failed.
+    #[serde(default)]
+    pub error: Option<Error>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its number.
+    pub id: NodeId,
+    /// The name it was started with; the machine's by default.
+    pub name: Name,
+    /// Whether the head hears from it.
+    pub alive: bool,
+    /// Whether the head runs in the same process.
+    pub head: bool,
+    /// Where other nodes reach it.
+    #[serde(default)]
+    pub data_address: Option<String>,
+    /// Where drivers reach it.
+    #[serde(default)]
+    pub gateway_address: Option<String>,
+    /// All it has.
+    pub capacity: ResourceSet,
+    /// What running tasks hold, its own and those of leases.
+    pub used: ResourceSet,
+    /// Labels it was started with.
+    #[serde(default)]
+    pub labels: BTreeMap<Name, String>,
+    /// Tasks that it owns and that wait.
+    pub tasks_queued: u64,
+    /// Tasks that run on it.
+    pub tasks_running: u64,
+    /// Resident memory of its daemon, in bytes.
+    pub memory_bytes: u64,
+    /// When it joined.
+    pub joined_ms: UnixMs,
+    /// When it was lost.
+    #[serde(default)]
+    pub lost_ms: Option<UnixMs>,
+}
+
+/// An artifact.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// Its digest.
+    pub digest: ArtifactDigest,
+    /// Who submitted it.
+    pub tenant: Tenant,
+    /// Its size as submitted, in bytes.
+    pub size_bytes: u64,
+    /// When it was stored.
+    pub stored_ms: UnixMs,
+}
+
+/// Tasks that wait for the same resources.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingDemand {
+    /// What one of them needs.
+    pub shape: ResourceSet,
+    /// How many wait.
+    pub tasks: u64,
+}
+
+/// The cluster at a glance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    /// The cluster's id.
+    pub cluster: String,
+    /// The head's version.
+    pub version: String,
+    /// When the head started.
+    pub started_ms: UnixMs,
+    /// When this was answered.
+    pub now_ms: UnixMs,
+    /// Nodes, lost ones of the last hour included.
+    pub nodes: Vec<NodeRecord>,
+    /// What waits.
+    pub pending: Vec<PendingDemand>,
+    /// Jobs by state.
+    pub jobs: BTreeMap<String, u64>,
+}
+
+/// Why something is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// One line.
+    pub why: String,
+}

@@ -1,0 +1,187 @@
+//! The service that drivers speak with, as a trait to implement and a client to call.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use rwasm_types::{ArtifactDigest, Error, Result};
+use tonic::{Request, Response, Status, codegen::InterceptedService, transport::Channel};
+
+use crate::{
+    MESSAGE_BYTES_MAX,
+    generated::{self as proto, gateway_client, gateway_server},
+    io::Connector,
+    server::Caller,
+    status,
+    stream::{Inbound, Outbound, Replies},
+};
+
+/// What a gateway does. Each call begins by checking the caller's token.
+pub trait GatewayService: Send + Sync + 'static {
+    /// A driver's session.
+    fn attach(
+        &self,
+        caller: Caller,
+        inbound: Inbound<proto::DriverMessage>,
+    ) -> impl Future<Output = Result<Outbound<Result<proto::GatewayMessage>>>> + Send;
+
+    /// What a stored artifact offers, as JSON.
+    fn describe(&self, caller: Caller, digest: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Stores an artifact and says what it offers, as JSON.
+    fn upload(&self, caller: Caller, chunks: Inbound<proto::ArtifactChunk>) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Answers a question, both as JSON.
+    fn query(&self, caller: Caller, query: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// Carries out an order, once per key.
+    fn control(&self, caller: Caller, order: Bytes, key: Bytes) -> impl Future<Output = Result<Bytes>> + Send;
+
+    /// A job's output.
+    fn logs(&self, caller: Caller, request: proto::LogsRequest) -> impl Future<Output = Result<Outbound<Result<proto::LogsChunk>>>> + Send;
+}
+
+struct Adapter<S>(Arc<S>);
+
+pub(crate) fn server<S: GatewayService>(service: Arc<S>) -> gateway_server::GatewayServer<impl gateway_server::Gateway> {
+    gateway_server::GatewayServer::new(Adapter(service)).max_decoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+fn reply<T>(result: Result<T>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| status::from_error(&error))
+}
+
+#[tonic::async_trait]
+impl<S: GatewayService> gateway_server::Gateway for Adapter<S> {
+    type AttachStream = Replies<proto::GatewayMessage>;
+    type LogsStream = Replies<proto::LogsChunk>;
+
+    async fn attach(&self, request: Request<tonic::Streaming<proto::DriverMessage>>) -> Result<Response<Self::AttachStream>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.attach(caller, Inbound::new(request.into_inner())).await.map(Replies))
+    }
+
+    async fn describe(&self, request: Request<proto::DescribeRequest>) -> Result<Response<proto::Described>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.describe(caller, request.into_inner().digest).await.map(|info| proto::Described { info }))
+    }
+
+    async fn upload(&self, request: Request<tonic::Streaming<proto::ArtifactChunk>>) -> Result<Response<proto::Described>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.upload(caller, Inbound::new(request.into_inner())).await.map(|info| proto::Described { info }))
+    }
+
+    async fn query(&self, request: Request<proto::QueryRequest>) -> Result<Response<proto::QueryReply>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.query(caller, request.into_inner().query).await.map(|answer| proto::QueryReply { answer }))
+    }
+
+    async fn control(&self, request: Request<proto::ControlRequest>) -> Result<Response<proto::ControlReply>, Status> {
+        let caller = Caller::of(&request);
+        let proto::ControlRequest { order, key } = request.into_inner();
+        reply(self.0.control(caller, order, key).await.map(|answer| proto::ControlReply { answer }))
+    }
+
+    async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.logs(caller, request.into_inner()).await.map(Replies))
+    }
+}
+
+/// Adds the caller's token to each request.
+#[derive(Clone, Debug)]
+pub(crate) struct Bearer(Option<tonic::metadata::AsciiMetadataValue>);
+
+impl Bearer {
+    pub(crate) fn new(token: &str) -> Result<Self> {
+        let value = format!("Bearer {token}")
+            .parse()
+            .map_err(|_| Error::new(rwasm_types::Code::TOKEN_REFUSED, "the token holds characters that no token has"))?;
+        Ok(Self(Some(value)))
+    }
+}
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A connection to a gateway; clones share it.
+#[derive(Clone, Debug)]
+pub struct GatewayClient {
+    inner: gateway_client::GatewayClient<InterceptedService<Channel, Bearer>>,
+}
+
+impl GatewayClient {
+    /// Connects.
+    ///
+    /// # Errors
+    ///
+    /// [`rwasm_types::Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect(connector: &Connector, token: &str) -> Result<Self> {
+        let channel = connector.channel().await?;
+        let inner =
+            gateway_client::GatewayClient::with_interceptor(channel, Bearer::new(token)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        Ok(Self { inner })
+    }
+
+    /// Opens a session; messages of `outbound` are sent as they come.
+    ///
+    /// # Errors
+    ///
+    /// What the gateway says.
+    pub async fn attach(&mut self, outbound: Outbound<proto::DriverMessage>) -> Result<Inbound<proto::GatewayMessage>> {
+        self.inner.attach(outbound).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
+    }
+
+    /// What a stored artifact offers, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`rwasm_types::Code::NO_SUCH_ARTIFACT`] if it must be uploaded first.
+    pub async fn describe(&mut self, digest: ArtifactDigest) -> Result<Bytes> {
+        let request = proto::DescribeRequest { digest: Bytes::copy_from_slice(&digest.0) };
+        self.inner.describe(request).await.map(|reply| reply.into_inner().info).map_err(|status| status::to_error(&status))
+    }
+
+    /// Uploads an artifact in chunks.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused.
+    pub async fn upload(&mut self, chunks: Outbound<proto::ArtifactChunk>) -> Result<Bytes> {
+        self.inner.upload(chunks).await.map(|reply| reply.into_inner().info).map_err(|status| status::to_error(&status))
+    }
+
+    /// Asks a question.
+    ///
+    /// # Errors
+    ///
+    /// What the gateway says.
+    pub async fn query(&mut self, query: Bytes) -> Result<Bytes> {
+        let reply = self.inner.query(proto::QueryRequest { query }).await;
+        reply.map(|reply| reply.into_inner().answer).map_err(|status| status::to_error(&status))
+    }
+
+    /// Gives an order.
+    ///
+    /// # Errors
+    ///
+    /// What the gateway says.
+    pub async fn control(&mut self, order: Bytes, key: Bytes) -> Result<Bytes> {
+        let reply = self.inner.control(proto::ControlRequest { order, key }).await;
+        reply.map(|reply| reply.into_inner().answer).map_err(|status| status::to_error(&status))
+    }
+
+    /// Follows a job's output.
+    ///
+    /// # Errors
+    ///
+    /// What the gateway says.
+    pub async fn logs(&mut self, request: proto::LogsRequest) -> Result<Inbound<proto::LogsChunk>> {
+        self.inner.logs(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
+    }
+}

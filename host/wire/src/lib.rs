@@ -1,0 +1,58 @@
+//! How rwasm's processes talk: protobuf messages over gRPC streams. The only room that names prost and tonic.
+//!
+//! ```text
+//! driver ──Gateway──▶ node (its gateway) ──Head──▶ head
+//!                       │
+//!                       └──Peer──▶ node
+//! ```
+//!
+//! Other rooms see [`msg`], plain structs; the services, as traits to implement and clients to call, in terms of those structs; and
+//! [`rwasm_types::Error`] in both directions, which crosses the wire whole. Whoever receives a message converts it with [`convert`] and
+//! gets a typed error for what does not belong there; nothing is guessed.
+
+pub mod convert;
+mod gateway;
+#[expect(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::large_enum_variant,
+    reason = "generated from proto/"
+)]
+mod generated;
+mod head;
+mod io;
+mod negotiate;
+mod peer;
+mod server;
+mod status;
+mod stream;
+
+pub use gateway::{GatewayClient, GatewayService};
+pub use head::{HeadClient, HeadService};
+pub use io::{Connector, DuplexListener, Listener, duplex};
+pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, accept_hello, hello, read_welcome};
+pub use peer::{PeerClient, PeerService};
+pub use server::{Caller, Server};
+pub use stream::{Inbound, Outbound, Sender};
+
+/// The most bytes of one message. Anything larger travels in chunks.
+pub const MESSAGE_BYTES_MAX: usize = 160 << 20;
+
+/// The bytes of a chunk of something larger.
+pub const CHUNK_BYTES: usize = 1 << 20;
+
+/// The messages, as plain structs.
+pub mod msg {
+    pub use crate::generated::{
+        Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, ControlReply, ControlRequest,
+        DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, DriverMessage, Error, FetchRequest, FinishJob, GatewayMessage,
+        Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke,
+        LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, QueryReply,
+        QueryRequest, Question, Register, Registered, RemoteOutcomes, RemoteOutputs, Report, Resources, RunnerMessage, Stream, Submit,
+        TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message,
+        registered, runner_message,
+    };
+}

@@ -1,0 +1,65 @@
+//! Errors on the wire: our error travels whole inside gRPC's status, and what the transport says by itself gets a code of ours.
+
+use prost::Message;
+use rwasm_types::{Code, Error};
+use tonic::Status;
+
+use crate::{convert, generated as proto};
+
+/// The nearest gRPC code, for tools that know only those.
+fn grpc_code(code: Code) -> tonic::Code {
+    match code {
+        Code::NOT_FOUND | Code::NO_SUCH_ARTIFACT | Code::NO_SUCH_EXPORT => tonic::Code::NotFound,
+        Code::TOKEN_REFUSED => tonic::Code::Unauthenticated,
+        Code::CANCELLED => tonic::Code::Cancelled,
+        Code::DEADLINE | Code::TIMEOUT => tonic::Code::DeadlineExceeded,
+        Code::QUEUE_FULL | Code::NO_CAPACITY | Code::DISK_FULL | Code::LIMIT | Code::TOO_MANY_CONNECTIONS => tonic::Code::ResourceExhausted,
+        Code::PROTOCOL_MISMATCH => tonic::Code::FailedPrecondition,
+        Code::INTERNAL => tonic::Code::Internal,
+        _ => tonic::Code::InvalidArgument,
+    }
+}
+
+pub(crate) fn from_error(error: &Error) -> Status {
+    let details = proto::Error::from(error).encode_to_vec();
+    Status::with_details(grpc_code(error.code()), error.message(), details.into())
+}
+
+pub(crate) fn to_error(status: &Status) -> Error {
+    let carried = (!status.details().is_empty()).then(|| proto::Error::decode(status.details()).ok()).flatten();
+    if let Some(error) = carried.and_then(|error| convert::error(error).ok()) {
+        return error;
+    }
+    let message = status.message();
+    match status.code() {
+        tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown => {
+            Error::new(Code::CONNECTION_LOST, format!("the connection ended: {message}"))
+        }
+        tonic::Code::DeadlineExceeded => Error::new(Code::DEADLINE, "the other side did not answer in time"),
+        tonic::Code::OutOfRange => Error::new(Code::MALFORMED_MESSAGE, format!("a message is too large: {message}")),
+        tonic::Code::Unimplemented => Error::new(Code::PROTOCOL_MISMATCH, "the other side does not know this request")
+            .hint("check that the address is rwasm's and its version"),
+        _ => Error::new(Code::MALFORMED_MESSAGE, format!("the transport refused a message: {message}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_crosses_whole() {
+        for info in Code::ALL {
+            let error = Error::new(info.code, "what happened").hint("what to do").with("line", 7);
+            assert_eq!(to_error(&from_error(&error)), error);
+        }
+        let newer = Error::new(Code::from_number(9999), "of a newer version");
+        assert_eq!(to_error(&from_error(&newer)), newer);
+    }
+
+    #[test]
+    fn what_the_transport_says_gets_a_code() {
+        assert_eq!(to_error(&Status::unavailable("x")).code(), Code::CONNECTION_LOST);
+        assert_eq!(to_error(&Status::with_details(tonic::Code::Internal, "x", vec![0xff, 0xff].into())).code(), Code::MALFORMED_MESSAGE);
+    }
+}

@@ -1,0 +1,113 @@
+//! `list` and `why`: what the cluster knows, in tables.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use rwasm_client::Client;
+use rwasm_types::{
+    JobState, Result,
+    api::{ArtifactRecord, JobRecord, Listing, NodeRecord, Query, Reason, TaskRecord},
+    format_bytes, format_duration,
+};
+use serde::Serialize;
+
+use crate::{
+    args::{ListCommand, ListOptions, WhyArgs},
+    target, ui,
+};
+
+/// `rwasm list …`.
+pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        ListCommand::Tasks { job, list, target } => {
+            let query = Query::Tasks { job, state: list.state, limit: list.limit };
+            let listing: Listing<TaskRecord> = target::connect(&target).await?.query(&query).await?;
+            show(&listing, json, &["TASK", "STATE", "EXPORT", "NODE", "ATTEMPT", "TOOK", "CPU", "ERROR"], task)
+        }
+        ListCommand::Nodes { target } => {
+            let listing: Listing<NodeRecord> = target::connect(&target).await?.query(&Query::Nodes).await?;
+            show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)
+        }
+        ListCommand::Jobs { list, target } => jobs(&target::connect(&target).await?, &list, json).await,
+        ListCommand::Artifacts { limit, target } => {
+            let listing: Listing<ArtifactRecord> = target::connect(&target).await?.query(&Query::Artifacts { limit }).await?;
+            show(&listing, json, &["ARTIFACT", "SIZE", "STORED", "TENANT"], |row| {
+                vec![row.digest.short(), format_bytes(row.size_bytes), ui::time(row.stored_ms), row.tenant.to_string()]
+            })
+        }
+    }
+}
+
+/// Lists jobs.
+pub(crate) async fn jobs(client: &Client, list: &ListOptions<JobState>, json: bool) -> Result<ExitCode> {
+    let listing: Listing<JobRecord> = client.query(&Query::Jobs { state: list.state, limit: list.limit }).await?;
+    show(&listing, json, &["JOB", "STATE", "NAME", "TASKS", "FAILED", "SUBMITTED", "ERROR"], |row| {
+        vec![
+            row.id.to_string(),
+            row.state.to_string(),
+            row.name.clone(),
+            format!("{}/{}", row.tasks.finished(), row.tasks.total()),
+            row.tasks.failed.to_string(),
+            ui::time(row.submitted_ms),
+            row.error.as_ref().map(|error| error.code().to_string()).unwrap_or_default(),
+        ]
+    })
+}
+
+/// `rwasm why`.
+pub(crate) async fn why(args: &WhyArgs, json: bool) -> Result<ExitCode> {
+    let reason: Reason = target::connect(&args.target).await?.query(&Query::Why { task: args.task }).await?;
+    if json {
+        ui::json(&reason)?
+    } else {
+        ui::line(&ui::printable(&reason.why))?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn task(row: &TaskRecord) -> Vec<String> {
+    let took =
+        row.started_ms.zip(row.ended_ms).map(|(from, to)| format_duration(std::time::Duration::from_millis(to.saturating_sub(from))));
+    vec![
+        row.id.to_string(),
+        row.state.to_string(),
+        row.export.clone(),
+        row.node.map(|node| node.to_string()).unwrap_or_default(),
+        row.attempt.0.to_string(),
+        took.unwrap_or_default(),
+        if row.state.is_final() { format_duration(std::time::Duration::from_micros(row.cpu_us)) } else { String::new() },
+        row.error.as_ref().map(|error| format!("{}: {}", error.code(), error.message())).unwrap_or_default(),
+    ]
+}
+
+fn node(row: &NodeRecord) -> Vec<String> {
+    vec![
+        row.id.to_string(),
+        row.name.to_string(),
+        match (row.alive, row.head) {
+            (true, true) => "alive, head".to_owned(),
+            (true, false) => "alive".to_owned(),
+            (false, _) => "lost".to_owned(),
+        },
+        format!("{}/{}", row.used.cpu, row.capacity.cpu),
+        format!("{}/{}", row.used.gpu, row.capacity.gpu),
+        format!("{}/{}", format_bytes(row.used.memory), format_bytes(row.capacity.memory)),
+        row.tasks_running.to_string(),
+        row.tasks_queued.to_string(),
+        row.gateway_address.as_ref().or(row.data_address.as_ref()).map(PathBuf::from).unwrap_or_default().display().to_string(),
+    ]
+}
+
+fn show<T: Serialize>(listing: &Listing<T>, json: bool, headers: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<ExitCode> {
+    if json {
+        ui::json(listing)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    ui::table(headers, listing.rows.iter().map(row))?;
+    if listing.total > listing.rows.len() as u64 {
+        ui::note(&format!("{} of {}; --limit shows more", listing.rows.len(), listing.total));
+    }
+    for missing in &listing.missing {
+        ui::note(&format!("incomplete: {missing}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,73 @@
+//! One module for each command. Each reads its arguments, calls the client or starts daemons, and prints.
+
+mod explain;
+pub(crate) mod grants;
+mod input;
+mod inspect;
+mod job;
+mod list;
+mod new;
+mod start;
+mod status;
+mod stop;
+mod submit;
+
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use rwasm_engine::compile::worker::WorkerOptions;
+use rwasm_types::{Error, Result};
+
+use crate::{
+    args::{Cli, Command},
+    ui,
+};
+
+/// Carries out a command.
+pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
+    let json = cli.json;
+    match cli.command {
+        // First of all: a compile worker gives up rights before it does anything else.
+        Command::CompileWorker(args) => Ok(rwasm_engine::compile_worker(&WorkerOptions {
+            memory_bytes: args.memory,
+            cpu_seconds: args.cpu_seconds,
+            output_bytes: args.output_bytes,
+            code: args.code,
+        })),
+        Command::Start(args) => start::start(*args, json),
+        Command::Stop(args) => stop::stop(&args, json),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "rwasm", &mut script);
+            ui::out(&script).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Explain(args) => explain::explain(args.code, json),
+        Command::New(args) => new::new(&args),
+        Command::Status(args) => block_on(status::status(&args, json)),
+        Command::Submit(args) => submit::submit(*args, json),
+        Command::Run(args) => submit::run(*args, json),
+        Command::Inspect(args) => block_on(inspect::inspect(&args, json)),
+        Command::Job(args) => block_on(job::job(args.command, json)),
+        Command::List(args) => block_on(list::list(args.command, json)),
+        Command::Why(args) => block_on(list::why(&args, json)),
+    }
+}
+
+/// Runs a command that only talks to a cluster: one thread is enough, and the quickest.
+pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?.block_on(command)
+}
+
+/// Runs a command with a cluster in this process.
+pub(crate) fn block_on_threads<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(no_runtime)?;
+    let result = runtime.block_on(command);
+    // Nothing that is worth waiting for is left.
+    runtime.shutdown_background();
+    result
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "its only use is map_err")]
+fn no_runtime(error: std::io::Error) -> Error {
+    Error::internal(format!("the runtime does not start: {error}"))
+}

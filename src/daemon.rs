@@ -1,0 +1,216 @@
+//! A daemon: a head with its node, or a node alone, in this process, until it is told to stop.
+//!
+//! ```text
+//! STATE/lock          held while a daemon uses the directory
+//! STATE/token         the cluster's token, 0600 (head)
+//! STATE/cluster       the cluster's id (head)
+//! STATE/daemon.log    what a daemon in the background says
+//! RUNTIME/endpoint.json       where drivers of this user find the cluster, 0600
+//! RUNTIME/daemons/PID.json    what runs here, for `stop`
+//! ```
+
+mod register;
+mod state;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use rwasm_client::Endpoint;
+use rwasm_head::{Head, HeadOptions};
+use rwasm_node::{Node, NodeOptions};
+use rwasm_runtime::{Dirs, Scope, create_private_dir};
+use rwasm_types::{Code, Error, Name, Result};
+use rwasm_wire::{Connector, Listener, duplex};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::register::{Registered, registered};
+use self::{register::Registration, state::State};
+use crate::{
+    args::StartArgs,
+    embedded::{compile_options, new_token, pool_options},
+    machine,
+};
+
+/// How long what still runs may take to end after a signal.
+const SHUT_DOWN: Duration = Duration::from_secs(10);
+
+/// What a daemon says of itself when it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Ready {
+    /// `head` or `node`.
+    pub(crate) role: String,
+    pub(crate) pid: u32,
+    pub(crate) cluster: String,
+    pub(crate) node: rwasm_types::NodeId,
+    /// Where nodes join.
+    pub(crate) head_address: String,
+    /// Where drivers attach, if here.
+    pub(crate) gateway_address: Option<String>,
+    pub(crate) state_dir: PathBuf,
+}
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    scope: Scope,
+    pub(crate) ready: Ready,
+    /// What is left on disk while it runs, removed with it.
+    _registration: Registration,
+    _state: State,
+    _head: Option<Head>,
+}
+
+impl Daemon {
+    /// Starts what the arguments say. When this returns, it takes work.
+    pub(crate) async fn start(args: &StartArgs) -> Result<Self> {
+        if !args.host.is_loopback() {
+            return Err(Error::new(
+                Code::INVALID_ARGUMENT,
+                format!("{} is not a loopback address, and other addresses need TLS", args.host),
+            )
+            .hint("leave out --host"));
+        }
+        let dirs = Dirs::from_env();
+        let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
+        create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
+        let state = State::open(args, &dirs)?;
+        if args.head { Self::head(args, &dirs, state).await } else { Self::node(args, &dirs, state).await }
+    }
+
+    async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
+        let (token, cluster) = (state.token()?, state.cluster()?);
+        // Everything is bound before anything is done.
+        let listener = bind(args.host, args.port, "--port").await?;
+        let gateway = bind(args.host, args.client_port, "--client-port").await?;
+        let data = bind(args.host, args.data_port, "--data-port").await?;
+        let (head_address, gateway_address) = (address(&listener), address(&gateway));
+        let scope = Scope::new();
+        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), listener }, &scope)?;
+        // The head's own node joins through the same service, over a pipe in memory.
+        let (to_head, local) = duplex();
+        head.serve(Listener::Memory(local), &scope);
+        let node = node_options(args, dirs, &state, to_head, token.clone(), data, Some(gateway))?;
+        let node = Node::start(node, &scope).await?;
+        let endpoint = Endpoint { address: gateway_address.clone(), token };
+        let ready = Ready {
+            role: "head".to_owned(),
+            pid: std::process::id(),
+            cluster,
+            node: node.id(),
+            head_address,
+            gateway_address: Some(gateway_address),
+            state_dir: state.dir().to_owned(),
+        };
+        let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
+        Ok(Self { scope, ready, _registration: registration, _state: state, _head: Some(head) })
+    }
+
+    async fn node(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
+        let head_address = args.address.clone().unwrap_or_default();
+        let head_address = if head_address.contains(':') { head_address } else { format!("{head_address}:6379") };
+        let token = match std::env::var("RWASM_TOKEN").ok().filter(|token| !token.is_empty()) {
+            Some(token) => token,
+            None => Endpoint::read(&Endpoint::file(dirs))?.map(|endpoint| endpoint.token).ok_or_else(|| {
+                Error::new(Code::TOKEN_REFUSED, "there is no token to join with").hint("set RWASM_TOKEN to the cluster's token")
+            })?,
+        };
+        let data = bind(args.host, args.data_port, "--data-port").await?;
+        let scope = Scope::new();
+        let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, None)?;
+        let node = Node::start(options, &scope).await?;
+        let ready = Ready {
+            role: "node".to_owned(),
+            pid: std::process::id(),
+            cluster: node.cluster().to_owned(),
+            node: node.id(),
+            head_address,
+            gateway_address: None,
+            state_dir: state.dir().to_owned(),
+        };
+        let registration = Registration::leave(dirs, &ready, None)?;
+        Ok(Self { scope, ready, _registration: registration, _state: state, _head: None })
+    }
+
+    /// Serves until a signal comes or something vital ends.
+    pub(crate) async fn run(self) -> Result<()> {
+        let mut signal =
+            rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
+        let failed = tokio::select! {
+            signal = signal() => {
+                tracing::info!(?signal, "stopping");
+                false
+            }
+            () = self.scope.cancelled() => true,
+        };
+        if !self.scope.shut_down(SHUT_DOWN).await {
+            tracing::warn!("some tasks did not end in time");
+        }
+        if failed { Err(Error::internal("a vital part of the daemon ended; its log says why")) } else { Ok(()) }
+    }
+}
+
+async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
+    Listener::bind(SocketAddr::new(host, port)).await.map_err(|error| {
+        if error.code() == Code::PORT_IN_USE {
+            let message = error.message().to_owned();
+            return Error::new(Code::PORT_IN_USE, message)
+                .hint(format!("choose another with {flag}, or run `rwasm stop` if it is ours"))
+                .with("port", port);
+        }
+        error
+    })
+}
+
+fn address(listener: &Listener) -> String {
+    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+}
+
+fn node_options(
+    args: &StartArgs,
+    dirs: &Dirs,
+    state: &State,
+    head: Connector,
+    token: String,
+    data: Listener,
+    gateway: Option<Listener>,
+) -> Result<NodeOptions> {
+    let endpoint = |listener: Listener| rwasm_node::Endpoint { address: address(&listener), listener };
+    let wanted = machine::Wanted {
+        cpus: args.num_cpus,
+        gpus: args.num_gpus,
+        memory: args.memory,
+        custom: args.resources.clone().unwrap_or_default(),
+    };
+    let machine = rustix::system::uname();
+    Ok(NodeOptions {
+        name: args.name.clone().unwrap_or_else(|| Name::lossy(&machine.nodename().to_string_lossy())),
+        capacity: machine::capacity(wanted)?,
+        labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        state_dir: state.dir().to_owned(),
+        compile: compile_options(&args.engine, dirs)?,
+        pool: pool_options(&args.engine),
+        head,
+        token,
+        data: Some(endpoint(data)),
+        gateway: gateway.map(endpoint),
+        embedded: false,
+    })
+}
+
+impl State {
+    /// The cluster's token, made at the first start.
+    fn token(&self) -> Result<String> {
+        self.once("token", new_token)
+    }
+
+    /// The cluster's id, made at the first start.
+    fn cluster(&self) -> Result<String> {
+        self.once("cluster", || {
+            let bytes = rwasm_runtime::random_bytes::<8>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
+            Ok(format!("c{:016x}", u64::from_le_bytes(bytes)))
+        })
+    }
+}

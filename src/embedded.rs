@@ -1,0 +1,105 @@
+//! The embedded cluster: a head and a node in this process, for one command. The same code as a real one, over pipes in memory.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use rwasm_client::Client;
+use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
+use rwasm_head::{Head, HeadOptions};
+use rwasm_node::{Endpoint, Node, NodeOptions};
+use rwasm_runtime::{Dirs, Scope, create_private_dir};
+use rwasm_types::{Code, Error, Name, Result};
+use rwasm_wire::{Listener, duplex};
+use tempfile::TempDir;
+
+use crate::{args::EngineArgs, machine};
+
+/// Guests of an embedded cluster: as many as one command can use, and little address space.
+const INSTANCES: u32 = 1_000;
+/// How long what still runs may take to end.
+const SHUT_DOWN: Duration = Duration::from_secs(5);
+
+/// A running embedded cluster.
+pub(crate) struct Embedded {
+    scope: Scope,
+    /// Removed with the cluster.
+    _state: TempDir,
+    _head: Arc<Head>,
+}
+
+impl Embedded {
+    /// Starts head and node, and connects to them.
+    pub(crate) async fn start(engine: &EngineArgs) -> Result<(Self, Client)> {
+        let dirs = Dirs::from_env();
+        let io = |error: std::io::Error| Error::new(Code::IO, format!("cannot make a directory for the embedded cluster: {error}"));
+        create_private_dir(&dirs.runtime).map_err(io)?;
+        let state = tempfile::Builder::new().prefix("embedded-").tempdir_in(&dirs.runtime).map_err(io)?;
+        let scope = Scope::new();
+        let token = new_token()?;
+        let (to_head, head_listener) = duplex();
+        let (to_gateway, gateway_listener) = duplex();
+        let listener = Listener::Memory(head_listener);
+        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), listener }, &scope)?;
+        let mut pool = pool_options(engine);
+        pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
+        pool.async_instances_max = pool.async_instances_max.min(100);
+        Node::start(
+            NodeOptions {
+                name: Name::lossy("embedded"),
+                capacity: machine::capacity(machine::Wanted::default())?,
+                labels: std::collections::BTreeMap::new(),
+                state_dir: state.path().to_owned(),
+                compile: compile_options(engine, &dirs)?,
+                pool,
+                head: to_head,
+                token: token.clone(),
+                data: None,
+                gateway: Some(Endpoint { listener: Listener::Memory(gateway_listener), address: String::new() }),
+                embedded: true,
+            },
+            &scope,
+        )
+        .await?;
+        let client = Client::connect_by(&to_gateway, &token).await?;
+        Ok((Self { scope, _state: state, _head: Arc::new(head) }, client))
+    }
+
+    /// Ends it.
+    pub(crate) async fn stop(self) {
+        self.scope.shut_down(SHUT_DOWN).await;
+    }
+}
+
+/// A token that nobody guesses.
+pub(crate) fn new_token() -> Result<String> {
+    let bytes = rwasm_runtime::random_bytes::<32>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
+    Ok(bytes.iter().fold("rwasm_".to_owned(), |mut token, byte| {
+        token.push_str(&format!("{byte:02x}"));
+        token
+    }))
+}
+
+/// How this process compiles artifacts: in children of this very program.
+pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> Result<CompileOptions> {
+    let program = std::env::current_exe().map_err(|error| Error::internal(format!("cannot find this program: {error}")))?;
+    let default = CompileLimits::default();
+    Ok(CompileOptions {
+        worker: vec![program, PathBuf::from("compile-worker")],
+        cache_dir: dirs.cache.join("compiled"),
+        limits: CompileLimits {
+            memory_bytes: engine.compile_memory.unwrap_or(default.memory_bytes),
+            time: engine.compile_timeout.unwrap_or(default.time),
+            ..default
+        },
+        workers_max: 2,
+    })
+}
+
+/// How many guests this process can hold.
+pub(crate) fn pool_options(engine: &EngineArgs) -> PoolOptions {
+    let default = PoolOptions::default();
+    PoolOptions {
+        instances_max: engine.instances.unwrap_or(default.instances_max),
+        stack_bytes: engine.stack.map_or(default.stack_bytes, |stack| usize::try_from(stack).unwrap_or(usize::MAX)),
+        ..default
+    }
+}

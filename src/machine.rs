@@ -1,0 +1,97 @@
+//! What this machine or container has: the limits of the control group come before those of the machine.
+
+use std::{fs, path::Path};
+
+use rwasm_types::{Code, Error, Quantity, ResourceSet, Result, format_bytes};
+
+use crate::args::Resources;
+
+/// What guests get of a machine's memory unless told otherwise; the rest is for the daemon, the object store and the page cache.
+const GUEST_PERCENT: u64 = 60;
+/// What a daemon itself needs.
+const OVERHEAD_BYTES: u64 = 96 << 20;
+
+/// What a node is asked to give.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    pub(crate) cpus: Option<u32>,
+    pub(crate) gpus: u32,
+    pub(crate) memory: Option<u64>,
+    pub(crate) custom: Resources,
+}
+
+/// What a node gives its tasks.
+///
+/// # Errors
+///
+/// [`Code::NO_CAPACITY`], with numbers, if the machine or container is too small for what is asked.
+pub(crate) fn capacity(wanted: Wanted) -> Result<ResourceSet> {
+    // The standard library asks the control group too.
+    let cores = std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    let memory = memory_bytes();
+    let usable = memory.saturating_sub(OVERHEAD_BYTES);
+    let guests = wanted.memory.unwrap_or(usable / 100 * GUEST_PERCENT);
+    if guests > usable || guests == 0 {
+        let message = format!(
+            "{} for guests and {} for the daemon do not fit into the {} of this machine or container",
+            format_bytes(guests),
+            format_bytes(OVERHEAD_BYTES),
+            format_bytes(memory)
+        );
+        return Err(Error::new(Code::NO_CAPACITY, message).hint("lower --memory, or give the container more"));
+    }
+    if wanted.custom.len() > ResourceSet::CUSTOM_MAX {
+        return Err(Error::new(Code::LIMIT, format!("a node may have {} custom resources", ResourceSet::CUSTOM_MAX)));
+    }
+    Ok(ResourceSet {
+        cpu: Quantity::whole(wanted.cpus.unwrap_or(cores)),
+        gpu: Quantity::whole(wanted.gpus),
+        memory: guests,
+        custom: wanted.custom,
+    })
+}
+
+/// The memory of the container, else of the machine.
+fn memory_bytes() -> u64 {
+    let machine = rustix::system::sysinfo();
+    let machine = machine.totalram.saturating_mul(u64::from(machine.mem_unit));
+    cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")).map_or(machine, |limit| limit.min(machine))
+}
+
+/// The smallest `memory.max` on the way from our control group to the root; version 2 only.
+fn cgroup_limit(membership: &Path, root: &Path) -> Option<u64> {
+    let text = fs::read_to_string(membership).ok()?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let limits = Path::new(own.trim_start_matches('/')).ancestors().filter_map(|group| {
+        let limit = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
+        limit.trim().parse::<u64>().ok()
+    });
+    limits.min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_limit_on_the_way_up_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("a/b")).unwrap();
+        fs::write(root.join("membership"), "1:name=x:/y\n0::/a/b\n").unwrap();
+        fs::write(root.join("a/memory.max"), "1000\n").unwrap();
+        fs::write(root.join("a/b/memory.max"), "max\n").unwrap();
+        assert_eq!(cgroup_limit(&root.join("membership"), root), Some(1000));
+        fs::write(root.join("a/b/memory.max"), "500").unwrap();
+        assert_eq!(cgroup_limit(&root.join("membership"), root), Some(500));
+        assert_eq!(cgroup_limit(&root.join("absent"), root), None);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_numbers() {
+        let error = capacity(Wanted { memory: Some(u64::MAX / 2), ..Wanted::default() }).unwrap_err();
+        assert_eq!(error.code(), Code::NO_CAPACITY);
+        assert!(error.message().contains("8EiB") || error.message().contains("EiB"), "{error}");
+        assert_eq!(capacity(Wanted { cpus: Some(3), gpus: 1, ..Wanted::default() }).unwrap().cpu, Quantity::whole(3));
+    }
+}
