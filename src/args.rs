@@ -44,6 +44,8 @@ pub(crate) enum Command {
     New(NewArgs),
     /// Explain an error code
     Explain(ExplainArgs),
+    /// Measure this machine: bare limits, and what a task costs layer by layer
+    Bench(BenchArgs),
     /// Print completions for a shell
     Completions(CompletionsArgs),
     /// Compile one artifact in the current directory; started by nodes
@@ -421,6 +423,22 @@ pub(crate) enum Language {
 pub(crate) struct ExplainArgs {
     /// The code, as RW0101; without one, all codes are listed
     pub(crate) code: Option<rwasm_types::Code>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Only rows whose names hold this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Measure each row for a second instead of nine
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Where the example guests are, for the rows that need them
+    #[arg(long, value_name = "DIR", env = "RWASM_GUESTS", hide_env = true, value_hint = ValueHint::DirPath)]
+    pub(crate) guests: Option<PathBuf>,
+    /// The other process of the transport's rows
+    #[arg(long, hide = true)]
+    pub(crate) echo_server: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,13 +4,13 @@
 # usage: tools/build-guests.sh
 #
 # Prints a line for each guest with its size. Takes seconds when nothing changed, and under two minutes from nothing. It takes the compiler
-# from tools/setup-guests.sh; CARGO_TARGET_DIR, if set, is where cargo builds, else it is examples-wasm/target.
+# from tools/setup-guests.sh. Cargo builds in CARGO_TARGET_DIR/guests-build, and without that variable in target/guests-build.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly root
 readonly OUT="${RWASM_GUESTS:-$root/target/guests}"
-readonly TARGET_DIR="${CARGO_TARGET_DIR:-$root/examples-wasm/target}"
+readonly TARGET_DIR="${CARGO_TARGET_DIR:-$root/target}/guests-build"
 
 # PACKAGE TARGET NAME: the package of examples-wasm/Cargo.toml, what it is built for, and the file it becomes.
 # What only computes is built without WASI; commands and what needs WASI 0.2, for wasm32-wasip2. Two are core modules of preview 1 as well.
@@ -63,7 +63,7 @@ cd "$root/examples-wasm"
 mapfile -t targets < <(awk 'NF { print $2 }' <<<"$GUESTS" | sort -u)
 for target in "${targets[@]}"; do
     mapfile -t packages < <(awk -v target="$target" '$2 == target { print "--package=" $1 }' <<<"$GUESTS")
-    RUSTC="$RUSTC" cargo build --quiet --release --locked --target "$target" "${packages[@]}" ||
+    RUSTC="$RUSTC" cargo build --quiet --release --locked --target-dir "$TARGET_DIR" --target "$target" "${packages[@]}" ||
         die "the guests for $target do not build; see cargo's message above"
 done
 while read -r package target name; do
@@ -71,7 +71,7 @@ while read -r package target name; do
 done <<<"$GUESTS"
 
 # What no compiler makes. The generator runs here, so the ordinary compiler builds it.
-env -u RUSTC cargo build --quiet --release --locked --package evil-generate || die "evil-generate does not build; see cargo's message above"
+env -u RUSTC cargo build --quiet --release --locked --target-dir "$TARGET_DIR" --package evil-generate || die "evil-generate does not build; see cargo's message above"
 "$TARGET_DIR/release/evil-generate" text "$OUT" '' sum/sum.wat
 "$TARGET_DIR/release/evil-generate" text "$OUT" evil- evil/wat/*.wat
 "$TARGET_DIR/release/evil-generate" huge "$OUT" evil-

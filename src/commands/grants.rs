@@ -70,7 +70,7 @@ pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
     }
     Ok(TaskOptions {
         resources: ResourceSet { cpu: num_cpus, gpu: num_gpus, memory: work.limits.memory.unwrap_or(0), custom },
-        limits: limits(&work.limits),
+        limits: limits(&work.limits)?,
         retries_max: max_retries,
         priority,
         name: work.name.as_deref().map(Name::lossy),
@@ -78,7 +78,7 @@ pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
     })
 }
 
-fn limits(args: &LimitArgs) -> TaskLimits {
+fn limits(args: &LimitArgs) -> Result<TaskLimits> {
     let default = TaskLimits::default();
     TaskLimits {
         memory_bytes: args.memory.unwrap_or(default.memory_bytes),
@@ -89,7 +89,7 @@ fn limits(args: &LimitArgs) -> TaskLimits {
         stderr_bytes: args.max_stderr.unwrap_or(default.stderr_bytes),
         result_bytes: args.max_result.unwrap_or(default.result_bytes),
     }
-    .clamped()
+    .checked()
 }
 
 #[cfg(test)]

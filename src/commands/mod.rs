@@ -1,5 +1,6 @@
 //! One module for each command. Each reads its arguments, calls the client or starts daemons, and prints.
 
+mod bench;
 mod explain;
 pub(crate) mod grants;
 mod input;
@@ -43,6 +44,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
+        Command::Bench(args) => block_on(bench::bench(args, json)),
         Command::Status(args) => block_on(status::status(&args, json)),
         Command::Submit(args) => submit::submit(*args, json),
         Command::Run(args) => submit::run(*args, json),

@@ -55,10 +55,7 @@ pub(crate) fn config(profile: Profile, pool: Option<&PoolOptions>) -> Config {
 
 /// Pool sizes. The totals that a guest multiplies (core instances, tables) allow several per guest on average and many for one.
 fn pooling(profile: Profile, options: &PoolOptions) -> PoolingAllocationConfig {
-    let count = match profile {
-        Profile::Fast => options.instances_max.clamp(1, 15_000),
-        Profile::Async => options.async_instances_max.clamp(1, 5_000),
-    };
+    let count = instances_max(profile, options);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(count)
         .total_core_instances(count.saturating_mul(4))
@@ -83,12 +80,20 @@ fn pooling(profile: Profile, options: &PoolOptions) -> PoolingAllocationConfig {
     pool
 }
 
-/// An engine for running, with smaller and smaller pools where the machine does not give that much address space.
-pub(crate) fn engine(profile: Profile, options: &PoolOptions) -> Result<Engine> {
+/// How many guests of a profile a pool has room for.
+pub(crate) fn instances_max(profile: Profile, options: &PoolOptions) -> u32 {
+    match profile {
+        Profile::Fast => options.instances_max.clamp(1, 15_000),
+        Profile::Async => options.async_instances_max.clamp(1, 5_000),
+    }
+}
+
+/// An engine for running, with smaller and smaller pools where the machine does not give that much address space; and the pools it has.
+pub(crate) fn engine(profile: Profile, options: &PoolOptions) -> Result<(Engine, PoolOptions)> {
     let mut options = *options;
     loop {
         match Engine::new(&config(profile, Some(&options))) {
-            Ok(engine) => return Ok(engine),
+            Ok(engine) => return Ok((engine, options)),
             Err(error) if options.instances_max <= 16 => {
                 let message = format!("the {profile:?} engine cannot reserve address space: {error:#}");
                 return Err(Error::new(Code::NO_CAPACITY, message).hint("raise `ulimit -v` and vm.max_map_count"));
@@ -111,7 +116,7 @@ mod tests {
     fn what_is_compiled_without_a_pool_runs_with_one() {
         for profile in [Profile::Fast, Profile::Async] {
             let compiler = Engine::new(&config(profile, None)).unwrap();
-            let runner = engine(profile, &PoolOptions { instances_max: 16, async_instances_max: 16, ..PoolOptions::default() }).unwrap();
+            let (runner, _) = engine(profile, &PoolOptions { instances_max: 16, async_instances_max: 16, ..PoolOptions::default() }).unwrap();
             let hash = |engine: &Engine| {
                 use std::hash::{DefaultHasher, Hash, Hasher};
                 let mut hasher = DefaultHasher::new();

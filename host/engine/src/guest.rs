@@ -81,7 +81,7 @@ impl Host {
         }
         line.push('\n');
         if let Err(reached) = self.stderr.write(Bytes::from(line)) {
-            self.trip(reached);
+            self.budget.trip(reached);
         }
     }
 }

@@ -9,6 +9,7 @@
 //! An attempt gets a store and an instance of its own and leaves nothing behind. What it may use is in its [`Request`]; whatever is not
 //! there, it cannot reach. Reaching a limit, trapping or being cancelled ends that attempt alone, and its instance is never entered again.
 
+mod bare;
 pub mod compile;
 mod config;
 mod edge;
@@ -31,6 +32,7 @@ use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
 use rwasm_values::{ArtifactInfo, Profile};
 
 pub use self::{
+    bare::Bare,
     compile::{CompileLimits, CompileOptions},
     config::{EPOCH_TICK, PoolOptions},
     meter::Control,
@@ -73,6 +75,8 @@ pub struct Engine {
 struct ProfileEngine {
     profile: Profile,
     engine: wasmtime::Engine,
+    /// The pool it has, which may be smaller than what was asked for.
+    pool: PoolOptions,
     linkers: Linkers,
 }
 
@@ -90,7 +94,8 @@ impl Engine {
     /// [`Code::NO_CAPACITY`] if there is too little address space, [`Code::IO`] or [`Code::DISK_FULL`] if the cache cannot be used.
     pub fn new(options: EngineOptions) -> Result<Self> {
         let engine = |profile| -> Result<ProfileEngine> {
-            Ok(ProfileEngine { profile, engine: config::engine(profile, &options.pool)?, linkers: Linkers::default() })
+            let (engine, pool) = config::engine(profile, &options.pool)?;
+            Ok(ProfileEngine { profile, engine, pool, linkers: Linkers::default() })
         };
         let fast = engine(Profile::Fast)?;
         let asynchronous = engine(Profile::Async)?;
@@ -98,6 +103,19 @@ impl Engine {
         let compiler = Compiler::new(options.compile, compatibility([&fast.engine, &asynchronous.engine]))?;
         let prepared = Mutex::new(lru::LruCache::new(NonZeroUsize::new(PREPARED_MAX).unwrap_or(NonZeroUsize::MIN)));
         Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved.into(), _ticker: ticker })
+    }
+
+    /// How many guests of a profile can be alive at once.
+    pub fn instances_max(&self, profile: Profile) -> u32 {
+        let ProfileEngine { pool, .. } = self.of(profile);
+        config::instances_max(profile, pool)
+    }
+
+    fn of(&self, profile: Profile) -> &ProfileEngine {
+        match profile {
+            Profile::Fast => &self.fast,
+            Profile::Async => &self.asynchronous,
+        }
     }
 
     /// An artifact, ready to run: from memory, from the compile cache, or compiled in a child process.
@@ -113,6 +131,11 @@ impl Engine {
         let prepared = Arc::new(self.link(digest, &compiled)?);
         self.prepared.lock().put((tenant.clone(), digest), Arc::clone(&prepared));
         Ok(prepared)
+    }
+
+    /// Drops an artifact from memory. What runs goes on; what comes finds it in the compile cache.
+    pub fn forget(&self, tenant: &Tenant, digest: ArtifactDigest) {
+        self.prepared.lock().pop(&(tenant.clone(), digest));
     }
 
     /// What an artifact offers, if it has been compiled here before.
@@ -134,20 +157,26 @@ impl Engine {
 
     fn link(&self, digest: ArtifactDigest, compiled: &compile::Compiled) -> Result<Prepared> {
         compiled.info.check_imports()?;
-        let ProfileEngine { profile, engine, linkers } = match compiled.info.profile {
-            Profile::Fast => &self.fast,
-            Profile::Async => &self.asynchronous,
-        };
-        let component = raw::load(engine, &compiled.code).map_err(|error| {
-            Error::new(Code::COMPILE_FAILED, format!("machine code from the cache cannot be loaded: {error:#}"))
-                .hint("remove the compile cache")
-        })?;
+        let ProfileEngine { profile, engine, linkers, .. } = self.of(compiled.info.profile);
+        let component = raw::load(engine, &compiled.code).map_err(|error| not_loaded(&error))?;
         let linker = linkers.get(engine, *profile, World::of(&compiled.info))?;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| Error::new(Code::MISSING_IMPORTS, format!("the artifact's imports do not fit the host: {error:#}")))?;
         Prepared::new(digest, Arc::clone(&compiled.info), &component, pre, Arc::clone(&self.reserved))
     }
+}
+
+/// Why machine code that we made ourselves cannot be loaded.
+fn not_loaded(error: &wasmtime::Error) -> Error {
+    let cause = error.root_cause().to_string();
+    // The pool has no type of its own for a component that is too large for it. After the first line it tells what takes how much.
+    if cause.contains("exceeds the") {
+        let cause = cause.lines().next().unwrap_or_default();
+        let cause = cause.trim_end_matches("; breakdown of allocation requirement:").trim_end_matches(" in the pooling allocator");
+        return Error::new(Code::LIMIT, format!("the artifact is too large for an instance: {cause}")).hint("split it");
+    }
+    Error::new(Code::COMPILE_FAILED, format!("machine code from the cache cannot be loaded: {error:#}")).hint("remove the compile cache")
 }
 
 /// What machine code depends on beside the artifact: wasmtime's version and configuration, this machine's processor.

@@ -129,17 +129,30 @@ pub(crate) struct Budget {
     pub(crate) started: std::time::Instant,
     pub(crate) cpu: crate::meter::CpuMeter,
     pub(crate) control: Arc<crate::Control>,
-    /// A limit that was reached where no trap could be raised; the next tick raises it.
+    /// A limit that was reached where no trap could be raised.
     pub(crate) tripped: OnceLock<Reached>,
 }
 
 impl Budget {
+    /// Ends the guest, for limits that are reached where no trap can be raised: at its next tick if it computes, at once if it waits.
+    pub(crate) fn trip(&self, reached: Reached) {
+        let _ = self.tripped.set(reached);
+        self.control.wake();
+    }
+
+    /// Waits until somebody else ends the guest.
+    pub(crate) async fn ended(&self) -> Reached {
+        self.control.wait(|| self.end()).await
+    }
+
+    fn end(&self) -> Option<Reached> {
+        self.tripped.get().copied().or_else(|| self.control.is_cancelled().then_some(Reached::Cancelled))
+    }
+
     /// Which limit has been reached by now, if any; asked at every epoch tick.
     pub(crate) fn check(&self) -> Result<(), Reached> {
-        if let Some(reached) = self.tripped.get() {
-            Err(*reached)
-        } else if self.control.is_cancelled() {
-            Err(Reached::Cancelled)
+        if let Some(reached) = self.end() {
+            Err(reached)
         } else if self.started.elapsed() > self.limits.wall {
             Err(Reached::Wall { limit: self.limits.wall })
         } else if self.cpu.used() > self.limits.cpu {

@@ -7,11 +7,7 @@ use rwasm_values::{ArtifactInfo, Profile};
 use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 
-use crate::{
-    guest,
-    net::{self, GrantedNames},
-    store::Host,
-};
+use crate::{guest, net, store::Host};
 
 /// How much of the world an artifact sees. The smallest that fits is taken: fewer imports, less to attack, and no fiber for `Core`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +51,10 @@ fn linker(engine: &Engine, profile: Profile, world: World) -> wasmtime::Result<L
     guest::add_to_linker(&mut linker)?;
     if world == World::Wasi {
         p2::add_to_linker_async(&mut linker)?;
-        linker.allow_shadowing(true);
-        p2::bindings::sockets::ip_name_lookup::add_to_linker::<Host, GrantedNames>(&mut linker, net::view)?;
-        linker.allow_shadowing(false);
         if profile == Profile::Async {
             p3::add_to_linker(&mut linker)?;
-            linker.allow_shadowing(true);
-            p3::bindings::sockets::ip_name_lookup::add_to_linker::<Host, GrantedNames>(&mut linker, net::view)?;
         }
+        net::add_to_linker(&mut linker, profile)?;
     }
     Ok(linker)
 }

@@ -70,7 +70,7 @@ impl Control {
     /// Ends the attempt: running guest code within two epoch ticks, a blocked one at once.
     pub fn cancel(&self) {
         self.state.fetch_max(CANCELLED, Relaxed);
-        self.wake.notify_waiters();
+        self.wake();
     }
 
     /// Whether the guest was asked to end.
@@ -83,13 +83,18 @@ impl Control {
         self.state.load(Relaxed) >= CANCELLED
     }
 
-    /// Waits until the attempt is to end.
-    pub(crate) async fn cancelled(&self) {
+    /// Wakes those who wait for a reason to end the attempt.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_waiters();
+    }
+
+    /// Waits for a reason to end the attempt: looks for it now, and whenever somebody wakes us.
+    pub(crate) async fn wait<T>(&self, reason: impl Fn() -> Option<T>) -> T {
         loop {
             // The waiter is registered before the state is read, so that a cancellation between the two is not missed.
             let wake = self.wake.notified();
-            if self.is_cancelled() {
-                return;
+            if let Some(reason) = reason() {
+                return reason;
             }
             wake.await;
         }
@@ -123,12 +128,12 @@ mod tests {
         let control = std::sync::Arc::new(Control::default());
         let early = tokio::spawn({
             let control = std::sync::Arc::clone(&control);
-            async move { control.cancelled().await }
+            async move { control.wait(|| control.is_cancelled().then_some(())).await }
         });
         tokio::task::yield_now().await;
         control.cancel();
         early.await.unwrap();
-        control.cancelled().await;
+        control.wait(|| control.is_cancelled().then_some(())).await;
         assert!(control.is_asked());
     }
 }

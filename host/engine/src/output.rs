@@ -135,8 +135,8 @@ impl AsyncWrite for Pipe {
         match Self::write(&self, Bytes::copy_from_slice(&bytes[..room])) {
             Ok(()) => Poll::Ready(Ok(room)),
             Err(reached) => {
-                // No trap can be raised from here; the guest gets an error, and the next epoch tick ends it.
-                let _ = self.budget.tripped.set(reached);
+                // No trap can be raised from here: the guest gets an error, and is ended before it can do much with it.
+                self.budget.trip(reached);
                 Poll::Ready(Err(io::Error::other(reached)))
             }
         }

@@ -177,7 +177,7 @@ impl Prepared {
     }
 
     async fn attempt(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> (Result<Bytes>, u64) {
-        let Request { export, args, limits, grants, identity, output, control } = request;
+        let Request { export, args, limits, grants, identity, output, .. } = request;
         let callable = match self.callable(export) {
             Ok(callable) => callable,
             Err(error) => return (Err(error), 0),
@@ -195,7 +195,7 @@ impl Prepared {
                 tokio::select! {
                     biased;
                     called = call => called,
-                    () = control.cancelled() => Err(Reached::Cancelled.into()),
+                    reached = budget.ended() => Err(reached.into()),
                     () = tokio::time::sleep(limits.wall) => Err(Reached::Wall { limit: limits.wall }.into()),
                 }
             }

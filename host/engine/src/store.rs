@@ -12,7 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2:
 
 use crate::{
     Control, Output,
-    limit::{Budget, Limiter, Reached},
+    limit::{Budget, Limiter},
     meter::CpuMeter,
     net::Net,
     output::Pipe,
@@ -68,13 +68,6 @@ const HOSTCALL_SLACK_BYTES: u64 = 64 << 10;
 impl Host {
     pub(crate) fn net(&self) -> Option<Net> {
         self.wasi.as_ref().and_then(|wasi| wasi.net.clone())
-    }
-}
-
-impl Host {
-    /// Ends the guest at its next tick, for limits that are reached where no trap can be raised.
-    pub(crate) fn trip(&self, reached: Reached) {
-        let _ = self.budget.tripped.set(reached);
     }
 }
 

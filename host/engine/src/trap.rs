@@ -71,6 +71,6 @@ fn demangle(name: &str) -> String {
 pub(crate) fn instantiation(error: &wasmtime::Error) -> Option<Error> {
     error.is::<wasmtime::PoolConcurrencyLimitError>().then(|| {
         Error::new(Code::NO_CAPACITY, format!("the node has no room for another instance: {error}"))
-            .hint("lower the number of live tasks and actors, or start the node with larger pools")
+            .hint("let fewer tasks run at once, or start the node with more --instances")
     })
 }

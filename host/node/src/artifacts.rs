@@ -64,7 +64,11 @@ impl Artifacts {
             io::ErrorKind::NotFound => unknown(digest),
             _ => disk(&error, &path),
         })?;
-        check(digest, &blake3::hash(&bytes))?;
+        check(digest, &blake3::hash(&bytes)).inspect_err(|error| {
+            tracing::error!(path = %path.display(), %error, "a stored artifact was damaged; it is dropped");
+            // Without it, the next submit brings it again. What cannot be removed is found damaged again.
+            let _ = fs::remove_file(&path);
+        })?;
         Ok(bytes.into())
     }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use rwasm_types::{Priority, ResourceSet};
+use rwasm_values::Profile;
 
 /// How long a run of several short tasks should take together.
 pub(crate) const RUN_TARGET: Duration = Duration::from_millis(1);
@@ -43,8 +44,8 @@ struct Class<T, C> {
     priority: Priority,
     /// Whether the tasks came from another node.
     foreign: bool,
-    /// What the executor needs; absent while the artifact is compiled.
-    call: Option<Arc<C>>,
+    /// What the executor needs, and which of the engine's pools its guests live in; absent while the artifact is compiled.
+    call: Option<(Arc<C>, Profile)>,
     /// Whoever takes the results is behind; nothing more is started.
     paused: bool,
     queue: VecDeque<T>,
@@ -58,9 +59,26 @@ impl<T, C> Class<T, C> {
     }
 }
 
+/// How many guests of each profile the engine has room for; a run holds one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Places {
+    pub(crate) fast: u32,
+    pub(crate) asynchronous: u32,
+}
+
+impl Places {
+    fn of(&mut self, profile: Profile) -> &mut u32 {
+        match profile {
+            Profile::Fast => &mut self.fast,
+            Profile::Async => &mut self.asynchronous,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Run {
     class: ClassId,
+    profile: Profile,
     shape: ResourceSet,
     foreign: bool,
 }
@@ -70,6 +88,7 @@ struct Run {
 pub(crate) struct Dispatcher<T, C> {
     capacity: ResourceSet,
     free: ResourceSet,
+    free_places: Places,
     classes: BTreeMap<ClassId, Class<T, C>>,
     /// Classes in the order in which they are served next, those of one priority.
     turns: BTreeMap<std::cmp::Reverse<Priority>, VecDeque<ClassId>>,
@@ -80,9 +99,10 @@ pub(crate) struct Dispatcher<T, C> {
 }
 
 impl<T, C> Dispatcher<T, C> {
-    pub(crate) fn new(capacity: ResourceSet) -> Self {
+    pub(crate) fn new(capacity: ResourceSet, places: Places) -> Self {
         Self {
             free: capacity.clone(),
+            free_places: places,
             capacity,
             classes: BTreeMap::new(),
             turns: BTreeMap::new(),
@@ -138,9 +158,9 @@ impl<T, C> Dispatcher<T, C> {
     }
 
     /// The artifact is ready.
-    pub(crate) fn set_call(&mut self, class: ClassId, call: Arc<C>) {
+    pub(crate) fn set_call(&mut self, class: ClassId, call: Arc<C>, profile: Profile) {
         if let Some(class) = self.classes.get_mut(&class) {
-            class.call = Some(call);
+            class.call = Some((call, profile));
         }
     }
 
@@ -230,6 +250,7 @@ impl<T, C> Dispatcher<T, C> {
     pub(crate) fn finish(&mut self, run: RunId, tasks: usize, took: Duration) {
         let Some(run) = self.runs.remove(&run) else { return };
         self.free.give(&run.shape);
+        *self.free_places.of(run.profile) += 1;
         self.observe(run.class, tasks, took);
     }
 
@@ -250,15 +271,16 @@ impl<T, C> Dispatcher<T, C> {
         }
         while let Some(id) = self.next_ready() {
             let Some(class) = self.classes.get_mut(&id) else { return };
-            let Some(call) = class.call.as_ref().map(Arc::clone) else { return };
+            let Some((call, profile)) = class.call.as_ref().map(|(call, profile)| (Arc::clone(call), *profile)) else { return };
             let taken = self.free.take(&class.shape);
+            *self.free_places.of(profile) -= 1;
             debug_assert!(taken, "a class was ready that did not fit");
             let count = run_length(class.mean_ns, class.queue.len(), self.capacity.count_of(&class.shape).unwrap_or(1));
             let tasks: Vec<T> = class.queue.drain(..count).collect();
             self.queued -= count;
             self.last_run += 1;
             let run = RunId(self.last_run);
-            self.runs.insert(run, Run { class: id, shape: class.shape.clone(), foreign: class.foreign });
+            self.runs.insert(run, Run { class: id, profile, shape: class.shape.clone(), foreign: class.foreign });
             out.push(Admission { run, call, tasks });
         }
     }
@@ -274,7 +296,8 @@ impl<T, C> Dispatcher<T, C> {
                 let id = turns[position];
                 let Some(class) = self.classes.get(&id).filter(|class| class.is_ready()) else { continue };
                 any_ready = true;
-                if self.free.contains(&class.shape) {
+                let has_place = class.call.as_ref().is_some_and(|(_, profile)| *self.free_places.of(*profile) > 0);
+                if has_place && self.free.contains(&class.shape) {
                     turns.remove(position);
                     turns.push_back(id);
                     return Some(id);
@@ -307,10 +330,12 @@ mod tests {
 
     type Sut = Dispatcher<u32, ()>;
 
+    const PLACES: Places = Places { fast: 1_000, asynchronous: 1_000 };
+
     fn ready_class(sut: &mut Sut, cpus: &str, priority: i8) -> ClassId {
         let shape = ResourceSet { cpu: cpus.parse().unwrap(), ..ResourceSet::default() };
         let class = sut.add_class(shape, Priority::new(priority).unwrap(), false);
-        sut.set_call(class, Arc::new(()));
+        sut.set_call(class, Arc::new(()), Profile::Fast);
         class
     }
 
@@ -322,7 +347,7 @@ mod tests {
 
     #[test]
     fn classes_take_turns_and_priority_goes_first() {
-        let mut sut = Sut::new(ResourceSet::cpus(4));
+        let mut sut = Sut::new(ResourceSet::cpus(4), PLACES);
         let a = ready_class(&mut sut, "1", 0);
         let b = ready_class(&mut sut, "1", 0);
         let urgent = ready_class(&mut sut, "1", 5);
@@ -336,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_large_task_is_not_starved_by_small_ones_of_lower_priority() {
-        let mut sut = Sut::new(ResourceSet::cpus(2));
+        let mut sut = Sut::new(ResourceSet::cpus(2), PLACES);
         let large = ready_class(&mut sut, "2", 1);
         let small = ready_class(&mut sut, "1", 0);
         sut.enqueue(small, [1, 2, 3]).unwrap();
@@ -351,7 +376,7 @@ mod tests {
 
     #[test]
     fn short_tasks_run_together_but_leave_no_slot_empty() {
-        let mut sut = Sut::new(ResourceSet::cpus(2));
+        let mut sut = Sut::new(ResourceSet::cpus(2), PLACES);
         let class = ready_class(&mut sut, "1", 0);
         sut.enqueue(class, [0]).unwrap();
         let run = admitted(&mut sut).remove(0).0;
@@ -366,20 +391,35 @@ mod tests {
 
     #[test]
     fn nothing_starts_before_its_artifact_or_while_paused() {
-        let mut sut = Sut::new(ResourceSet::cpus(1));
+        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
         let class = sut.add_class(ResourceSet::cpus(1), Priority::default(), true);
         sut.enqueue(class, [1]).unwrap();
         assert!(admitted(&mut sut).is_empty());
         sut.set_paused(class, true);
-        sut.set_call(class, Arc::new(()));
+        sut.set_call(class, Arc::new(()), Profile::Fast);
         assert!(admitted(&mut sut).is_empty() && sut.take(class, 1).is_empty());
         sut.set_paused(class, false);
         assert_eq!(admitted(&mut sut).len(), 1);
     }
 
     #[test]
+    fn tasks_wait_for_a_place_in_the_engine() {
+        let mut sut = Sut::new(ResourceSet::cpus(4), Places { fast: 2, asynchronous: 1 });
+        let (many, other) = (ready_class(&mut sut, "0.1", 0), ready_class(&mut sut, "0.1", 0));
+        sut.set_call(other, Arc::new(()), Profile::Async);
+        sut.enqueue(many, [1, 2, 3]).unwrap();
+        sut.enqueue(other, [11, 12]).unwrap();
+        let runs = admitted(&mut sut);
+        assert_eq!(runs.iter().map(|(_, tasks)| tasks[0]).collect::<Vec<_>>(), [1, 11, 2]);
+        sut.finish(runs[0].0, 1, Duration::from_secs(1));
+        assert_eq!(admitted(&mut sut)[0].1, [3]);
+        sut.finish(runs[1].0, 1, Duration::from_secs(1));
+        assert_eq!(admitted(&mut sut)[0].1, [12]);
+    }
+
+    #[test]
     fn tasks_for_elsewhere_come_from_the_end() {
-        let mut sut = Sut::new(ResourceSet::cpus(1));
+        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
         let class = ready_class(&mut sut, "1", 0);
         sut.enqueue(class, 0..10).unwrap();
         assert_eq!(sut.take(class, 3), [7, 8, 9]);
@@ -410,7 +450,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_slot_is_oversold_and_no_task_lost_or_doubled(steps in steps()) {
-            let mut sut = Sut::new(ResourceSet::cpus(3));
+            let mut sut = Sut::new(ResourceSet::cpus(3), PLACES);
             let classes = [ready_class(&mut sut, "1", 0), ready_class(&mut sut, "0.5", 0), ready_class(&mut sut, "2", 1)];
             let weight = [10_000, 5_000, 20_000];
             let (mut next, mut held, mut seen) = (0u32, Vec::new(), std::collections::BTreeSet::new());

@@ -1,10 +1,17 @@
 //! The service that drivers speak with: sessions with jobs, artifacts, questions, output.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
+    ops::Bound::{Excluded, Unbounded},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
 };
 
 use bytes::Bytes;
@@ -16,6 +23,7 @@ use rwasm_types::{
 };
 use rwasm_values::ArtifactInfo;
 use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, Sender, accept_hello, convert, msg};
+use tokio::sync::Notify;
 
 use crate::{
     logs::LogReader,
@@ -107,7 +115,7 @@ impl GatewayService for Gateway {
         let (sender, outbound) = Outbound::channel(QUEUE);
         // The channel was made with room.
         let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
-        let session = Session { gateway: self.clone(), tenant, sender, jobs: HashMap::new() };
+        let session = Session { gateway: self.clone(), tenant, sender, jobs: HashMap::new(), open: BTreeMap::new(), served: 0, ready: Arc::default() };
         shared.scope.spawn("driver-session", OnEnd::Continue, session.run(inbound));
         Ok(outbound)
     }
@@ -158,51 +166,96 @@ fn message(message: msg::gateway_message::Message) -> msg::GatewayMessage {
     msg::GatewayMessage { message: Some(message) }
 }
 
-/// One driver's stream.
+/// One driver's stream. One task reads and writes it, so that the result of a short task leaves on the thread that the task came in on.
 struct Session {
     gateway: Gateway,
     tenant: Tenant,
     sender: Sender<Result<msg::GatewayMessage>>,
     jobs: HashMap<SessionId, Arc<Job>>,
+    /// Those whose end the driver does not know.
+    open: BTreeMap<SessionId, Attached>,
+    /// The job that something was last sent of; the next one goes first, so that none is passed over.
+    served: SessionId,
+    /// Told when a job has something to send.
+    ready: Arc<Notify>,
+}
+
+/// A job of a session.
+struct Attached {
+    job: Arc<Job>,
+    /// Whether all output that the driver wants was sent.
+    output_sent: Arc<AtomicBool>,
 }
 
 impl Session {
     async fn run(mut self, mut inbound: Inbound<msg::DriverMessage>) {
-        let outcome = self.read(&mut inbound).await;
+        let outcome = self.converse(&mut inbound).await;
         if let Err(error) = outcome {
             tracing::info!(tenant = %self.tenant, %error, "a driver's session ended");
             // The driver may be gone, and then nobody hears why.
             let _ = self.sender.send(Err(error)).await;
         }
         // Nobody waits any more for what is not detached.
-        for job in self.jobs.values().filter(|job| !job.detached && !job.has_ended()) {
+        for Attached { job, .. } in self.open.values().filter(|open| !open.job.detached && !open.job.has_ended()) {
             let error = Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended")
                 .hint("submit with --no-wait to let it go on");
             self.gateway.shared.stop(job, Some(error));
         }
-        for job in self.jobs.values() {
+        for Attached { job, .. } in self.open.values() {
             let pressure = job.outbox.close();
             self.gateway.shared.relieve(job, pressure);
         }
     }
 
-    async fn read(&mut self, inbound: &mut Inbound<msg::DriverMessage>) -> Result<()> {
-        while let Some(message) = inbound.next().await? {
-            match convert::required(message.message, "a driver's message")? {
-                msg::driver_message::Message::Submit(submit) => self.submit(submit)?,
-                msg::driver_message::Message::OpenJob(open) => self.open_job(&open).await?,
-                msg::driver_message::Message::DefineCall(define) => self.define(define).await?,
-                msg::driver_message::Message::FinishJob(finish) => self.job(finish.session)?.finish(),
-                msg::driver_message::Message::Cancel(cancel) => {
-                    let job = self.job(cancel.session)?;
-                    if cancel.sequences.is_empty() {
-                        self.gateway.shared.stop(&job, None);
-                    } else {
-                        self.gateway.shared.cancel(&job, Some(&cancel.sequences));
-                    }
+    /// Reads and writes until the driver leaves. A driver that does not read is still heard: it may want to cancel.
+    async fn converse(&mut self, inbound: &mut Inbound<msg::DriverMessage>) -> Result<()> {
+        loop {
+            let full = !self.flush();
+            let message = tokio::select! {
+                message = inbound.next() => message?,
+                () = self.ready.notified(), if !full => continue,
+                // Only waits for room; who takes it is decided above.
+                room = self.sender.reserve(), if full => {
+                    drop(room.map_err(|_| driver_gone())?);
+                    continue;
                 }
-                msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
+            };
+            let Some(message) = message else { return Ok(()) };
+            self.heard(convert::required(message.message, "a driver's message")?).await?;
+        }
+    }
+
+    /// Sends what waits, as long as there is room; says whether all was sent.
+    fn flush(&mut self) -> bool {
+        loop {
+            let Ok(permit) = self.sender.try_reserve() else { return false };
+            let shared = &self.gateway.shared;
+            let in_turn = self.open.range((Excluded(self.served), Unbounded)).chain(self.open.range(..=self.served));
+            let next = in_turn.filter_map(|(session, open)| Some((*session, open.next(shared)?))).next();
+            let Some((session, next)) = next else { return true };
+            self.served = session;
+            if matches!(next, msg::gateway_message::Message::JobEnded(_)) {
+                self.open.remove(&session);
             }
+            permit.send(Ok(message(next)));
+        }
+    }
+
+    async fn heard(&mut self, message: msg::driver_message::Message) -> Result<()> {
+        match message {
+            msg::driver_message::Message::Submit(submit) => self.submit(submit)?,
+            msg::driver_message::Message::OpenJob(open) => self.open_job(&open).await?,
+            msg::driver_message::Message::DefineCall(define) => self.define(define).await?,
+            msg::driver_message::Message::FinishJob(finish) => self.job(finish.session)?.finish(),
+            msg::driver_message::Message::Cancel(cancel) => {
+                let job = self.job(cancel.session)?;
+                if cancel.sequences.is_empty() {
+                    self.gateway.shared.stop(&job, None);
+                } else {
+                    self.gateway.shared.cancel(&job, Some(&cancel.sequences));
+                }
+            }
+            msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
         }
         Ok(())
     }
@@ -214,14 +267,23 @@ impl Session {
     async fn open_job(&mut self, open: &msg::OpenJob) -> Result<()> {
         let (result, window) = match self.gateway.open_job(&self.tenant, open) {
             Ok(job) => {
-                self.jobs.insert(job.id.session, Arc::clone(&job));
-                let writer = write_job(Arc::clone(&self.gateway.shared), Arc::clone(&job), open.follow, self.sender.clone());
-                self.gateway.shared.scope.spawn("job-writer", OnEnd::Continue, writer);
+                self.attach(&job, open.follow);
                 (msg::job_opened::Result::Job(job.id.into()), self.gateway.shared.limits.window)
             }
             Err(error) => (msg::job_opened::Result::Error((&error).into()), 0),
         };
         self.send(msg::gateway_message::Message::JobOpened(msg::JobOpened { request: open.request, result: Some(result), window })).await
+    }
+
+    fn attach(&mut self, job: &Arc<Job>, follow: bool) {
+        let output_sent = Arc::new(AtomicBool::new(!follow));
+        if follow {
+            let writer = write_output(Arc::clone(job), self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));
+            self.gateway.shared.scope.spawn("output-writer", OnEnd::Continue, writer);
+        }
+        job.outbox.attach(&self.ready);
+        self.jobs.insert(job.id.session, Arc::clone(job));
+        self.open.insert(job.id.session, Attached { job: Arc::clone(job), output_sent });
     }
 
     async fn define(&mut self, define: msg::DefineCall) -> Result<()> {
@@ -262,63 +324,61 @@ impl Session {
     }
 
     async fn send(&self, to_driver: msg::gateway_message::Message) -> Result<()> {
-        let gone = |_| Error::new(Code::CONNECTION_LOST, "the driver went away");
-        self.sender.send(Ok(message(to_driver))).await.map_err(gone)
+        self.sender.send(Ok(message(to_driver))).await.map_err(|_| driver_gone())
     }
 }
 
-/// Sends a job's results, its output if wanted, and its end.
-async fn write_job(shared: Arc<Shared>, job: Arc<Job>, follow: bool, sender: Sender<Result<msg::GatewayMessage>>) {
-    let session = job.id.session;
-    let mut reader = follow.then(|| LogReader::new(&job.log, None));
-    loop {
-        // Asked before the outbox is emptied: what ends the job is in the outbox before.
-        let ended = job.has_ended();
+fn driver_gone() -> Error {
+    Error::new(Code::CONNECTION_LOST, "the driver went away")
+}
+
+impl Attached {
+    /// The next message that the driver is owed.
+    fn next(&self, shared: &Shared) -> Option<msg::gateway_message::Message> {
+        let (job, session) = (&self.job, self.job.id.session);
+        // Asked before the outbox is looked at: what ends a job is in the outbox before the job has ended.
+        let ended = job.has_ended() && self.output_sent.load(Acquire);
         let (outcomes, pressure) = job.outbox.take();
-        let mut idle = outcomes.is_empty();
+        shared.relieve(job, pressure);
         if !outcomes.is_empty() {
-            let outcomes = msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes });
-            if sender.send(Ok(message(outcomes))).await.is_err() {
-                return;
-            }
+            return Some(msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes }));
         }
-        shared.relieve(&job, pressure);
-        if let Some(open) = &mut reader {
-            match open.read() {
-                Ok(outputs) if outputs.is_empty() => {}
-                Ok(outputs) => {
-                    idle = false;
-                    let outputs = msg::gateway_message::Message::Outputs(msg::Outputs { session, outputs });
-                    if sender.send(Ok(message(outputs))).await.is_err() {
-                        return;
-                    }
+        ended.then(|| {
+            let record = json(&job.record()).unwrap_or_default();
+            msg::gateway_message::Message::JobEnded(msg::JobEnded { session, record })
+        })
+    }
+}
+
+/// Sends a job's output as it is written, then says so.
+async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>, sent: Arc<AtomicBool>, ready: Arc<Notify>) {
+    let session = job.id.session;
+    let mut reader = LogReader::new(&job.log, None);
+    loop {
+        match reader.read() {
+            Ok(outputs) if outputs.is_empty() => {
+                let more = tokio::select! {
+                    more = reader.wait() => more,
+                    () = sender.closed() => false,
+                };
+                if !more {
+                    break;
                 }
-                Err(error) => {
-                    tracing::error!(job = %job.id, %error, "a job's output cannot be followed");
-                    reader = None;
+            }
+            Ok(outputs) => {
+                let outputs = msg::gateway_message::Message::Outputs(msg::Outputs { session, outputs });
+                if sender.send(Ok(message(outputs))).await.is_err() {
+                    break;
                 }
             }
-        }
-        if !idle {
-            continue;
-        }
-        match &reader {
-            Some(open) => tokio::select! {
-                () = job.outbox.ready.notified() => {}
-                more = open.wait() => if !more { reader = None },
-                () = sender.closed() => return,
-            },
-            None if ended => break,
-            None => tokio::select! {
-                () = job.outbox.ready.notified() => {}
-                () = sender.closed() => return,
-            },
+            Err(error) => {
+                tracing::error!(job = %job.id, %error, "a job's output cannot be followed");
+                break;
+            }
         }
     }
-    let record = json(&job.record()).unwrap_or_default();
-    let ended = msg::JobEnded { session, record };
-    // A driver that is gone does not hear it.
-    let _ = sender.send(Ok(message(msg::gateway_message::Message::JobEnded(ended)))).await;
+    sent.store(true, Release);
+    ready.notify_one();
 }
 
 /// Sends a job's output, once or until it ends.

@@ -157,6 +157,7 @@ async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_messa
 pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Joined) {
     let mut joined = Some(first);
     let mut pause = RETRY_FIRST;
+    let mut refused = None;
     loop {
         if let Some(joined) = joined.take() {
             pause = RETRY_FIRST;
@@ -172,10 +173,17 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
         match join(&connector, shared.head.token(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
             Ok(again) if again.node == shared.id => {
                 tracing::info!("the head is back");
+                refused = None;
                 joined = Some(again);
             }
-            Ok(again) => tracing::error!(node = %again.node, "the head knows this node by another number; it stays away"),
-            Err(error) => tracing::debug!(%error, "the head is still away"),
+            Ok(again) => tracing::error!(node = %again.node, "the head answered with another node's number"),
+            Err(error) => {
+                // Said once for each cause, not at every attempt.
+                if refused != Some(error.code()) {
+                    tracing::warn!(%error, "the head does not take this node back yet");
+                    refused = Some(error.code());
+                }
+            }
         }
     }
 }

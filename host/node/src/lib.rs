@@ -10,6 +10,7 @@ mod dispatch;
 mod executor;
 mod gateway;
 mod head_link;
+mod local_runs;
 mod logs;
 mod node;
 mod owner;
@@ -32,7 +33,10 @@ use self::{
     runner::Runner,
 };
 
-pub use self::artifacts::{ARTIFACT_BYTES_MAX, too_large};
+pub use self::{
+    artifacts::{ARTIFACT_BYTES_MAX, too_large},
+    local_runs::LocalRuns,
+};
 
 /// How a node is set up.
 #[derive(Debug)]
@@ -110,7 +114,6 @@ impl Node {
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,
-            name,
             cluster: cluster.clone(),
             incarnation,
             token: Token::new(&token),

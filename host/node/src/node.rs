@@ -21,15 +21,15 @@ use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, Name, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant,
+    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant,
     VolumeSource,
 };
-use rwasm_values::{Export, Role};
+use rwasm_values::{Export, Profile, Role};
 use tokio::sync::Notify;
 
 use crate::{
     artifacts::Artifacts,
-    dispatch::{Admission, ClassId, Dispatcher},
+    dispatch::{Admission, ClassId, Dispatcher, Places},
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::LogThread,
@@ -48,7 +48,6 @@ const RUN_HERE_BELOW: Duration = Duration::from_micros(500);
 /// Everything of a node that has no parts of its own.
 pub(crate) struct Shared {
     pub(crate) id: NodeId,
-    pub(crate) name: Name,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
     pub(crate) token: Token,
@@ -99,7 +98,6 @@ impl Token {
 /// What a node is made of, given to [`Shared::new`].
 pub(crate) struct Parts {
     pub(crate) id: NodeId,
-    pub(crate) name: Name,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
     pub(crate) token: Token,
@@ -127,13 +125,13 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, name, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
+        let Parts { id, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
             parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
+        let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
         let shared = Arc::new(Self {
             id,
-            name,
             cluster,
             incarnation,
             token,
@@ -142,7 +140,7 @@ impl Shared {
             engine,
             artifacts,
             logs,
-            dispatcher: Mutex::new(Dispatcher::new(capacity)),
+            dispatcher: Mutex::new(Dispatcher::new(capacity, places)),
             jobs: RwLock::default(),
             spread: Spread::default(),
             head,
@@ -353,7 +351,8 @@ impl Shared {
             shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
                 || load.options.resources.cpu.is_zero(),
         };
-        self.dispatcher.lock().set_call(load.class, Arc::new(call));
+        let profile = load.prepared.info().profile;
+        self.dispatcher.lock().set_call(load.class, Arc::new(call), profile);
     }
 
     /// What of a submit's grants this node gives.

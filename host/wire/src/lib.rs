@@ -11,6 +11,7 @@
 //! gets a typed error for what does not belong there; nothing is guessed.
 
 pub mod convert;
+mod echo;
 mod gateway;
 #[expect(
     missing_docs,
@@ -30,6 +31,7 @@ mod server;
 mod status;
 mod stream;
 
+pub use echo::EchoClient;
 pub use gateway::{GatewayClient, GatewayService};
 pub use head::{HeadClient, HeadService};
 pub use io::{Connector, DuplexListener, Listener, duplex};
@@ -50,7 +52,7 @@ pub mod msg {
         Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, ControlReply, ControlRequest,
         DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, DriverMessage, Error, FetchRequest, FinishJob, GatewayMessage,
         Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke,
-        LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, QueryReply,
+        LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply,
         QueryRequest, Question, Register, Registered, RemoteOutcomes, RemoteOutputs, Report, Resources, RunnerMessage, Stream, Submit,
         TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message,
         registered, runner_message,

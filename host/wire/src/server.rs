@@ -12,6 +12,7 @@ use tonic::{
 };
 
 use crate::{
+    echo,
     gateway::{self, GatewayService},
     head::{self, HeadService},
     io::{CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Listener, Pipe, STREAM_WINDOW_BYTES},
@@ -75,6 +76,13 @@ impl Server {
     #[must_use]
     pub fn peer<S: PeerService>(mut self, service: Arc<S>) -> Self {
         self.routes = self.routes.add_service(peer::server(service));
+        self
+    }
+
+    /// Adds the service that says back what it hears.
+    #[must_use]
+    pub fn echo(mut self) -> Self {
+        self.routes = self.routes.add_service(echo::server());
         self
     }
 

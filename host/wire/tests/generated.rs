@@ -6,7 +6,7 @@ use std::{fs, path::Path};
 #[test]
 fn the_committed_code_is_what_the_protos_generate() {
     let room = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let descriptors = protox::compile(["gateway.proto", "head.proto", "peer.proto"], [room.join("proto")]).unwrap();
+    let descriptors = protox::compile(["echo.proto", "gateway.proto", "head.proto", "peer.proto"], [room.join("proto")]).unwrap();
     let out = tempfile::tempdir().unwrap();
     tonic_prost_build::configure().out_dir(out.path()).bytes(".").btree_map(".").build_transport(false).compile_fds(descriptors).unwrap();
     let generated = fs::read_to_string(out.path().join("rwasm.v1.rs")).unwrap();

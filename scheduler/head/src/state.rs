@@ -113,16 +113,28 @@ impl Shared {
         self.state.lock().step(event);
     }
 
-    /// Takes a node in, under its old number if it has not started anew since.
+    /// Takes a node in. One that has not started anew keeps its number, even if the head started anew and forgot it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::LIMIT`] with too many nodes; [`Code::ALREADY_RUNNING`] if another node has the number by now.
     pub(crate) fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
         let mut state = self.state.lock();
         let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, local } = joining;
-        let known = node.filter(|id| state.nodes.get(id).is_some_and(|known| known.incarnation == incarnation));
+        let taken = |id: &NodeId| state.nodes.get(id).is_some_and(|known| known.incarnation != incarnation);
+        if let Some(id) = node.filter(taken) {
+            let message = format!("another node is {id} by now: the head started anew, and forgot who had the number");
+            return Err(Error::new(Code::ALREADY_RUNNING, message).hint("start the node anew"));
+        }
+        let known = node;
         if known.is_none() && state.nodes.values().filter(|node| node.record.alive).count() >= NODES_MAX {
             return Err(Error::new(Code::LIMIT, format!("the cluster has {NODES_MAX} nodes, which is the limit")));
         }
         let id = match known {
-            Some(id) => id,
+            Some(id) => {
+                state.last_node = state.last_node.max(id.get());
+                id
+            }
             None => {
                 state.last_node += 1;
                 NodeId::new(state.last_node).ok_or_else(|| Error::new(Code::LIMIT, "the cluster has no node numbers left"))?

@@ -3,17 +3,20 @@
 //! ```text
 //! CACHE/secret                  32 random bytes, 0600: the key of the hashes below
 //! CACHE/<tenant>/<key>.cwasm    machine code
-//! CACHE/<tenant>/<key>.json     what the artifact offers, and a keyed hash over both
+//! CACHE/<tenant>/<key>.json     what the artifact offers, and a keyed hash over both and their name
 //! CACHE/scratch-…/              where children work; what a crash leaves is removed at the next start
 //! ```
 //!
 //! `key` covers the artifact's digest and everything that machine code depends on: engine version, configuration, processor features.
-//! A stale entry therefore has another key, and a truncated, swapped or foreign one another hash; both are compiled anew. Machine code is
-//! never taken from the network.
+//! A stale entry therefore has another key, and one that is truncated, changed, another installation's, or moved to the name of another
+//! artifact or tenant has another hash; all are compiled anew. Machine code is never taken from the network.
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,20 +29,25 @@ use tempfile::TempDir;
 use super::{Compiled, child::disk_error, worker};
 
 /// Grows when the meaning of entries changes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const SCRATCH_PREFIX: &str = "scratch-";
 
-#[derive(Debug)]
 pub(super) struct Cache {
     dir: PathBuf,
     secret: [u8; 32],
     compatibility: blake3::Hash,
 }
 
+impl std::fmt::Debug for Cache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cache").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Entry {
     format: u32,
-    /// Over the machine code and `info`, with the installation's secret as key.
+    /// Over the entry's name, the machine code and `info`, with the installation's secret as key.
     hash: String,
     /// [`ArtifactInfo`] as JSON text, kept as text so that the hash covers the very bytes that are read.
     info: String,
@@ -65,32 +73,39 @@ impl Cache {
             .map_err(|error| disk_error(&error, &self.dir))
     }
 
-    fn path(&self, tenant: &Tenant, digest: ArtifactDigest, extension: &str) -> PathBuf {
+    /// Where an entry's machine code lies, below the cache's directory.
+    fn name(&self, tenant: &Tenant, digest: ArtifactDigest) -> PathBuf {
         let key = blake3::Hasher::new().update(&digest.0).update(self.compatibility.as_bytes()).update(&FORMAT.to_le_bytes()).finalize();
-        self.dir.join(tenant.as_str()).join(format!("{}.{extension}", key.to_hex()))
+        Path::new(tenant.as_str()).join(format!("{}.cwasm", key.to_hex()))
     }
 
     /// The entry of an artifact, if there is one and it is whole and ours.
     pub(super) fn look_up(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Compiled> {
-        let code = self.path(tenant, digest, "cwasm");
-        let entry: Entry = serde_json::from_slice(&fs::read(code.with_extension("json")).ok()?).ok()?;
-        let hash = self.hash(&code, &entry.info).ok()?;
-        // Equality of two `Hash` values takes the same time whatever they hold.
-        let ours = entry.format == FORMAT && blake3::Hash::from_hex(&entry.hash).is_ok_and(|expected| expected == hash);
-        if !ours {
-            tracing::warn!(tenant = %tenant, artifact = %digest.short(), "a compile cache entry is not what was written, compiling anew");
-            return None;
+        let name = self.name(tenant, digest);
+        let code = self.dir.join(&name);
+        let entry = fs::read(code.with_extension("json")).ok()?;
+        let read = || {
+            let entry: Entry = serde_json::from_slice(&entry).ok()?;
+            let hash = self.hash(&name, &code, &entry.info).ok()?;
+            // Equality of two `Hash` values takes the same time whatever they hold.
+            let ours = entry.format == FORMAT && blake3::Hash::from_hex(&entry.hash).is_ok_and(|expected| expected == hash);
+            ours.then(|| serde_json::from_str(&entry.info).ok()).flatten()
+        };
+        let info = read();
+        if info.is_none() {
+            tracing::warn!(%tenant, artifact = %digest.short(), "a compile cache entry is not what was written, compiling anew");
         }
-        Some(Compiled { info: Arc::new(serde_json::from_str(&entry.info).ok()?), code })
+        Some(Compiled { info: Arc::new(info?), code })
     }
 
     /// Makes an entry of what a child left in `scratch`.
     pub(super) fn insert(&self, tenant: &Tenant, digest: ArtifactDigest, info: ArtifactInfo, scratch: TempDir) -> Result<Compiled> {
-        let code = self.path(tenant, digest, "cwasm");
+        let name = self.name(tenant, digest);
+        let code = self.dir.join(&name);
         let insert = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(tenant.as_str()))?;
             let info = serde_json::to_string(&info)?;
-            let hash = self.hash(&scratch.path().join(worker::CODE), &info)?.to_hex().to_string();
+            let hash = self.hash(&name, &scratch.path().join(worker::CODE), &info)?.to_hex().to_string();
             let entry = serde_json::to_vec(&Entry { format: FORMAT, hash, info })?;
             let written = scratch.path().join("entry.json");
             fs::write(&written, entry)?;
@@ -102,10 +117,12 @@ impl Cache {
         Ok(Compiled { info: Arc::new(info), code })
     }
 
-    fn hash(&self, code: &Path, info: &str) -> io::Result<blake3::Hash> {
+    fn hash(&self, name: &Path, code: &Path, info: &str) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         hasher.update_reader(fs::File::open(code)?)?;
-        hasher.update(&(info.len() as u64).to_le_bytes()).update(info.as_bytes());
+        for text in [info.as_bytes(), name.as_os_str().as_bytes()] {
+            hasher.update(&(text.len() as u64).to_le_bytes()).update(text);
+        }
         Ok(hasher.finalize())
     }
 }
@@ -115,12 +132,12 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
     let path = dir.join("secret");
     loop {
         match fs::read(&path) {
-            Ok(bytes) if bytes.len() == 32 => {
+            Ok(bytes) if bytes.len() == 32 && is_private(&path)? => {
                 let mut secret = [0; 32];
                 secret.copy_from_slice(&bytes);
                 return Ok(secret);
             }
-            // A crash between creating and writing left it short; nothing was hashed with it.
+            // A crash between creating and writing left it short, or others could read it; either way it vouches for nothing.
             Ok(_) => fs::remove_file(&path)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -142,6 +159,12 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
+/// Whether a file is this user's, and readable by nobody else.
+fn is_private(path: &Path) -> io::Result<bool> {
+    let metadata = fs::metadata(path)?;
+    Ok(metadata.mode() & 0o077 == 0 && metadata.uid() == rustix::process::geteuid().as_raw())
+}
+
 /// Removes scratch directories of processes that are gone.
 fn remove_scratch(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
@@ -149,7 +172,11 @@ fn remove_scratch(dir: &Path) -> io::Result<()> {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            fs::remove_dir_all(entry.path())?;
+            match fs::remove_dir_all(entry.path()) {
+                // Another process that starts just now came first.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
     }
     Ok(())

@@ -20,6 +20,9 @@ pub(crate) enum Goal {
 /// How much of a child's last words is kept.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 
+/// The exit status of a Rust program that panicked.
+const PANICKED: i32 = 101;
+
 /// Linux's numbers of the signals that a limit ends in.
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -35,12 +38,16 @@ pub(crate) async fn compile(options: &CompileOptions, scratch: &Path, bytes: &[u
     let _ = fs::remove_file(scratch.join(worker::INPUT));
     match outcome {
         End::Exited(0) => read_json(&scratch.join(worker::INFO)),
-        End::Exited(code) if code == i32::from(worker::EXIT_REFUSED) => Err(read_json(&scratch.join(worker::ERROR))?),
+        End::Exited(code) if code == i32::from(worker::EXIT_REFUSED) => {
+            let error: Error = read_json(&scratch.join(worker::ERROR))?;
+            Err(if error.code() == Code::COMPILE_MEMORY { out_of_memory(options) } else { error })
+        }
         End::Exited(code) if code == i32::from(worker::EXIT_DISK_FULL) => {
             Err(disk_error(&io::Error::from(io::ErrorKind::StorageFull), scratch))
         }
         End::Overdue => Err(overdue(options)),
         End::Killed(signal, stderr) => Err(killed(options, signal, &stderr)),
+        End::Failed(stderr) if worker::is_out_of_memory(&stderr) => Err(out_of_memory(options)),
         End::Failed(stderr) => Err(failed(&stderr)),
         End::Exited(code) => Err(failed(&format!("exit status {code}"))),
     }
@@ -58,8 +65,9 @@ async fn run(options: &CompileOptions, scratch: &Path, goal: Goal) -> Result<End
     let Some((program, arguments)) = options.worker.split_first() else {
         return Err(Error::internal("no compile worker was configured"));
     };
-    // Processor time is the second line of defence, for a parent that died: as if all of the allowed time ran on four cores.
-    let cpu_seconds = limits.time.as_secs().max(1).saturating_mul(4);
+    // Processor time is the second line of defence, for a parent that died: as if all cores had worked all of the allowed time.
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+    let cpu_seconds = limits.time.as_secs().max(1).saturating_mul(cores);
     let mut child = Command::new(program)
         .args(arguments)
         .arg(format!("--memory={}", limits.memory_bytes))
@@ -91,7 +99,7 @@ async fn run(options: &CompileOptions, scratch: &Path, goal: Goal) -> Result<End
     };
     let stderr = String::from_utf8_lossy(&last_words).trim().to_owned();
     Ok(match (status.code(), status.signal()) {
-        (Some(101), _) => End::Failed(stderr),
+        (Some(PANICKED), _) => End::Failed(stderr),
         (Some(code), _) => End::Exited(code),
         (None, Some(signal)) => End::Killed(signal, stderr),
         (None, None) => End::Failed(stderr),
@@ -106,18 +114,18 @@ fn overdue(options: &CompileOptions) -> Error {
 fn killed(options: &CompileOptions, signal: i32, stderr: &str) -> Error {
     match signal {
         SIGXCPU => overdue(options),
-        SIGXFSZ => too_large(options, format!("compiles to more than {} of code", format_bytes(options.limits.output_bytes))),
+        SIGXFSZ => worker::too_much_code(options.limits.output_bytes),
         // The allocator aborts where the address space ends; the kernel kills where the container's memory does.
-        SIGABRT if stderr.contains("memory allocation of") => {
-            too_large(options, format!("needs more than {} of memory to compile", format_bytes(options.limits.memory_bytes)))
-        }
-        SIGKILL => too_large(options, "needed more memory to compile than this machine or container has".to_owned()),
+        SIGABRT if worker::is_out_of_memory(stderr) => out_of_memory(options),
+        SIGKILL => Error::new(Code::COMPILE_MEMORY, "the artifact needed more memory to compile than this machine or container has")
+            .hint("free memory, or split the artifact"),
         _ => failed(&format!("signal {signal}; {stderr}")),
     }
 }
 
-fn too_large(_options: &CompileOptions, what: String) -> Error {
-    Error::new(Code::COMPILE_MEMORY, format!("the artifact {what}"))
+fn out_of_memory(options: &CompileOptions) -> Error {
+    let limit = format_bytes(options.limits.memory_bytes);
+    Error::new(Code::COMPILE_MEMORY, format!("the artifact needs more than {limit} of memory to compile"))
         .hint("split the artifact, or start the node with a larger --compile-memory")
 }
 

@@ -76,11 +76,8 @@ impl Compiler {
 
     /// The compiled form of an artifact, from the cache or a child. `bytes` are read on a miss only.
     pub(crate) async fn artifact(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
-        let key = (tenant.clone(), digest);
-        let cell = Arc::clone(self.running.lock().entry(key.clone()).or_default());
-        let result = cell.get_or_try_init(|| self.artifact_once(tenant, digest, bytes)).await.cloned();
-        self.running.lock().remove(&key);
-        result
+        let running = Running::join(self, (tenant.clone(), digest));
+        running.cell.get_or_try_init(|| self.artifact_once(tenant, digest, bytes)).await.cloned()
     }
 
     async fn artifact_once(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
@@ -93,9 +90,14 @@ impl Compiler {
         self.cache.insert(tenant, digest, info, scratch)
     }
 
+    /// An artifact in the cache.
+    pub(crate) fn compiled(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Compiled> {
+        self.cache.look_up(tenant, digest)
+    }
+
     /// What an artifact in the cache offers.
     pub(crate) fn known(&self, tenant: &Tenant, digest: ArtifactDigest) -> Option<Arc<ArtifactInfo>> {
-        self.cache.look_up(tenant, digest).map(|compiled| compiled.info)
+        self.compiled(tenant, digest).map(|compiled| compiled.info)
     }
 
     /// What an artifact offers, without compiling it.
@@ -103,5 +105,29 @@ impl Compiler {
         let _permit = self.permits.acquire().await;
         let scratch = self.cache.scratch()?;
         child::compile(&self.options, scratch.path(), bytes, child::Goal::Info).await
+    }
+}
+
+/// One of those who wait for the same compilation. The last to leave forgets it, also where it was given up.
+struct Running<'a> {
+    compiler: &'a Compiler,
+    key: (Tenant, ArtifactDigest),
+    cell: Arc<OnceCell<Compiled>>,
+}
+
+impl<'a> Running<'a> {
+    fn join(compiler: &'a Compiler, key: (Tenant, ArtifactDigest)) -> Self {
+        let cell = Arc::clone(compiler.running.lock().entry(key.clone()).or_default());
+        Self { compiler, key, cell }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut running = self.compiler.running.lock();
+        // The map holds one and we hold one; nobody can join while the map is locked.
+        if Arc::strong_count(&self.cell) == 2 {
+            running.remove(&self.key);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::{fs, io, process::ExitCode};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rwasm_artifact::AnalyseLimits;
-use rwasm_types::{Code, Error, Result};
+use rwasm_types::{Code, Error, Result, format_bytes};
 use rwasm_values::{ArtifactInfo, Profile};
 
 use crate::config;
@@ -51,15 +51,16 @@ pub fn run(options: &WorkerOptions) -> ExitCode {
 
 /// Gives up memory, time, the network, other processes and other programs.
 fn confine(options: &WorkerOptions) -> Result<()> {
+    // The signal that names the processor time as the cause comes at the lower of its two limits, and at the upper one only SIGKILL.
     let limits = [
-        (Resource::As, options.memory_bytes),
-        (Resource::Cpu, options.cpu_seconds),
-        (Resource::Fsize, options.output_bytes),
-        (Resource::Core, 0),
-        (Resource::Nofile, 64),
+        (Resource::As, options.memory_bytes, options.memory_bytes),
+        (Resource::Cpu, options.cpu_seconds, options.cpu_seconds.saturating_add(5)),
+        (Resource::Fsize, options.output_bytes, options.output_bytes),
+        (Resource::Core, 0, 0),
+        (Resource::Nofile, 64, 64),
     ];
-    for (resource, limit) in limits {
-        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })
+    for (resource, current, maximum) in limits {
+        setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
             .map_err(|error| Error::internal(format!("cannot limit {resource:?} of a compile worker: {error}")))?;
     }
     // Where memory runs out for the whole machine or container, this process goes first. Without /proc there is nobody to tell.
@@ -105,7 +106,11 @@ fn work(options: &WorkerOptions) -> Result<()> {
     let artifact = rwasm_artifact::analyse(&bytes, &AnalyseLimits::default())?;
     drop(bytes);
     if options.code {
-        write(CODE, &compile(&artifact.info, &artifact.component)?)?;
+        let code = compile(&artifact.info, &artifact.component)?;
+        if code.len() as u64 > options.output_bytes {
+            return Err(too_much_code(options.output_bytes));
+        }
+        write(CODE, &code)?;
     }
     let info = serde_json::to_vec(&artifact.info).map_err(|error| Error::internal(format!("an artifact's face has no JSON: {error}")))?;
     write(INFO, &info)
@@ -115,8 +120,23 @@ fn compile(info: &ArtifactInfo, component: &[u8]) -> Result<Vec<u8>> {
     let engine = compiler(info.profile)?;
     engine.precompile_component(component).map_err(|error| {
         let message = format!("the artifact does not compile: {error:#}");
-        Error::new(Code::COMPILE_FAILED, message).hint("check it with `wasm-tools validate`")
+        // The parent knows the limit and says it.
+        let code = if is_out_of_memory(&message) { Code::COMPILE_MEMORY } else { Code::COMPILE_FAILED };
+        Error::new(code, message).hint("check it with `wasm-tools validate`")
     })
+}
+
+/// Whether a worker's last words tell that it was refused memory: by the allocator, by `mmap`, or for the stack of a thread. All of them
+/// end at the limit of the address space.
+pub(crate) fn is_out_of_memory(words: &str) -> bool {
+    const SAID: &[&str] = &["memory allocation of", "ThreadPoolBuildError", "failed to spawn thread", "os error 11)", "os error 12)"];
+    SAID.iter().any(|said| words.contains(said))
+}
+
+/// The error of machine code that is larger than what is kept.
+pub(crate) fn too_much_code(limit: u64) -> Error {
+    Error::new(Code::ARTIFACT_TOO_LARGE, format!("the artifact compiles to more than {} of machine code", format_bytes(limit)))
+        .hint("split it, or take data out of it")
 }
 
 /// The engine that compiles for a profile.
@@ -128,7 +148,6 @@ pub(crate) fn compiler(profile: Profile) -> Result<wasmtime::Engine> {
 fn write(name: &str, bytes: &[u8]) -> Result<()> {
     fs::write(name, bytes).map_err(|error| match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(Code::DISK_FULL, "no space for machine code"),
-        io::ErrorKind::FileTooLarge => Error::new(Code::COMPILE_MEMORY, format!("the artifact compiles to {} bytes of code", bytes.len())),
         _ => Error::new(Code::IO, format!("cannot write {name}: {error}")),
     })
 }

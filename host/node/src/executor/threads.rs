@@ -241,7 +241,9 @@ impl Drop for Threads {
         // A guest that computes without end would hold its thread for ever.
         self.shared.runs.lock().values().for_each(|run| run.cancel_all());
         self.shared.seats.iter().for_each(|seat| seat.wake.notify_one());
-        for thread in self.threads.drain(..) {
+        // The last holder of a node may be a thread of its executor, which cannot wait for itself.
+        let own = thread::current().id();
+        for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != own) {
             let _ = thread.join();
         }
     }

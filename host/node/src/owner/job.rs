@@ -1,9 +1,6 @@
 //! One job at its owner: calls, tasks, results on their way to the driver, output on its way to the log.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::Output;
@@ -29,6 +26,9 @@ use crate::{
 /// Result bytes that wait for a driver before the job's tasks are held back, and below which they go on.
 const OUTBOX_BYTES_HIGH: usize = 64 << 20;
 const OUTBOX_BYTES_LOW: usize = 16 << 20;
+/// The most results, and bytes of them, that go into one message; a larger result goes alone.
+const OUTCOMES_MAX: usize = 4_096;
+const OUTCOMES_BYTES_MAX: usize = 8 << 20;
 
 /// What a driver said of a call, checked.
 pub(crate) struct JobCall {
@@ -87,13 +87,19 @@ struct State {
 /// Results that wait for the driver's session to take them.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    outcomes: Mutex<Vec<msg::Outcome>>,
-    bytes: AtomicUsize,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    outcomes: VecDeque<msg::Outcome>,
+    bytes: usize,
     /// Whether tasks are held back because the driver is behind.
-    full: AtomicBool,
+    full: bool,
     /// Nobody takes results: they are dropped. So for detached jobs without a session.
-    closed: AtomicBool,
-    pub(crate) ready: Notify,
+    closed: bool,
+    /// The session that takes them, told when there is something to take.
+    session: Option<Arc<Notify>>,
 }
 
 /// What a change of the outbox asks of the dispatcher.
@@ -105,31 +111,64 @@ pub(crate) enum Pressure {
 }
 
 impl Outbox {
-    /// Puts results in; says whether the job's tasks are to be held back from now on.
-    fn put(&self, outcomes: Vec<msg::Outcome>) -> Pressure {
-        if self.closed.load(Relaxed) {
-            return Pressure::Unchanged;
-        }
-        let bytes: usize = outcomes.iter().map(size).sum();
-        self.outcomes.lock().extend(outcomes);
-        let before = self.bytes.fetch_add(bytes, Relaxed);
-        self.ready.notify_one();
-        if before + bytes > OUTBOX_BYTES_HIGH && !self.full.swap(true, Relaxed) { Pressure::HoldBack } else { Pressure::Unchanged }
+    /// From now on a session is told of results.
+    pub(crate) fn attach(&self, session: &Arc<Notify>) {
+        self.waiting.lock().session = Some(Arc::clone(session));
+        session.notify_one();
     }
 
-    /// Takes all results that wait; says whether tasks may go on.
+    /// Puts results in; says whether the job's tasks are to be held back from now on.
+    fn put(&self, outcomes: Vec<msg::Outcome>) -> Pressure {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return Pressure::Unchanged;
+        }
+        waiting.bytes += outcomes.iter().map(size).sum::<usize>();
+        waiting.outcomes.extend(outcomes);
+        waiting.tell();
+        if waiting.bytes > OUTBOX_BYTES_HIGH && !waiting.full {
+            waiting.full = true;
+            return Pressure::HoldBack;
+        }
+        Pressure::Unchanged
+    }
+
+    /// Takes the results that have waited longest, as many as go into one message; says whether tasks may go on.
     pub(crate) fn take(&self) -> (Vec<msg::Outcome>, Pressure) {
-        let outcomes = std::mem::take(&mut *self.outcomes.lock());
-        let bytes: usize = outcomes.iter().map(size).sum();
-        let left = self.bytes.fetch_sub(bytes, Relaxed) - bytes;
-        let go_on = left < OUTBOX_BYTES_LOW && self.full.swap(false, Relaxed);
-        (outcomes, if go_on { Pressure::LetGo } else { Pressure::Unchanged })
+        let mut waiting = self.waiting.lock();
+        let mut bytes = 0;
+        let fits = |outcome: &&msg::Outcome| {
+            let first = bytes == 0;
+            bytes += size(outcome);
+            first || bytes <= OUTCOMES_BYTES_MAX
+        };
+        let count = waiting.outcomes.iter().take(OUTCOMES_MAX).take_while(fits).count();
+        let taken: Vec<msg::Outcome> = waiting.outcomes.drain(..count).collect();
+        waiting.bytes -= taken.iter().map(size).sum::<usize>();
+        let go_on = waiting.full && waiting.bytes < OUTBOX_BYTES_LOW;
+        waiting.full &= !go_on;
+        (taken, if go_on { Pressure::LetGo } else { Pressure::Unchanged })
     }
 
     /// Nobody will take results any more.
     pub(crate) fn close(&self) -> Pressure {
-        self.closed.store(true, Relaxed);
-        self.take().1
+        let mut waiting = self.waiting.lock();
+        let full = waiting.full;
+        *waiting = Waiting { closed: true, ..Waiting::default() };
+        if full { Pressure::LetGo } else { Pressure::Unchanged }
+    }
+
+    /// Tells the session that something changed.
+    fn tell(&self) {
+        self.waiting.lock().tell();
+    }
+}
+
+impl Waiting {
+    fn tell(&self) {
+        if let Some(session) = &self.session {
+            session.notify_one();
+        }
     }
 }
 
@@ -312,7 +351,7 @@ impl Job {
 
     fn announce(&self) {
         self.log.close();
-        self.outbox.ready.notify_one();
+        self.outbox.tell();
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -4,6 +4,8 @@
 //! that a granted *name* resolves to is refused where it is loopback, link-local or otherwise special, so that a name under somebody
 //! else's control cannot lead into the machine or the cluster; a grant that names such an address itself is taken at its word.
 
+mod wasi;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -14,21 +16,10 @@ use std::{
 
 use bytes::Bytes;
 use rwasm_types::NetGrant;
-use wasmtime::component::{HasData, Resource};
-use wasmtime_wasi::{
-    WasiCtxBuilder,
-    p2::{
-        SocketError,
-        bindings::sockets::{
-            ip_name_lookup::{self, ResolveAddressStream},
-            network::{self, ErrorCode, IpAddress, Network},
-        },
-    },
-    p3::bindings::sockets::{ip_name_lookup as ip_name_lookup3, types as types3},
-    sockets::{SocketAddrUse, WasiSocketsCtxView},
-};
+use wasmtime_wasi::{WasiCtxBuilder, sockets::SocketAddrUse};
 
-use crate::{output::Pipe, store::Host};
+pub(crate) use self::wasi::add_to_linker;
+use crate::output::Pipe;
 
 /// How many refusals of one task are told to its author; each is one line on standard error.
 const NOTES_MAX: u32 = 8;
@@ -64,8 +55,12 @@ impl Net {
     async fn allows(&self, address: SocketAddr, purpose: SocketAddrUse) -> bool {
         match purpose {
             // A client socket is bound to no address and any port before it connects.
-            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.ip().is_unspecified() && address.port() == 0,
-            SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind if address.ip().is_unspecified() && address.port() == 0 => true,
+            SocketAddrUse::TcpBind | SocketAddrUse::UdpBind | SocketAddrUse::TcpListen => {
+                self.note(&format!("listening on {address} refused: guests only connect out"));
+                false
+            }
+            SocketAddrUse::TcpAccept => false,
             SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => match self.reaches(address).await {
                 Ok(()) => true,
                 Err(why) => {
@@ -74,6 +69,16 @@ impl Net {
                 }
             },
         }
+    }
+
+    /// Whether the guest may make sockets. Each is a descriptor of this process, so one without a grant gets none; where it would go is not
+    /// known yet.
+    fn may_make_sockets(&self) -> bool {
+        let any = !self.0.grants.is_empty();
+        if !any {
+            self.note("a socket was refused: no network destination was granted; submit with --allow-net HOST:PORT");
+        }
+        any
     }
 
     async fn reaches(&self, address: SocketAddr) -> Result<(), String> {
@@ -128,83 +133,6 @@ fn special(ip: IpAddr) -> Option<&'static str> {
         _ if ip.is_multicast() => Some("multicast"),
         _ if ip.is_unspecified() || broadcast => Some("no host's address"),
         _ => None,
-    }
-}
-
-/// Puts our name look-up, which knows the grants, over the standard one.
-pub(crate) struct GrantedNames;
-
-/// What a look-up needs: the standard implementation and the policy.
-pub(crate) struct GrantedNamesView<'a> {
-    sockets: WasiSocketsCtxView<'a>,
-    net: Option<Net>,
-}
-
-impl HasData for GrantedNames {
-    type Data<'a> = GrantedNamesView<'a>;
-}
-
-pub(crate) fn view(host: &mut Host) -> GrantedNamesView<'_> {
-    let net = host.net();
-    GrantedNamesView { sockets: wasmtime_wasi::sockets::WasiSocketsView::sockets(host), net }
-}
-
-impl network::Host for GrantedNamesView<'_> {
-    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
-        self.sockets.convert_error_code(error)
-    }
-
-    fn network_error_code(&mut self, error: Resource<wasmtime::Error>) -> wasmtime::Result<Option<ErrorCode>> {
-        self.sockets.network_error_code(error)
-    }
-}
-
-impl network::HostNetwork for GrantedNamesView<'_> {
-    fn drop(&mut self, network: Resource<Network>) -> wasmtime::Result<()> {
-        network::HostNetwork::drop(&mut self.sockets, network)
-    }
-}
-
-impl ip_name_lookup::Host for GrantedNamesView<'_> {
-    fn resolve_addresses(&mut self, network: Resource<Network>, name: String) -> Result<Resource<ResolveAddressStream>, SocketError> {
-        if self.net.as_ref().is_some_and(|net| net.may_resolve(&name)) {
-            ip_name_lookup::Host::resolve_addresses(&mut self.sockets, network, name)
-        } else {
-            Err(ErrorCode::AccessDenied.into())
-        }
-    }
-}
-
-impl ip_name_lookup::HostResolveAddressStream for GrantedNamesView<'_> {
-    fn resolve_next_address(&mut self, stream: Resource<ResolveAddressStream>) -> Result<Option<IpAddress>, SocketError> {
-        self.sockets.resolve_next_address(stream)
-    }
-
-    fn subscribe(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<Resource<wasmtime_wasi::p2::DynPollable>> {
-        self.sockets.subscribe(stream)
-    }
-
-    fn drop(&mut self, stream: Resource<ResolveAddressStream>) -> wasmtime::Result<()> {
-        ip_name_lookup::HostResolveAddressStream::drop(&mut self.sockets, stream)
-    }
-}
-
-impl ip_name_lookup3::Host for GrantedNamesView<'_> {}
-
-impl<T> ip_name_lookup3::HostWithStore<T> for GrantedNames {
-    async fn resolve_addresses(
-        accessor: &wasmtime::component::Accessor<T, Self>,
-        name: String,
-    ) -> wasmtime::Result<Result<Vec<types3::IpAddress>, ip_name_lookup3::ErrorCode>> {
-        let allowed = accessor.with(|mut access| access.get().net.as_ref().is_some_and(|net| net.may_resolve(&name)));
-        if !allowed {
-            return Ok(Err(ip_name_lookup3::ErrorCode::AccessDenied));
-        }
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        Ok(match tokio::net::lookup_host((bare, 0)).await {
-            Ok(found) => Ok(found.map(|found| found.ip().to_canonical().into()).collect()),
-            Err(_) => Err(ip_name_lookup3::ErrorCode::NameUnresolvable),
-        })
     }
 }
 

@@ -1,0 +1,63 @@
+# Every target says what it does and takes seconds when nothing changed. `make help` lists them.
+
+CARGO ?= cargo
+# Where cargo builds. The scripts below look there too.
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# Where the guests are put, for the tests and the demo.
+RWASM_GUESTS ?= $(CURDIR)/target/guests
+export RWASM_GUESTS
+
+say = @printf '== %s\n' "$(1)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup guests build demo test test-guests lint bench install clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what building needs and is missing
+	$(call say,checking the tools)
+	@tools/setup.sh
+
+guests: setup ## Build the example guests and the hostile ones
+	$(call say,building the guests)
+	@tools/build-guests.sh
+
+build: setup ## Build rwasm, optimised
+	$(call say,building rwasm (once 10 to 15 minutes on two cores, then seconds))
+	@$(CARGO) build --release --locked
+
+demo: build guests ## Sum up 336,776 flights on a cluster of three processes
+	$(call say,running the demo)
+	@tools/demo.sh
+
+test: setup guests ## Run all tests
+	$(call say,running the tests)
+	@tools/fetch-flights.sh >/dev/null
+	@$(CARGO) test --workspace --locked --quiet
+
+test-guests: setup ## Check the guests' side: the SDK, the examples, the template
+	$(call say,checking the guests' side)
+	@tools/check-guests.sh
+
+lint: setup ## Check format, lints and documentation
+	$(call say,format)
+	@$(CARGO) fmt --all --check
+	$(call say,clippy)
+	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(call say,documentation)
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+
+bench: build ## Measure what a task costs, layer by layer
+	$(call say,measuring)
+	@"$(CARGO_TARGET_DIR)/release/rwasm" bench
+
+install: build ## Install rwasm where cargo installs programs
+	$(call say,installing)
+	@$(CARGO) install --locked --path . --quiet
+
+clean: ## Remove what was built
+	$(call say,removing what was built)
+	@$(CARGO) clean --quiet
+	@rm -rf "$(RWASM_GUESTS)"

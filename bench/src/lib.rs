@@ -1,0 +1,54 @@
+//! The benchmark suite: what a task costs, layer by layer, with the bare limits of the same machine measured in the same run.
+//!
+//! Every row says how often something was done in a second. Figures of one run can be compared with each other; those of different runs
+//! or machines cannot, so what is published is ratios. A wrong answer fails the run: a benchmark of something broken is worth nothing.
+
+mod bulk;
+mod layers;
+mod timing;
+mod transport;
+
+use bytes::Bytes;
+use rwasm_client::{Client, Endpoint};
+use rwasm_engine::CompileOptions;
+use rwasm_types::Result;
+
+pub use self::{
+    timing::{Method, Row},
+    transport::echo_server,
+};
+
+/// What the suite runs against, made by whoever calls it.
+#[derive(Debug)]
+pub struct Setup {
+    /// How long each row is measured.
+    pub method: Method,
+    /// Only rows whose names hold this text.
+    pub only: Option<String>,
+    /// How artifacts are compiled for the rows inside this process.
+    pub compile: CompileOptions,
+    /// An embedded cluster.
+    pub embedded: Client,
+    /// A cluster in another process.
+    pub cluster: Endpoint,
+    /// `host:port` of an echo in another process.
+    pub echo: String,
+    /// The example `hello`, if it was built; rows that need it are left out without it.
+    pub hello: Option<Bytes>,
+}
+
+/// The smallest guest, as text.
+pub const NOOP: &str = include_str!("noop.wat");
+
+/// Runs the suite; `told` hears of each row as it is done.
+///
+/// # Errors
+///
+/// If something that is measured fails or answers wrongly.
+pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<Vec<Row>> {
+    let mut suite = timing::Suite::new(setup.method, setup.only.clone(), told);
+    layers::inside(setup, &mut suite).await?;
+    transport::rows(setup, &mut suite).await?;
+    layers::across(setup, &mut suite).await?;
+    Ok(suite.into_rows())
+}
