@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use rwasm_types::{JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
 ///
@@ -62,9 +62,10 @@ pub(crate) struct TargetArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("role").required(true).args(["head", "address"]))]
 pub(crate) struct StartArgs {
     /// Start a head, and a node beside it
-    #[arg(long, required_unless_present = "address", conflicts_with = "address")]
+    #[arg(long)]
     pub(crate) head: bool,
     /// Start a node that joins this head
     #[arg(long, value_name = "HOST:PORT")]
@@ -422,7 +423,7 @@ pub(crate) enum Language {
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// The code, as RW0101; without one, all codes are listed
-    pub(crate) code: Option<rwasm_types::Code>,
+    pub(crate) code: Option<Code>,
 }
 
 #[derive(Debug, Args)]
@@ -462,8 +463,12 @@ pub(crate) struct CompileWorkerArgs {
 /// Custom resources.
 pub(crate) type Resources = std::collections::BTreeMap<Name, Quantity>;
 
-fn resources(text: &str) -> Result<Resources, serde_json::Error> {
-    serde_json::from_str(text)
+fn resources(text: &str) -> Result<Resources, Error> {
+    serde_json::from_str(text).map_err(|error| {
+        // A text that is JSON, but names no resources, is another mistake.
+        let code = if error.is_data() { Code::INVALID_ARGUMENT } else { Code::MALFORMED_JSON };
+        Error::new(code, error.to_string()).hint("write an object of amounts by name: '{\"license\": 2}'")
+    })
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
@@ -478,11 +483,6 @@ fn limit(text: &str) -> Result<usize, String> {
 fn label(text: &str) -> Result<(Name, String), String> {
     let (key, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not KEY=VALUE"))?;
     Ok((Name::new(key).map_err(|error| error.to_string())?, value.to_owned()))
-}
-
-/// Reads the command line; prints help, the version or what is wrong, and exits then.
-pub(crate) fn parse() -> Cli {
-    Cli::parse()
 }
 
 #[cfg(test)]

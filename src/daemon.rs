@@ -27,7 +27,7 @@ use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::register::{Registered, registered};
+pub(crate) use self::register::{Here, Registered, registered};
 use self::{register::Registration, state::State};
 use crate::{
     args::StartArgs,
@@ -35,6 +35,7 @@ use crate::{
     machine,
 };
 
+const DATA_PORT: &str = "--data-port";
 /// How long what still runs may take to end after a signal.
 const SHUT_DOWN: Duration = Duration::from_secs(10);
 
@@ -85,7 +86,7 @@ impl Daemon {
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
-        let data = bind(args.host, args.data_port, "--data-port").await?;
+        let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
         let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), listener }, &scope)?;
@@ -117,7 +118,7 @@ impl Daemon {
                 Error::new(Code::TOKEN_REFUSED, "there is no token to join with").hint("set RWASM_TOKEN to the cluster's token")
             })?,
         };
-        let data = bind(args.host, args.data_port, "--data-port").await?;
+        let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let scope = Scope::new();
         let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, None)?;
         let node = Node::start(options, &scope).await?;
@@ -157,7 +158,11 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         if error.code() == Code::PORT_IN_USE {
             let message = error.message().to_owned();
             return Error::new(Code::PORT_IN_USE, message)
-                .hint(format!("choose another with {flag}, or run `rwasm stop` if it is ours"))
+                .hint(if flag == DATA_PORT {
+                    format!("choose another with {flag}, or leave it out to take a free one")
+                } else {
+                    format!("choose another with {flag}, take free ones with --port 0 --client-port 0, or run `rwasm stop` if it is ours")
+                })
                 .with("port", port);
         }
         error
@@ -190,7 +195,7 @@ fn node_options(
         capacity: machine::capacity(wanted)?,
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         state_dir: state.dir().to_owned(),
-        compile: compile_options(&args.engine, dirs)?,
+        compile: compile_options(&args.engine, dirs),
         pool: pool_options(&args.engine),
         head,
         token,

@@ -48,7 +48,7 @@ impl Embedded {
                 capacity: machine::capacity(machine::Wanted::default())?,
                 labels: std::collections::BTreeMap::new(),
                 state_dir: state.path().to_owned(),
-                compile: compile_options(engine, &dirs)?,
+                compile: compile_options(engine, &dirs),
                 pool,
                 head: to_head,
                 token: token.clone(),
@@ -79,11 +79,11 @@ pub(crate) fn new_token() -> Result<String> {
 }
 
 /// How this process compiles artifacts: in children of this very program.
-pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> Result<CompileOptions> {
-    let program = std::env::current_exe().map_err(|error| Error::internal(format!("cannot find this program: {error}")))?;
+pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> CompileOptions {
     let default = CompileLimits::default();
-    Ok(CompileOptions {
-        worker: vec![program, PathBuf::from("compile-worker")],
+    CompileOptions {
+        // Not by its path: there may be another version by the time that something is compiled.
+        worker: vec![PathBuf::from("/proc/self/exe"), PathBuf::from("compile-worker")],
         cache_dir: dirs.cache.join("compiled"),
         limits: CompileLimits {
             memory_bytes: engine.compile_memory.unwrap_or(default.memory_bytes),
@@ -91,7 +91,7 @@ pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> Result<Compil
             ..default
         },
         workers_max: 2,
-    })
+    }
 }
 
 /// How many guests this process can hold.

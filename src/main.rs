@@ -10,15 +10,22 @@ mod exit;
 mod machine;
 mod target;
 mod ui;
+mod usage;
 
 use std::process::ExitCode;
+
+use clap::Parser;
 
 /// Many small allocations on several threads is what a node does.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let cli = args::parse();
-    let json = cli.json;
-    commands::run(cli).unwrap_or_else(|error| exit::report(&error, json))
+    match args::Cli::try_parse() {
+        Ok(cli) => {
+            let json = cli.json;
+            commands::run(cli).unwrap_or_else(|error| exit::report(&error, json))
+        }
+        Err(error) => usage::report(&error),
+    }
 }

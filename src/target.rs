@@ -1,10 +1,37 @@
 //! Which cluster a command speaks with.
 
+use std::path::PathBuf;
+
 use rwasm_client::{Client, Endpoint};
 use rwasm_runtime::Dirs;
 use rwasm_types::{Code, Error, Result};
 
 use crate::args::TargetArgs;
+
+/// A cluster that a command was led to.
+#[derive(Debug)]
+pub(crate) struct Found {
+    endpoint: Endpoint,
+    /// The file that led there, where no address was named.
+    file: Option<PathBuf>,
+}
+
+impl Found {
+    /// Connects to it.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNREACHABLE`] if it does not answer.
+    pub(crate) async fn connect(&self) -> Result<Client> {
+        Client::connect(&self.endpoint).await.map_err(|error| match &self.file {
+            Some(file) if error.code() == Code::UNREACHABLE => error.hint(format!(
+                "the cluster that left {} is gone: start one with `rwasm start --head`, or clear up after it with `rwasm stop`",
+                file.display()
+            )),
+            _ => error,
+        })
+    }
+}
 
 /// Connects to the cluster that is named or was started here.
 ///
@@ -13,13 +40,16 @@ use crate::args::TargetArgs;
 /// [`Code::NOT_RUNNING`] if there is none, [`Code::UNREACHABLE`] if it does not answer.
 pub(crate) async fn connect(target: &TargetArgs) -> Result<Client> {
     match find(target)? {
-        Some(endpoint) => Client::connect(&endpoint).await,
+        Some(found) => found.connect().await,
         None => Err(Error::new(Code::NOT_RUNNING, "no cluster is named, and none was started here")
             .hint("start one with `rwasm start --head`, or name one with --address")),
     }
 }
 
 /// The cluster that is named or was started here, if any.
-pub(crate) fn find(target: &TargetArgs) -> Result<Option<Endpoint>> {
-    Endpoint::find(target.address.as_deref(), &Dirs::from_env())
+pub(crate) fn find(target: &TargetArgs) -> Result<Option<Found>> {
+    let dirs = Dirs::from_env();
+    let is_named = target.address.is_some() || std::env::var_os("RWASM_ADDRESS").is_some_and(|address| !address.is_empty());
+    let file = (!is_named).then(|| Endpoint::file(&dirs));
+    Ok(Endpoint::find(target.address.as_deref(), &dirs)?.map(|endpoint| Found { endpoint, file }))
 }

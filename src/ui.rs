@@ -47,7 +47,7 @@ pub(crate) fn err(bytes: &[u8]) {
 }
 
 /// Whether standard error is looked at, and not asked to be plain.
-fn fancy() -> bool {
+pub(crate) fn fancy() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -34,10 +34,11 @@ finish() {
 trap finish EXIT
 
 say "a head with a node, and two more nodes"
-"$RWASM" start --head --port 0 --client-port 0 --name head >&2
-head=$("$RWASM" --json status | python3 -c 'import json, sys; print(json.load(sys.stdin)["head_address"])')
-"$RWASM" start --address "$head" --name worker-1 >&2
-"$RWASM" start --address "$head" --name worker-2 >&2
+head=$("$RWASM" --json start --head --port 0 --client-port 0 --name head |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["head_address"])')
+for name in worker-1 worker-2; do
+    "$RWASM" start --address "$head" --name "$name" >&2
+done
 
 say "$(($(wc -l <"$csv") - 1)) flights, cut into $CHUNKS chunks: one task each"
 "$root/tools/split_csv.py" "$csv" "$CHUNKS" >"$work/chunks.jsonl"

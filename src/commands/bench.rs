@@ -30,7 +30,7 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
     let setup = Setup {
         method: if args.quick { Method::QUICK } else { Method::FULL },
         only: args.only,
-        compile: compile_options(&EngineArgs::default(), &Dirs::from_env())?,
+        compile: compile_options(&EngineArgs::default(), &Dirs::from_env()),
         embedded,
         cluster,
         echo: echo.trim().to_owned(),

@@ -38,21 +38,22 @@ pub(crate) fn artifact(path: &Path) -> Result<Bytes> {
     Ok(bytes.into())
 }
 
-/// Reads the lines of `--map` and encodes each as the arguments of a call. All of them are checked before any is submitted.
+/// Reads the lines of `--map` and encodes each as the arguments of a call. All of them are checked before any is submitted. Gives the
+/// numbers of the lines too: empty ones have no call.
 ///
 /// # Errors
 ///
 /// [`Code::BAD_INPUT_LINE`] with the number of the first line that does not fit, and why.
-pub(crate) fn map_lines(path: &Path, call: &Call) -> Result<Vec<Bytes>> {
+pub(crate) fn map_lines(path: &Path, call: &Call) -> Result<(Vec<u32>, Vec<Bytes>)> {
     let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {}: {error}", path.display())).hint("check the path");
     let mut reader: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(BufReader::new(io::stdin().lock()))
     } else {
         Box::new(BufReader::new(fs::File::open(path).map_err(unreadable)?))
     };
-    let mut all = Vec::new();
+    let (mut numbers, mut all) = (Vec::new(), Vec::new());
     let mut line = Vec::new();
-    for number in 1.. {
+    for number in 1_u32.. {
         line.clear();
         let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).map_err(unreadable)?;
         if read == 0 {
@@ -75,7 +76,8 @@ pub(crate) fn map_lines(path: &Path, call: &Call) -> Result<Vec<Bytes>> {
             return Err(bad(&Error::new(Code::LIMIT, format!("a job may have {LINES_MAX} lines"))));
         }
         let args = json::parse_args(text, &call.export().signature, &rwasm_values::Limits::default()).map_err(|error| bad(&error))?;
+        numbers.push(number);
         all.push(call.encode(&args).map_err(|error| bad(&error))?);
     }
-    Ok(all)
+    Ok((numbers, all))
 }

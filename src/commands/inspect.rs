@@ -17,7 +17,7 @@ use crate::{
 pub(crate) async fn inspect(args: &InspectArgs, json: bool) -> Result<ExitCode> {
     let bytes = input::artifact(&args.file)?;
     let digest = ArtifactDigest(*blake3::hash(&bytes).as_bytes());
-    let info = rwasm_engine::inspect(compile_options(&EngineArgs::default(), &Dirs::from_env())?, &bytes).await?;
+    let info = rwasm_engine::inspect(compile_options(&EngineArgs::default(), &Dirs::from_env()), &bytes).await?;
     if json {
         ui::json(&serde_json::json!({ "digest": digest, "grants": grants(&info), "artifact": info }))?;
     } else {

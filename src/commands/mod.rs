@@ -57,14 +57,17 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
 
 /// Runs a command that only talks to a cluster: one thread is enough, and the quickest.
 pub(crate) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?.block_on(command)
+    finish(tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(no_runtime)?, command)
 }
 
 /// Runs a command with a cluster in this process.
 pub(crate) fn block_on_threads<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(no_runtime)?;
+    finish(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(no_runtime)?, command)
+}
+
+fn finish<T>(runtime: tokio::runtime::Runtime, command: impl Future<Output = Result<T>>) -> Result<T> {
     let result = runtime.block_on(command);
-    // Nothing that is worth waiting for is left.
+    // Nothing that is worth waiting for is left, such as a read of standard input that never ends.
     runtime.shutdown_background();
     result
 }

@@ -12,15 +12,15 @@ use rwasm_types::{Code, Error, Result};
 
 use crate::{
     args::StopArgs,
-    daemon::{Registered, registered},
+    daemon::{Here, Ready, Registered, registered},
     ui,
 };
 
 /// `rwasm stop`.
 pub(crate) fn stop(args: &StopArgs, json: bool) -> Result<ExitCode> {
     let dirs = Dirs::from_env();
-    let mut daemons = registered(&dirs);
-    if daemons.is_empty() {
+    let Here { running: mut daemons, gone } = registered(&dirs);
+    if daemons.is_empty() && gone.is_empty() {
         return Err(Error::new(Code::NOT_RUNNING, "nothing of this user runs here").hint("`rwasm start --head` starts a cluster"));
     }
     // Nodes first: they can still tell the head that they go.
@@ -41,11 +41,15 @@ pub(crate) fn stop(args: &StopArgs, json: bool) -> Result<ExitCode> {
     // Removes the files of daemons that could not do so themselves.
     registered(&dirs);
     if json {
-        let stopped: Vec<_> = daemons.iter().map(|daemon| &daemon.ready).collect();
-        ui::json(&serde_json::json!({ "stopped": stopped, "killed": killed }))?;
+        let ready = |daemons: &[Registered]| daemons.iter().map(|daemon| daemon.ready.clone()).collect::<Vec<_>>();
+        ui::json(&serde_json::json!({ "stopped": ready(&daemons), "killed": killed, "gone": ready(&gone) }))?;
     } else {
         for daemon in &daemons {
             ui::line(&format!("stopped {} {} (process {})", daemon.ready.role, daemon.ready.node, daemon.ready.pid))?;
+        }
+        for daemon in &gone {
+            let Ready { role, node, pid, .. } = &daemon.ready;
+            ui::line(&format!("{role} {node} (process {pid}) was gone already; what it left is removed"))?;
         }
         if killed > 0 {
             ui::note(&format!("{killed} of them had to be killed"));

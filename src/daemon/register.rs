@@ -66,26 +66,51 @@ impl Drop for Registration {
     }
 }
 
-/// The daemons that run here; files of those that are gone are removed.
-pub(crate) fn registered(dirs: &Dirs) -> Vec<Registered> {
-    let entries = fs::read_dir(dirs.runtime.join("daemons")).into_iter().flatten().flatten();
-    let read = |path: &Path| serde_json::from_slice::<Registered>(&fs::read(path).ok()?).ok();
-    let mut daemons = Vec::new();
-    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
-        match read(&path) {
-            Some(daemon) if daemon.runs() => daemons.push(daemon),
-            _ => drop(fs::remove_file(&path)),
-        }
-    }
-    daemons.sort_by_key(|daemon| daemon.ready.pid);
-    daemons
+/// What daemons of this user left here.
+#[derive(Debug, Default)]
+pub(crate) struct Here {
+    /// Those that run.
+    pub(crate) running: Vec<Registered>,
+    /// Those that ended without clearing up. What they left is removed by now.
+    pub(crate) gone: Vec<Registered>,
 }
 
-/// When a process began: the 22nd field of its `stat`; its name, in brackets before, may hold anything.
+/// The daemons that run here; what those that are gone left is removed.
+pub(crate) fn registered(dirs: &Dirs) -> Here {
+    let entries = fs::read_dir(dirs.runtime.join("daemons")).into_iter().flatten().flatten();
+    let read = |path: &Path| serde_json::from_slice::<Registered>(&fs::read(path).ok()?).ok();
+    let mut here = Here::default();
+    for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {
+        match read(&path) {
+            Some(daemon) if daemon.runs() => here.running.push(daemon),
+            daemon => {
+                let _ = fs::remove_file(&path);
+                here.gone.extend(daemon);
+            }
+        }
+    }
+    let endpoint = Endpoint::file(dirs);
+    // Another head may have left one since.
+    let left = Endpoint::read(&endpoint).ok().flatten().map(|endpoint| endpoint.address);
+    if left.is_some() && here.gone.iter().any(|daemon| daemon.ready.gateway_address == left) {
+        let _ = fs::remove_file(&endpoint);
+    }
+    here.running.sort_by_key(|daemon| daemon.ready.pid);
+    here
+}
+
+/// When a process began, if it still runs.
 fn began(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let after_name = stat.rsplit_once(')')?.1;
-    after_name.split_whitespace().nth(19)?.parse().ok()
+    began_by(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The 22nd field of a process's `stat`; its name, in brackets before, may hold anything. One that has ended and waits for its parent to
+/// notice has a `stat` too: a container's first process may never notice.
+fn began_by(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let ended = matches!(fields.next()?, "Z" | "X");
+    let began = fields.nth(18)?.parse().ok()?;
+    (!ended).then_some(began)
 }
 
 #[cfg(test)]
@@ -98,5 +123,13 @@ mod tests {
         assert!(ours.is_some_and(|ticks| ticks > 0));
         assert_eq!(ours, began(std::process::id()));
         assert_eq!(began(u32::MAX), None);
+    }
+
+    #[test]
+    fn what_has_ended_does_not_run() {
+        let stat = |state: char| format!("7 (a) Z (b) {state} 1 7 7 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 4711 0 0 18446744073709551615");
+        assert_eq!(began_by(&stat('S')), Some(4711));
+        assert_eq!(began_by(&stat('Z')), None);
+        assert_eq!(began_by("garbage"), None);
     }
 }

@@ -31,7 +31,7 @@ impl State {
         if args.head {
             return Self::lock(&dirs.state.join("head"));
         }
-        for number in 1..NODES_MAX {
+        for number in 1..=NODES_MAX {
             match Self::lock(&dirs.state.join(format!("node-{number}"))) {
                 Err(error) if error.code() == Code::STATE_LOCKED => {}
                 taken => return taken,

@@ -4,7 +4,7 @@
 //! A module's exports are written anew first, so that `wit-component`, which gives some names a meaning of its own, sees only what is
 //! meant: the functions under their new names, and what WASI needs.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use rwasm_types::{Code, Error};
 use rwasm_values::{ArtifactKind, Export, ExportName, Label, Param, Role, Signature, Type};
@@ -18,7 +18,7 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 use crate::{
-    AnalyseLimits, features,
+    AnalyseLimits, exit, features,
     kebab::kebab,
     module::{Function, Module},
     source::one_line,
@@ -53,7 +53,7 @@ pub(crate) fn adapt(wasm: &[u8], limits: &AnalyseLimits) -> Result<Adapted, Erro
     check_imports(&module)?;
     if module.function("_start").is_some_and(|start| start.is(&[], &[])) {
         let kept = Exports::of_wasi(&module, "_start").rewrite(wasm)?;
-        let component = encode(&kept, Some(COMMAND_ADAPTER))?;
+        let component = encode(&module, &kept, Some(COMMAND_ADAPTER))?;
         return Ok(Adapted { kind: ArtifactKind::Preview1Command, component, refused: Vec::new() });
     }
     let kind = if uses_wasi { ArtifactKind::Preview1Reactor } else { ArtifactKind::CoreModule };
@@ -61,7 +61,7 @@ pub(crate) fn adapt(wasm: &[u8], limits: &AnalyseLimits) -> Result<Adapted, Erro
     let refused = exports.add_functions(&module);
     let mut typed = exports.rewrite(wasm)?;
     embed_types(&mut typed, &exports.wit)?;
-    let component = encode(&typed, uses_wasi.then_some(REACTOR_ADAPTER))?;
+    let component = encode(&module, &typed, uses_wasi.then_some(REACTOR_ADAPTER))?;
     Ok(Adapted { kind, component, refused })
 }
 
@@ -74,11 +74,12 @@ fn complete(wasm: &[u8], module: &Module, uses_wasi: bool) -> Result<Adapted, Er
         (true, false) => (ArtifactKind::Preview1Reactor, Some(REACTOR_ADAPTER)),
         (false, _) => (ArtifactKind::CoreModule, None),
     };
-    Ok(Adapted { kind, component: encode(wasm, adapter)?, refused: Vec::new() })
+    Ok(Adapted { kind, component: encode(module, wasm, adapter)?, refused: Vec::new() })
 }
 
-fn encode(module: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, Error> {
-    let encoder = ComponentEncoder::default().module(module);
+fn encode(module: &Module, wasm: &[u8], adapter: Option<&[u8]>) -> Result<Vec<u8>, Error> {
+    let wasm = if module.exits { Cow::Owned(exit::keep_status(wasm)?) } else { Cow::Borrowed(wasm) };
+    let encoder = ComponentEncoder::default().module(&wasm);
     let encoder = match adapter {
         Some(adapter) => encoder.and_then(|encoder| encoder.adapter(PREVIEW1, adapter)),
         None => encoder,
@@ -288,10 +289,14 @@ fn number(ty: ValType) -> Type {
 
 /// Adds the types of a module's exports to it.
 fn embed_types(module: &mut Vec<u8>, exports: &str) -> Result<(), Error> {
-    let failed = |error: String| Error::internal(format!("the types of a core module cannot be written: {error}"));
+    embed(module, &format!("package rwasm:adapted;\nworld adapted {{\n{exports}}}\n"), "rwasm:adapted")
+}
+
+/// Adds the types of a package's world `adapted` to a module.
+pub(crate) fn embed(module: &mut Vec<u8>, wit: &str, package: &str) -> Result<(), Error> {
+    let failed = |error: String| Error::internal(format!("the types of `{package}` cannot be written: {error}"));
     let mut resolve = Resolve::default();
-    let text = format!("package rwasm:adapted;\nworld adapted {{\n{exports}}}\n");
-    let package = resolve.push_str("adapted.wit", &text).map_err(|error| failed(error.to_string()))?;
-    let world = resolve.select_world(&[package], None).map_err(|error| failed(format!("{error:#}")))?;
+    let package = resolve.push_str("adapted.wit", wit).map_err(|error| failed(error.to_string()))?;
+    let world = resolve.select_world(&[package], Some("adapted")).map_err(|error| failed(format!("{error:#}")))?;
     embed_component_metadata(module, &resolve, world, StringEncoding::UTF8).map_err(|error| failed(format!("{error:#}")))
 }

@@ -16,6 +16,7 @@
 
 mod adapt;
 mod component;
+mod exit;
 mod features;
 mod imports;
 mod kebab;

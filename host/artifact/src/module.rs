@@ -1,9 +1,13 @@
 //! What a core module says about itself: what it imports, which functions it exports, and what built it.
 
 use rwasm_types::Error;
-use wasmparser::{CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType, types::TypesRef};
+use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME as PREVIEW1;
+use wasmparser::{
+    CompositeInnerType, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType,
+    types::{CoreTypeId, TypesRef},
+};
 
-use crate::features;
+use crate::{exit::PROC_EXIT, features};
 
 /// The outline of a valid core module.
 #[derive(Debug, Default)]
@@ -16,6 +20,8 @@ pub(crate) struct Module {
     pub(crate) memory: Option<u32>,
     /// Whether it carries the types of a component that was not made of it yet.
     pub(crate) has_component_types: bool,
+    /// Whether it can end itself by WASI preview 1, and imports that with the right type.
+    pub(crate) exits: bool,
     /// Whether it is an object file, which a linker has yet to see.
     pub(crate) is_object: bool,
 }
@@ -52,6 +58,7 @@ impl Module {
                     for import in section.into_imports() {
                         let import = import.map_err(features::malformed)?;
                         let is_func = matches!(import.ty, TypeRef::Func(_));
+                        module.exits |= (import.module, import.name) == (PREVIEW1, PROC_EXIT) && takes_a_number(types, import.ty);
                         module.imports.push((import.module.to_owned(), import.name.to_owned(), is_func));
                     }
                 }
@@ -75,7 +82,7 @@ impl Module {
         match kind {
             ExternalKind::Memory if name == "memory" => self.memory = Some(index),
             ExternalKind::Func => {
-                if let Some(func) = func_type(types, index) {
+                if let Some(func) = func_type(types, types.core_function_at(index)) {
                     let (params, results) = (func.params().to_vec(), func.results().to_vec());
                     self.functions.push(Function { name: name.to_owned(), index, params, results });
                 }
@@ -90,9 +97,15 @@ impl Module {
     }
 }
 
-/// The type of a function of a valid module.
-fn func_type(types: TypesRef<'_>, index: u32) -> Option<&FuncType> {
-    match &types.get(types.core_function_at(index))?.composite_type.inner {
+/// Whether a function takes one number of 32 bits, and returns nothing.
+fn takes_a_number(types: TypesRef<'_>, ty: TypeRef) -> bool {
+    let TypeRef::Func(index) = ty else { return false };
+    func_type(types, types.core_type_at_in_module(index)).is_some_and(|func| func.params() == [ValType::I32] && func.results().is_empty())
+}
+
+/// A type of a valid module, if it is one of functions.
+fn func_type(types: TypesRef<'_>, id: CoreTypeId) -> Option<&FuncType> {
+    match &types.get(id)?.composite_type.inner {
         CompositeInnerType::Func(func) => Some(func),
         _ => None,
     }

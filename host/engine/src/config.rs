@@ -116,7 +116,8 @@ mod tests {
     fn what_is_compiled_without_a_pool_runs_with_one() {
         for profile in [Profile::Fast, Profile::Async] {
             let compiler = Engine::new(&config(profile, None)).unwrap();
-            let (runner, _) = engine(profile, &PoolOptions { instances_max: 16, async_instances_max: 16, ..PoolOptions::default() }).unwrap();
+            let (runner, _) =
+                engine(profile, &PoolOptions { instances_max: 16, async_instances_max: 16, ..PoolOptions::default() }).unwrap();
             let hash = |engine: &Engine| {
                 use std::hash::{DefaultHasher, Hash, Hasher};
                 let mut hasher = DefaultHasher::new();
@@ -124,6 +125,17 @@ mod tests {
                 hasher.finish()
             };
             assert_eq!(hash(&compiler), hash(&runner), "{profile:?}");
+        }
+    }
+
+    /// An artifact is analysed without an engine, and must be found to fit exactly where it does.
+    #[test]
+    fn features_are_those_that_artifacts_are_analysed_with() {
+        for profile in [Profile::Fast, Profile::Async] {
+            let engine = Engine::new(&config(profile, None)).unwrap();
+            let (ours, theirs) = (rwasm_artifact::features(profile), engine.get_wasm_features());
+            let names = |features: wasmtime::WasmFeatures| features.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
+            assert_eq!(names(theirs), names(ours), "{profile:?}");
         }
     }
 }

@@ -71,16 +71,27 @@ pub(crate) struct Limiter {
     memory_limit: u64,
     table_elements: u64,
     table_limit: u64,
+    refused: Option<Reached>,
 }
 
 impl Limiter {
     pub(crate) fn new(limits: &TaskLimits) -> Self {
-        Self { memory_bytes: 0, memory_limit: limits.memory_bytes, table_elements: 0, table_limit: limits.table_elements }
+        Self { memory_bytes: 0, memory_limit: limits.memory_bytes, table_elements: 0, table_limit: limits.table_elements, refused: None }
     }
 
     /// Bytes of linear memory; memories never shrink, so this is also the peak.
     pub(crate) fn memory_bytes(&self) -> u64 {
         self.memory_bytes
+    }
+
+    /// What was last refused.
+    pub(crate) fn refused(&self) -> Option<Reached> {
+        self.refused
+    }
+
+    fn refuse(&mut self, reached: Reached) -> wasmtime::Result<bool> {
+        self.refused = Some(reached);
+        Err(reached.into())
     }
 }
 
@@ -91,7 +102,7 @@ impl ResourceLimiter for Limiter {
         }
         let wanted = self.memory_bytes + desired.saturating_sub(current) as u64;
         if wanted > self.memory_limit {
-            return Err(Reached::Memory { wanted, limit: self.memory_limit }.into());
+            return self.refuse(Reached::Memory { wanted, limit: self.memory_limit });
         }
         self.memory_bytes = wanted;
         Ok(true)
@@ -103,7 +114,7 @@ impl ResourceLimiter for Limiter {
         }
         let wanted = self.table_elements + desired.saturating_sub(current) as u64;
         if wanted > self.table_limit {
-            return Err(Reached::Table { wanted, limit: self.table_limit }.into());
+            return self.refuse(Reached::Table { wanted, limit: self.table_limit });
         }
         self.table_elements = wanted;
         Ok(true)

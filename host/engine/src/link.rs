@@ -58,3 +58,72 @@ fn linker(engine: &Engine, profile: Profile, world: World) -> wasmtime::Result<L
     }
     Ok(linker)
 }
+
+#[cfg(test)]
+mod tests {
+    use rwasm_artifact::{HOST, Track};
+
+    use super::*;
+    use crate::config;
+
+    /// Interfaces that hosts are known to have, and this one has not.
+    const OTHERS: &[(&str, u64)] = &[
+        ("rwasm:core/tasks", 1),
+        ("rwasm:core/objects", 1),
+        ("rwasm:core/actors", 1),
+        ("wasi:blobstore/blobstore", 2),
+        ("wasi:cli/run", 2),
+        ("wasi:cli/run", 3),
+        ("wasi:cli/types", 2),
+        ("wasi:clocks/timezone", 2),
+        ("wasi:clocks/timezone", 3),
+        ("wasi:clocks/wall-clock", 3),
+        ("wasi:config/store", 2),
+        ("wasi:http/handler", 3),
+        ("wasi:http/incoming-handler", 2),
+        ("wasi:http/outgoing-handler", 2),
+        ("wasi:http/types", 2),
+        ("wasi:http/types", 3),
+        ("wasi:io/poll", 3),
+        ("wasi:keyvalue/store", 2),
+        ("wasi:messaging/consumer", 2),
+        ("wasi:nn/graph", 2),
+        ("wasi:sockets/network", 3),
+        ("wasi:sockets/types", 2),
+        ("wasi:threads/threads", 2),
+        ("wasi:tls/types", 2),
+    ];
+
+    /// Whether a linker has an interface, of any version of a track.
+    fn has(linker: &Linker<Host>, name: &str, track: Track) -> bool {
+        let mut linker = linker.clone();
+        // What is defined already cannot be defined again.
+        let mut taken = |patch: u32| {
+            let name = format!("{name}@{}.{}.{patch}", track.major, track.minor);
+            linker.root().func_wrap(&name, |_, (): ()| Ok(())).is_err()
+        };
+        (0..50).any(&mut taken)
+    }
+
+    /// What artifacts are told that the host provides is what it provides, and no more.
+    #[test]
+    fn the_host_is_as_artifacts_know_it() {
+        for profile in [Profile::Fast, Profile::Async] {
+            let engine = Engine::new(&config::config(profile, None)).unwrap();
+            let all = linker(&engine, profile, World::Wasi).unwrap();
+            let core = linker(&engine, profile, World::Core).unwrap();
+            for host in HOST {
+                let expected = profile == Profile::Async || host.track.minor != 3;
+                assert_eq!(has(&all, host.name, host.track), expected, "{} {:?} in {profile:?}", host.name, host.track);
+                assert_eq!(has(&core, host.name, host.track), host.name.starts_with("rwasm:"), "{}", host.name);
+                // A guest that imports nothing else is called on the bare thread, where nothing can wait.
+                assert!(!host.blocking || host.name.starts_with("wasi:"), "{}", host.name);
+            }
+            for (name, minor) in OTHERS {
+                let track = Track { major: 0, minor: *minor };
+                assert!(!has(&all, name, track), "{name} 0.{minor} in {profile:?}");
+                assert!(!HOST.iter().any(|host| host.name == *name && host.track == track), "{name} 0.{minor}");
+            }
+        }
+    }
+}

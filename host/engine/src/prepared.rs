@@ -245,7 +245,7 @@ impl Prepared {
         if let Some(error) = trap::instantiation(error) {
             return error;
         }
-        match trap::ended(error, store.data().budget.limits.result_bytes) {
+        match trap::ended(error, store.data()) {
             Ended::Exit(status) => exited(status),
             Ended::Error(ended) if ended.code() == Code::TRAP && error.downcast_ref::<wasmtime::Trap>().is_none() => {
                 Error::new(Code::INSTANTIATION, format!("the artifact cannot be instantiated: {}", error.root_cause()))
@@ -257,7 +257,7 @@ impl Prepared {
     fn not_returned(&self, store: &Store<Host>, error: CallError) -> Error {
         match error {
             CallError::Ours(error) => result_error(error),
-            CallError::Guest(error) => match trap::ended(&error, store.data().budget.limits.result_bytes) {
+            CallError::Guest(error) => match trap::ended(&error, store.data()) {
                 Ended::Exit(status) => exited(status),
                 Ended::Error(error) => error,
             },
@@ -271,7 +271,7 @@ async fn command(func: &Func, store: &mut Store<Host>) -> Result<Bytes> {
     match called {
         Ok((Ok(()),)) => Ok(Bytes::from_static(&[VERSION, 0])),
         Ok((Err(()),)) => Err(exited(1)),
-        Err(error) => match trap::ended(&error, store.data().budget.limits.result_bytes) {
+        Err(error) => match trap::ended(&error, store.data()) {
             Ended::Exit(0) => Ok(Bytes::from_static(&[VERSION, 0])),
             Ended::Exit(status) => Err(exited(status)),
             Ended::Error(error) => Err(error),

@@ -1,10 +1,10 @@
 //! Names what ended a guest: turns wasmtime's errors into ours, with code, cause and the guest's own frames.
 
 use rwasm_types::{Code, Error, format_bytes};
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{GcHeapOutOfMemory, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::limit::Reached;
+use crate::{limit::Reached, store::Host};
 
 /// How an attempt ended, where it did not return.
 #[derive(Debug)]
@@ -20,12 +20,16 @@ const FRAMES_MAX: usize = 16;
 /// The most bytes of a frame's name, which the guest chose.
 const FRAME_BYTES_MAX: usize = 160;
 
-pub(crate) fn ended(error: &wasmtime::Error, result_bytes_max: u64) -> Ended {
+pub(crate) fn ended(error: &wasmtime::Error, host: &Host) -> Ended {
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return Ended::Exit(exit.0);
     }
     if let Some(reached) = error.downcast_ref::<Reached>() {
         return Ended::Error((*reached).into());
+    }
+    if let (true, Some(reached)) = (error.is::<GcHeapOutOfMemory<()>>(), host.limiter.refused()) {
+        // The heap of collected objects tries to grow and does without; that it was our limit is lost on the way.
+        return Ended::Error(reached.into());
     }
     let frames = frames(error);
     let with_frames = |error: Error| if frames.is_empty() { error } else { error.with("frames", frames.join("\n")) };
@@ -33,7 +37,7 @@ pub(crate) fn ended(error: &wasmtime::Error, result_bytes_max: u64) -> Ended {
     let cause = error.root_cause().to_string();
     // wasmtime keeps this type to itself.
     if cause.contains("fuel allocated for hostcalls has been exhausted") {
-        let message = format!("the guest handed over more than its limit of {} in one call", format_bytes(result_bytes_max));
+        let message = format!("the guest handed over more than its limit of {} in one call", format_bytes(host.budget.limits.result_bytes));
         return Ended::Error(with_frames(Error::new(Code::RESULT_TOO_LARGE, message).hint("raise it with --max-result")));
     }
     Ended::Error(with_frames(match error.downcast_ref::<Trap>() {

@@ -1,7 +1,7 @@
 //! The service that drivers speak with: sessions with jobs, artifacts, questions, output.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs, io,
     ops::Bound::{Excluded, Unbounded},
     path::{Path, PathBuf},
@@ -31,6 +31,8 @@ use crate::{
     owner::job::{Job, JobOptions},
 };
 
+/// Where jobs' output is, below the state directory.
+const JOBS_DIR: &str = "jobs";
 /// Messages to a driver that may wait for the network, each up to a batch of results.
 const QUEUE: usize = 64;
 /// The most bytes of a job's name.
@@ -52,9 +54,19 @@ struct Opener {
     keys: Mutex<HashMap<(Tenant, Bytes), JobId>>,
 }
 
+/// How many jobs are opened between looks at what can be forgotten.
+const FORGET_EVERY: SessionId = 64;
+
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
         let sessions = Sessions::open(&shared.state_dir)?;
+        // Output of jobs of an earlier life, which nobody can ask for.
+        match fs::remove_dir_all(shared.state_dir.join(JOBS_DIR)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%error, "output of earlier jobs cannot be removed");
+            }
+            _ => {}
+        }
         let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::default() };
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
@@ -91,13 +103,17 @@ impl Gateway {
             return Ok(job);
         }
         let id = JobId { owner: self.shared.id, session: self.opener.sessions.lock().next()? };
-        let path = self.shared.state_dir.join("jobs").join(tenant.as_str()).join(id.to_string()).join("output.log");
+        let path = self.shared.state_dir.join(JOBS_DIR).join(tenant.as_str()).join(id.to_string()).join("output.log");
         let log = self.shared.logs.open(path, self.shared.limits.log_bytes);
         let node = self.shared.id;
         let job =
             Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
         self.shared.jobs.write().insert(id, Arc::clone(&job));
         keys.insert(key, id);
+        if id.session.is_multiple_of(FORGET_EVERY) {
+            let forgotten: HashSet<JobId> = self.shared.forget_jobs().into_iter().collect();
+            keys.retain(|_, id| !forgotten.contains(id));
+        }
         tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
         Ok(job)
     }

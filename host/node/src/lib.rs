@@ -5,6 +5,7 @@
 //! here is private.
 
 mod artifacts;
+mod batch;
 mod clock;
 mod dispatch;
 mod executor;
@@ -78,6 +79,10 @@ pub struct Endpoint {
 const LOG_BYTES: u64 = 256 << 20;
 /// Tasks of one job that may be submitted and not ended.
 const WINDOW: u64 = 2_000_000;
+/// Jobs that a node remembers after their end, tasks of them, and bytes of their output.
+const JOBS_KEPT: usize = 10_000;
+const TASKS_KEPT: u64 = 4_000_000;
+const LOG_BYTES_KEPT: u64 = 4 << 30;
 
 /// A running node.
 #[derive(Debug)]
@@ -125,7 +130,13 @@ impl Node {
             capacity,
             head: HeadHandle::new(token, registration),
             scope: scope.clone(),
-            limits: NodeLimits { log_bytes: LOG_BYTES, window: WINDOW },
+            limits: NodeLimits {
+                log_bytes: LOG_BYTES,
+                window: WINDOW,
+                jobs_kept: JOBS_KEPT,
+                tasks_kept: TASKS_KEPT,
+                log_bytes_kept: LOG_BYTES_KEPT,
+            },
         })?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());

@@ -185,8 +185,24 @@ impl JobLog {
 
     /// Nothing more comes.
     pub(crate) fn close(&self) {
-        self.state.lock().closed = true;
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.close_file();
+        drop(state);
         self.grown.notify_waiters();
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn written(&self) -> u64 {
+        self.state.lock().written
+    }
+
+    /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on.
+    pub(crate) fn remove(&self) {
+        let Some(dir) = self.path.parent() else { return };
+        if let Err(error) = fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+            tracing::warn!(path = %dir.display(), %error, "a job's output cannot be removed");
+        }
     }
 
     fn write_pending(&self) {
@@ -201,6 +217,7 @@ impl JobLog {
             Ok(file) => {
                 state.file = Some(file);
                 state.written += pending.len() as u64;
+                state.close_file();
             }
             Err(error) => {
                 if !state.cut {
@@ -220,6 +237,15 @@ impl JobLog {
     fn progress(&self) -> (u64, bool) {
         let state = self.state.lock();
         (state.written, state.closed && state.pending.is_empty() && !state.dirty)
+    }
+}
+
+impl LogState {
+    /// Closes the file when nothing more is written: jobs stay known for long, and descriptors are few.
+    fn close_file(&mut self) {
+        if self.closed && !self.dirty && self.pending.is_empty() {
+            self.file = None;
+        }
     }
 }
 

@@ -75,6 +75,10 @@ pub(crate) struct NodeLimits {
     pub(crate) log_bytes: u64,
     /// Tasks of a job that may be submitted and not ended.
     pub(crate) window: u64,
+    /// Of jobs that ended: how many are remembered, how many tasks of them, and how many bytes of their output.
+    pub(crate) jobs_kept: usize,
+    pub(crate) tasks_kept: u64,
+    pub(crate) log_bytes_kept: u64,
 }
 
 /// A bearer token, kept as its hash.
@@ -270,6 +274,25 @@ impl Shared {
     pub(crate) fn job(&self, tenant: &Tenant, id: JobId) -> Result<Arc<Job>> {
         let job = self.jobs.read().get(&id).filter(|job| job.tenant == *tenant).map(Arc::clone);
         job.ok_or_else(|| Error::new(Code::NOT_FOUND, format!("there is no job {id}")).hint("`rwasm job list` shows what there is"))
+    }
+
+    /// Forgets the jobs that were opened first, of those that ended, until the rest is within the limits; gives their ids.
+    pub(crate) fn forget_jobs(&self) -> Vec<JobId> {
+        let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(|job| job.has_ended()).map(Arc::clone).collect();
+        ended.sort_by_key(|job| std::cmp::Reverse(job.id));
+        let (mut jobs, mut tasks, mut bytes) = (0, 0, 0);
+        ended.retain(|job| {
+            jobs += 1;
+            tasks += job.counts().total();
+            bytes += job.log.written();
+            // The newest stays, however large it was.
+            jobs > 1 && (jobs > self.limits.jobs_kept || tasks > self.limits.tasks_kept || bytes > self.limits.log_bytes_kept)
+        });
+        for job in &ended {
+            self.jobs.write().remove(&job.id);
+            job.log.remove();
+        }
+        ended.iter().map(|job| job.id).collect()
     }
 
     /// Adds a call to a job, checked against what the artifact offers, and has the artifact made ready.

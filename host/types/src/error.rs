@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, error, fmt, str::FromStr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `Result` with the shared [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,11 +32,10 @@ pub struct CodeInfo {
     pub title: &'static str,
 }
 
-/// A stable, public error code. It is written `RW` and four digits.
+/// A stable, public error code. It is written `RW` and four digits, in JSON too; messages between processes carry its number.
 ///
 /// A peer of a newer version may send a code that this version does not know; it is kept as it is and [`Code::info`] is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Code(u16);
 
 macro_rules! codes {
@@ -120,7 +119,6 @@ codes! {
     NOT_RUNNING = 508, Refused, "No cluster runs here.";
     MALFORMED_MESSAGE = 510, Refused, "A message on the wire does not follow the protocol.";
     DEADLINE = 511, Failed, "The other side did not answer in time.";
-    TOO_MANY_CONNECTIONS = 512, Refused, "The server has as many connections as it allows.";
     START_FAILED = 513, Refused, "A daemon ended before it was ready.";
 
     DISK_FULL = 601, Failed, "The disk is full.";
@@ -156,6 +154,18 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "RW{:04}", self.0)
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -292,6 +302,14 @@ mod tests {
         let code: Code = "RW9876".parse().unwrap();
         assert_eq!((code.number(), code.to_string().as_str(), code.info().is_none()), (9876, "RW9876", true));
         assert!("RWxyz".parse::<Code>().is_err());
+    }
+
+    #[test]
+    fn json_has_the_code_as_people_write_it() {
+        let error = Error::new(Code::BAD_INPUT_LINE, "why").with("line", 7);
+        let json = serde_json::to_string(&error).unwrap();
+        assert_eq!(json, r#"{"code":"RW0206","message":"why","fields":{"line":"7"}}"#);
+        assert_eq!(serde_json::from_str::<Error>(&json).unwrap(), error);
     }
 
     #[test]

@@ -73,6 +73,11 @@ pub trait Element: Copy + sealed::Sealed {
     /// Appends the little-endian bytes of the value.
     fn write(self, out: &mut Vec<u8>);
 
+    /// Appends the little-endian bytes of values.
+    fn write_all(values: &[Self], out: &mut Vec<u8>) {
+        values.iter().for_each(|value| value.write(out));
+    }
+
     /// The value of exactly [`Scalar::width`] little-endian bytes; `None` if they are none.
     fn read(bytes: &[u8]) -> Option<Self>;
 
@@ -92,6 +97,15 @@ macro_rules! elements {
 
             fn write(self, out: &mut Vec<u8>) {
                 out.extend_from_slice(&self.to_le_bytes());
+            }
+
+            // In place, which the compiler turns into one copy.
+            fn write_all(values: &[Self], out: &mut Vec<u8>) {
+                let start = out.len();
+                out.resize(start + size_of_val(values), 0);
+                for (bytes, value) in out[start..].chunks_exact_mut(size_of::<Self>()).zip(values) {
+                    bytes.copy_from_slice(&value.to_le_bytes());
+                }
             }
 
             fn read(bytes: &[u8]) -> Option<Self> {
@@ -187,7 +201,7 @@ impl Flat {
     /// The list of a slice, which is copied.
     pub fn from_slice<T: Element>(elements: &[T]) -> Self {
         let mut bytes = Vec::with_capacity(elements.len() * T::SCALAR.width());
-        elements.iter().for_each(|element| element.write(&mut bytes));
+        T::write_all(elements, &mut bytes);
         Self { bytes: bytes.into(), scalar: T::SCALAR }
     }
 

@@ -13,7 +13,7 @@ fn grpc_code(code: Code) -> tonic::Code {
         Code::TOKEN_REFUSED => tonic::Code::Unauthenticated,
         Code::CANCELLED => tonic::Code::Cancelled,
         Code::DEADLINE | Code::TIMEOUT => tonic::Code::DeadlineExceeded,
-        Code::QUEUE_FULL | Code::NO_CAPACITY | Code::DISK_FULL | Code::LIMIT | Code::TOO_MANY_CONNECTIONS => tonic::Code::ResourceExhausted,
+        Code::QUEUE_FULL | Code::NO_CAPACITY | Code::DISK_FULL | Code::LIMIT => tonic::Code::ResourceExhausted,
         Code::PROTOCOL_MISMATCH => tonic::Code::FailedPrecondition,
         Code::INTERNAL => tonic::Code::Internal,
         _ => tonic::Code::InvalidArgument,
@@ -39,7 +39,8 @@ pub(crate) fn to_error(status: &Status) -> Error {
         tonic::Code::OutOfRange => Error::new(Code::MALFORMED_MESSAGE, format!("a message is too large: {message}")),
         tonic::Code::Unimplemented => Error::new(Code::PROTOCOL_MISMATCH, "the other side does not know this request")
             .hint("check that the address is rwasm's and its version"),
-        _ => Error::new(Code::MALFORMED_MESSAGE, format!("the transport refused a message: {message}")),
+        _ => Error::new(Code::MALFORMED_MESSAGE, format!("the transport refused a message: {message}"))
+            .hint("check that the address is a gateway's, and not that of another program"),
     }
 }
 

@@ -1,18 +1,13 @@
 //! Results as they come: put in order, shown or written, counted.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufWriter, Write},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use indicatif::ProgressBar;
 use rwasm_client::{Call, TaskOutcome};
 use rwasm_types::{Code, Error, Result, api::JobRecord};
-use rwasm_values::{Role, Value, json, wave};
+use rwasm_values::{Export, Returned, Role, Value, json, wave};
 
+use super::file::ResultFile;
 use crate::ui;
 
 /// How results are shown.
@@ -20,17 +15,35 @@ use crate::ui;
 pub(crate) struct Form {
     /// As JSON instead of WAVE.
     pub(crate) json: bool,
-    /// One line for each task, in their order: the results of `--map`.
-    pub(crate) lines: bool,
+    /// One line for each task, in their order: the results of `--map`. The numbers are those of the input's lines.
+    pub(crate) lines: Option<Vec<u32>>,
     /// To a file instead of standard output.
     pub(crate) file: Option<PathBuf>,
+}
+
+impl Form {
+    /// Checks that results of an export can be shown like this.
+    fn check(&self, export: &Export) -> Result<()> {
+        let not_bytes = |message, hint| Err(Error::new(Code::NOT_BYTES, message).hint(hint));
+        if self.file.is_none() {
+            return Ok(());
+        }
+        if export.role == Role::Command {
+            return not_bytes("a command has no result that could be written to a file", "redirect its standard output with the shell");
+        }
+        if self.lines.is_none() && !self.json && !is_bytes(export) {
+            let message = "the result is neither bytes nor a string, so it cannot be written to a file as it is";
+            return not_bytes(message, "add --json to write it as JSON");
+        }
+        Ok(())
+    }
 }
 
 /// Takes outcomes and shows results.
 pub(crate) struct Collector {
     call: Call,
     form: Form,
-    file: Option<BufWriter<File>>,
+    file: Option<ResultFile>,
     bar: Option<ProgressBar>,
     /// Results that came before their turn.
     early: BTreeMap<u64, TaskOutcome>,
@@ -42,21 +55,10 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
+    /// Checks that results can be shown as is asked for. `call` decodes them; it need not belong to a job yet.
     pub(crate) fn new(call: Call, form: Form) -> Result<Self> {
-        let open = |path: &PathBuf| {
-            File::create(path)
-                .map(BufWriter::new)
-                .map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", path.display())))
-        };
-        let file = form.file.as_ref().map(open).transpose()?;
-        let no_bytes = form.file.is_some() && !form.lines && !is_bytes(&call);
-        if no_bytes && !form.json {
-            return Err(Error::new(
-                Code::NOT_BYTES,
-                "the result is neither bytes nor a string, so it cannot be written to a file as it is",
-            )
-            .hint("add --json to write it as JSON"));
-        }
+        form.check(call.export())?;
+        let file = form.file.as_deref().map(ResultFile::open).transpose()?;
         Ok(Self {
             call,
             form,
@@ -78,7 +80,7 @@ impl Collector {
     /// So many tasks were submitted.
     pub(crate) fn expect(&mut self, total: u64) {
         self.total = total;
-        if self.form.lines {
+        if self.form.lines.is_some() {
             self.bar = Some(ui::progress_bar(total));
         }
     }
@@ -115,12 +117,16 @@ impl Collector {
     fn show(&mut self, outcome: &TaskOutcome, text: &mut Vec<u8>) -> Result<()> {
         let error = match &outcome.result {
             Ok(result) => {
-                self.show_result(result, text)?;
-                outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case"))
+                let unshown = self.show_result(result, text)?;
+                outcome.failed.then(|| {
+                    let message = "the function returned its error case";
+                    Error::new(Code::APPLICATION, unshown.map_or_else(|| message.to_owned(), |error| format!("{message}: {error}")))
+                })
             }
             Err(error) => {
-                if self.form.lines {
-                    writeln!(text, "{}", serde_json::json!({ "$error": error })).map_err(unwritable)?;
+                if self.form.lines.is_some() {
+                    text.extend_from_slice(serde_json::json!({ "$error": error }).to_string().as_bytes());
+                    text.push(b'\n');
                 }
                 Some(error.clone())
             }
@@ -128,39 +134,39 @@ impl Collector {
         if let Some(error) = error {
             self.failed += 1;
             if self.first_error.is_none() {
-                self.first_error = Some(if self.form.lines { error.with("line", outcome.sequence + 1) } else { error });
+                let sequence = usize::try_from(outcome.sequence).unwrap_or(usize::MAX);
+                self.first_error = Some(match self.form.lines.as_ref().and_then(|lines| lines.get(sequence)) {
+                    Some(line) => error.with("line", line),
+                    None => error,
+                });
             }
         }
         Ok(())
     }
 
-    fn show_result(&self, result: &bytes::Bytes, text: &mut Vec<u8>) -> Result<()> {
+    /// Adds a result to the text. Gives what has no place there: the error case where bytes are written as they are.
+    fn show_result(&self, result: &bytes::Bytes, text: &mut Vec<u8>) -> Result<Option<String>> {
         if self.call.export().role == Role::Command {
-            return Ok(());
+            return Ok(None);
         }
         let returned = self.call.decode(result)?;
         let ty = self.call.export().signature.result.as_ref();
-        if self.form.lines || self.form.json {
+        if self.form.lines.is_some() || self.form.json {
             json::write_value(text, ty, &returned)?;
             text.push(b'\n');
-            return Ok(());
+            return Ok(None);
         }
+        let as_wave = |returned: &Returned| wave::to_string(ty, returned);
         if self.form.file.is_some() {
-            match raw(returned.value.as_ref()) {
-                Some(bytes) => text.extend_from_slice(bytes),
-                None => {
-                    return Err(
-                        Error::new(Code::NOT_BYTES, "the result is neither bytes nor a string").hint("add --json to write it as JSON")
-                    );
-                }
-            }
-            return Ok(());
+            let Some(bytes) = raw(returned.value.as_ref()) else { return as_wave(&returned).map(Some) };
+            text.extend_from_slice(bytes);
+            return Ok(None);
         }
         if ty.is_some() {
-            text.extend_from_slice(wave::to_string(ty, &returned)?.as_bytes());
+            text.extend_from_slice(as_wave(&returned)?.as_bytes());
             text.push(b'\n');
         }
-        Ok(())
+        Ok(None)
     }
 
     fn write(&mut self, text: &[u8]) -> Result<()> {
@@ -168,15 +174,24 @@ impl Collector {
             return Ok(());
         }
         match &mut self.file {
-            Some(file) => file.write_all(text).map_err(unwritable),
+            Some(file) => file.write(text),
             None => self.aside(|| ui::out(text)),
         }
     }
 
-    /// The job was cancelled: nothing more is shown.
-    pub(crate) fn abandon(&self) {
+    /// The job did not come to its end: nothing more is shown. Lines that were to be written to a file are kept beside it.
+    pub(crate) fn abandon(&mut self) {
         if let Some(bar) = &self.bar {
             bar.abandon();
+        }
+        let Some(file) = self.file.take() else { return };
+        if self.form.lines.is_none() {
+            return;
+        }
+        match file.keep_part() {
+            Ok(Some(part)) => ui::note(&format!("the first {} results are in {}", self.next, part.display())),
+            Ok(None) => {}
+            Err(error) => ui::error(&error, self.form.json),
         }
     }
 
@@ -185,10 +200,13 @@ impl Collector {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        if let Some(file) = &mut self.file {
-            file.flush().map_err(unwritable)?;
+        if let Some(file) = self.file.take() {
+            // A call that failed has nothing to write; what the file held before is better than nothing.
+            if self.form.lines.is_some() || self.failed == 0 || file.is_begun() {
+                file.finish()?;
+            }
         }
-        if self.form.lines {
+        if self.form.lines.is_some() {
             let took = Duration::from_millis(record.ended_ms.unwrap_or(record.submitted_ms).saturating_sub(record.submitted_ms));
             let took = rwasm_types::format_duration(took);
             let cpu = rwasm_types::format_duration(self.cpu);
@@ -196,7 +214,7 @@ impl Collector {
         }
         let error = self.first_error.take().or_else(|| record.error.clone());
         Ok(match error {
-            Some(first) if self.form.lines && self.failed > 0 => {
+            Some(first) if self.form.lines.is_some() && self.failed > 0 => {
                 let line = first.field("line").unwrap_or_default().to_owned();
                 let message = format!(
                     "{} of {} tasks failed; the first, line {line}: {} ({})",
@@ -212,29 +230,23 @@ impl Collector {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "its only use is map_err")]
-fn unwritable(error: std::io::Error) -> Error {
-    Error::new(Code::IO, format!("cannot write the results: {error}"))
-}
-
 /// Whether a result is bytes or a string, also inside the success of a `result`.
-fn is_bytes(call: &Call) -> bool {
+fn is_bytes(export: &Export) -> bool {
     use rwasm_values::{Scalar, Type};
     let plain = |ty: &Type| matches!(ty, Type::String) || matches!(ty, Type::List(element) if element.scalar() == Some(Scalar::U8));
-    match call.export().signature.result.as_ref() {
+    match export.signature.result.as_ref() {
         Some(Type::Result(types)) => types.ok.as_ref().is_some_and(plain),
         Some(ty) => plain(ty),
         None => false,
     }
 }
 
-/// The bytes of a value that is bytes or a string; of the error case of a `result`, its text.
+/// The bytes of a value that is bytes or a string, also inside the success of a `result`.
 fn raw(value: Option<&Value>) -> Option<&[u8]> {
     match value? {
         Value::String(text) => Some(text.as_bytes()),
         Value::Flat(flat) => Some(flat.bytes()),
         Value::Result(Ok(Some(value))) => raw(Some(value)),
-        Value::Result(Err(_)) => Some(&[]),
         _ => None,
     }
 }

@@ -67,6 +67,34 @@ fn preview1_commands_are_adapted() {
     assert!(names.any(|name| name == "wasi:cli/stdout"), "{:?}", artifact.info.imports);
 }
 
+/// What the adapter makes of `proc_exit` knows only success and failure, so it is put past the adapter.
+#[test]
+fn preview1_keeps_its_exit_status() {
+    let with = |imports: &str, exports: &str| {
+        both(&format!(
+            r#"(module {imports}
+                (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+                (memory (export "memory") 1) {exports})"#
+        ))
+    };
+    let functions_of_exit = |artifact: &rwasm_artifact::Artifact| {
+        let bytes = &artifact.component;
+        let found = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
+        (found("proc_exit"), found("exit-with-code"))
+    };
+    let exit = r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
+    let command = with(exit, r#"(func (export "_start") (call $exit (i32.const 3)))"#);
+    assert_eq!(functions_of_exit(&command), (false, true));
+    let reactor = with(exit, r#"(func (export "leave") (call $exit (i32.const 3)))"#);
+    assert_eq!(functions_of_exit(&reactor), (false, true));
+    for artifact in [command, reactor] {
+        artifact.info.check_imports().unwrap();
+        let exits: Vec<&str> =
+            artifact.info.imports.iter().map(|import| &*import.name).filter(|name| name.starts_with("wasi:cli/exit")).collect();
+        assert_eq!(exits, ["wasi:cli/exit@0.2.12"]);
+    }
+}
+
 #[test]
 fn a_program_without_imports_is_a_command() {
     let artifact =

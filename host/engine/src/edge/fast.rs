@@ -17,7 +17,7 @@ use wasmtime::{
 };
 
 use super::CallError;
-use crate::store::Host;
+use crate::{raw::BytesMessage, store::Host};
 
 type Call = fn(&Func, &mut Store<Host>, &ArgsView<'_>, &Limits) -> Result<Bytes, CallError>;
 type CallAsync = for<'a> fn(&'a Func, &'a mut Store<Host>, &'a ArgsView<'a>, &'a Limits) -> Called<'a>;
@@ -143,7 +143,15 @@ macro_rules! list_returns {
     )*};
 }
 
-list_returns!(i8, u8, i16, u16, i32, u32, i64, u64, f32, f64);
+impl Returns for List<u8> {
+    type Lifted = (BytesMessage,);
+
+    fn message((BytesMessage(writer),): (BytesMessage,), limits: &Limits) -> OurResult<Bytes> {
+        writer.finish_within(limits)
+    }
+}
+
+list_returns!(i8, i16, u16, i32, u32, i64, u64, f32, f64);
 
 /// A single number.
 struct Number<T>(std::marker::PhantomData<T>);

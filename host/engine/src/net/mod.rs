@@ -15,11 +15,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_types::NetGrant;
+use rwasm_types::{Code, NetGrant};
 use wasmtime_wasi::{WasiCtxBuilder, sockets::SocketAddrUse};
 
 pub(crate) use self::wasi::add_to_linker;
 use crate::output::Pipe;
+
+/// What tells the author of a guest where to read on.
+const NOT_GRANTED: Code = Code::NOT_GRANTED;
 
 /// How many refusals of one task are told to its author; each is one line on standard error.
 const NOTES_MAX: u32 = 8;
@@ -76,7 +79,9 @@ impl Net {
     fn may_make_sockets(&self) -> bool {
         let any = !self.0.grants.is_empty();
         if !any {
-            self.note("a socket was refused: no network destination was granted; submit with --allow-net HOST:PORT");
+            self.note(&format!(
+                "a socket was refused: no network destination was granted; submit with --allow-net HOST:PORT ({NOT_GRANTED})"
+            ));
         }
         any
     }
@@ -98,7 +103,7 @@ impl Net {
                 };
             }
         }
-        Err(format!("it was not granted; submit with --allow-net {address}"))
+        Err(format!("it was not granted; submit with --allow-net {address} ({NOT_GRANTED})"))
     }
 
     /// Whether the guest may ask what a name resolves to: granted names, and addresses, which need no asking.
@@ -107,7 +112,7 @@ impl Net {
         let literal = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
         if !granted && !literal {
             let shown: String = name.chars().take(253).flat_map(char::escape_default).collect();
-            self.note(&format!("look-up of `{shown}` refused: it was not granted; submit with --allow-net {shown}:PORT"));
+            self.note(&format!("look-up of `{shown}` refused: it was not granted; submit with --allow-net {shown}:PORT ({NOT_GRANTED})"));
         }
         granted || literal
     }

@@ -1,6 +1,7 @@
 //! Where WASI's sockets ask the policy: names before they are looked up, and sockets before they are made. Destinations are asked by the
 //! standard implementation itself, which stays beneath.
 
+use rwasm_values::Profile;
 use wasmtime::{
     StoreContextMut,
     component::{Accessor, HasData, Linker, Resource},
@@ -20,7 +21,6 @@ use wasmtime_wasi::{
     },
     sockets::{WasiSocketsCtxView, WasiSocketsView},
 };
-use rwasm_values::Profile;
 
 use super::Net;
 use crate::store::Host;
@@ -166,17 +166,14 @@ fn add_sockets_03(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             made(&mut view, socket)
         },
     )?;
-    types.func_wrap_async(
-        "[static]udp-socket.create",
-        |mut store: StoreContextMut<'_, Host>, (family,): (types3::IpAddressFamily,)| {
-            Box::new(async move {
-                let mut view = view(store.data_mut());
-                if !view.may_make_sockets() {
-                    return Ok((Err(types3::ErrorCode::AccessDenied),));
-                }
-                let socket = types3::HostUdpSocket::create(&mut view.sockets, family).await;
-                made(&mut view, socket)
-            })
-        },
-    )
+    types.func_wrap_async("[static]udp-socket.create", |mut store: StoreContextMut<'_, Host>, (family,): (types3::IpAddressFamily,)| {
+        Box::new(async move {
+            let mut view = view(store.data_mut());
+            if !view.may_make_sockets() {
+                return Ok((Err(types3::ErrorCode::AccessDenied),));
+            }
+            let socket = types3::HostUdpSocket::create(&mut view.sockets, family).await;
+            made(&mut view, socket)
+        })
+    })
 }

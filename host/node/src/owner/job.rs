@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::tasks::{TaskEntry, TaskTable};
 use crate::{
+    batch,
     clock::now_ms,
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
@@ -26,9 +27,6 @@ use crate::{
 /// Result bytes that wait for a driver before the job's tasks are held back, and below which they go on.
 const OUTBOX_BYTES_HIGH: usize = 64 << 20;
 const OUTBOX_BYTES_LOW: usize = 16 << 20;
-/// The most results, and bytes of them, that go into one message; a larger result goes alone.
-const OUTCOMES_MAX: usize = 4_096;
-const OUTCOMES_BYTES_MAX: usize = 8 << 20;
 
 /// What a driver said of a call, checked.
 pub(crate) struct JobCall {
@@ -136,13 +134,7 @@ impl Outbox {
     /// Takes the results that have waited longest, as many as go into one message; says whether tasks may go on.
     pub(crate) fn take(&self) -> (Vec<msg::Outcome>, Pressure) {
         let mut waiting = self.waiting.lock();
-        let mut bytes = 0;
-        let fits = |outcome: &&msg::Outcome| {
-            let first = bytes == 0;
-            bytes += size(outcome);
-            first || bytes <= OUTCOMES_BYTES_MAX
-        };
-        let count = waiting.outcomes.iter().take(OUTCOMES_MAX).take_while(fits).count();
+        let count = batch::length(&waiting.outcomes, size);
         let taken: Vec<msg::Outcome> = waiting.outcomes.drain(..count).collect();
         waiting.bytes -= taken.iter().map(size).sum::<usize>();
         let go_on = waiting.full && waiting.bytes < OUTBOX_BYTES_LOW;
@@ -172,9 +164,10 @@ impl Waiting {
     }
 }
 
-fn size(outcome: &msg::Outcome) -> usize {
+/// About how many bytes a result takes in a message.
+pub(crate) fn size(outcome: &msg::Outcome) -> usize {
     match &outcome.result {
-        Some(msg::outcome::Result::Value(value)) => value.len(),
+        Some(msg::outcome::Result::Value(value)) => 64 + value.len(),
         _ => 64,
     }
 }

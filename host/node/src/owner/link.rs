@@ -48,6 +48,19 @@ impl Link {
         let _ = self.queue.send(msg::OwnerMessage { message: Some(message) });
     }
 
+    /// Has the other node forget the calls of a job that has ended.
+    pub(crate) fn forget(&self, session: u32) {
+        let known = {
+            let mut defined = self.defined.lock();
+            let before = defined.len();
+            defined.retain(|(of, _)| *of != session);
+            defined.len() < before
+        };
+        if known {
+            self.send(msg::owner_message::Message::Forget(msg::ForgetSession { session }));
+        }
+    }
+
     /// Makes a call known to the other node, once.
     pub(crate) fn define(&self, job: &Job, call: &JobCall) {
         if self.defined.lock().insert((job.id.session, call.number)) {

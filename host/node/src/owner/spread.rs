@@ -18,6 +18,7 @@ use super::{
     link::Link,
 };
 use crate::{
+    batch,
     dispatch::ClassId,
     executor::{Ended, Item},
     node::{Shared, cancelled},
@@ -129,14 +130,20 @@ impl Shared {
     }
 
     fn forget_ended_jobs(&self) {
-        let ended: Vec<ClassId> = {
+        let ended: Vec<(ClassId, u32)> = {
             let state = self.spread.state.lock();
-            state.classes.iter().filter(|(_, class)| class.job.has_ended()).map(|(id, _)| *id).collect()
+            let over = state.classes.iter().filter(|(_, class)| class.job.has_ended());
+            over.map(|(id, class)| (*id, class.job.id.session)).collect()
         };
-        for class in ended {
-            if let Some(Class { request, asked: 1.., .. }) = self.spread.state.lock().classes.remove(&class) {
-                self.head.send(msg::node_message::Message::LeaseRequest(msg::LeaseRequest { request, ..Default::default() }));
-            }
+        for (class, session) in ended {
+            let links: Vec<Arc<Link>> = {
+                let mut state = self.spread.state.lock();
+                if let Some(Class { request, asked: 1.., .. }) = state.classes.remove(&class) {
+                    self.head.send(msg::node_message::Message::LeaseRequest(msg::LeaseRequest { request, ..Default::default() }));
+                }
+                state.links.values().map(Arc::clone).collect()
+            };
+            links.iter().for_each(|link| link.forget(session));
             self.dispatcher.lock().remove_class(class);
         }
     }
@@ -275,14 +282,19 @@ impl Shared {
         };
         entry.job.running(&items, known.node);
         known.link.define(&entry.job, &entry.call);
-        let tasks =
-            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
-        known.link.send(msg::owner_message::Message::Assign(msg::Assign {
-            lease: lease.0,
-            session: entry.job.id.session,
-            call: entry.call.number.into(),
-            tasks: tasks.collect(),
-        }));
+        let tasks = items.iter().map(|item| msg::AssignedTask {
+            sequence: item.task.sequence,
+            attempt: item.attempt.0,
+            args: item.args.clone(),
+        });
+        for tasks in batch::split(tasks.collect(), |task| 32 + task.args.len()) {
+            known.link.send(msg::owner_message::Message::Assign(msg::Assign {
+                lease: lease.0,
+                session: entry.job.id.session,
+                call: entry.call.number.into(),
+                tasks,
+            }));
+        }
         known.sent.extend(items.into_iter().map(|item| (item.task.sequence, item)));
     }
 

@@ -79,6 +79,7 @@ impl OwnerLink {
                 msg::owner_message::Message::Define(define) => self.define(define)?,
                 msg::owner_message::Message::Assign(assign) => self.assign(assign)?,
                 msg::owner_message::Message::Cancel(cancel) => self.cancel(&cancel),
+                msg::owner_message::Message::Forget(forget) => self.forget(forget.session),
                 msg::owner_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
             }
         }
@@ -155,6 +156,18 @@ impl OwnerLink {
             let waiting = self.shared.cancel_in_class(class, job, &cancel.sequences);
             self.queue
                 .ended(cancel.session, waiting.iter().map(|item| Ended::unrun(item, crate::node::cancelled()).into_message()).collect());
+        }
+    }
+
+    /// A job has ended: its classes are of no use any more.
+    fn forget(&self, session: u32) {
+        let classes: Vec<ClassId> = {
+            let mut calls = self.calls.lock();
+            let of_session = calls.extract_if(|(of, _), _| *of == session);
+            of_session.map(|(_, class)| class).collect()
+        };
+        for class in classes {
+            self.shared.drop_class(class);
         }
     }
 

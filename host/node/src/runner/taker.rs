@@ -14,8 +14,10 @@ use rwasm_wire::{Sender, msg};
 use tokio::sync::Notify;
 
 use crate::{
+    batch,
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
+    owner::job,
 };
 
 /// Bytes of output that wait to be sent before guests are held back.
@@ -104,12 +106,19 @@ impl RunnerQueue {
                 _ => messages.push(msg::runner_message::Message::Outputs(msg::RemoteOutputs { session, outputs: vec![output] })),
             }
         }
-        for (session, lease, outcome) in state.outcomes {
-            match messages.last_mut() {
-                Some(msg::runner_message::Message::Outcomes(last)) if last.session == session && last.lease == lease => {
-                    last.outcomes.push(outcome);
+        for batch in batch::split(state.outcomes, |(_, _, outcome)| job::size(outcome)) {
+            // A message holds the outcomes of one lease, and none is added to the message of an earlier batch.
+            let mut last = None;
+            for (session, lease, outcome) in batch {
+                match messages.last_mut().filter(|_| last == Some((session, lease))) {
+                    Some(msg::runner_message::Message::Outcomes(message)) => message.outcomes.push(outcome),
+                    _ => messages.push(msg::runner_message::Message::Outcomes(msg::RemoteOutcomes {
+                        session,
+                        lease,
+                        outcomes: vec![outcome],
+                    })),
                 }
-                _ => messages.push(msg::runner_message::Message::Outcomes(msg::RemoteOutcomes { session, lease, outcomes: vec![outcome] })),
+                last = Some((session, lease));
             }
         }
         messages.extend(state.failed.into_iter().map(msg::runner_message::Message::DefineFailed));

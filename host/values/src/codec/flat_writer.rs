@@ -68,11 +68,21 @@ impl FlatWriter {
         Ok(())
     }
 
+    /// The message, if it is within limits that were not known at the beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::VALUE_TOO_LARGE`] if it is not, and as [`FlatWriter::finish`].
+    pub fn finish_within(self, limits: &Limits) -> Result<Bytes, Error> {
+        limits.check_bytes(self.out.len(), "the message")?;
+        self.finish()
+    }
+
     /// The message.
     ///
     /// # Errors
     ///
-    /// [`Code::MALFORMED_VALUE`] if bytes are missing, or are no values of the type.
+    /// [`Code::MALFORMED_VALUE`] if bytes are missing or too many, or are no values of the type.
     pub fn finish(self) -> Result<Bytes, Error> {
         if self.out.len() != self.end {
             return Err(self.wrong_length(self.out.len()));
@@ -94,5 +104,33 @@ impl FlatWriter {
     fn wrong_length(&self, length: usize) -> Error {
         let (announced, given) = (self.end - self.start, length - self.start);
         Error::new(Code::MALFORMED_VALUE, format!("{announced} bytes were announced, but {given} were given"))
+    }
+}
+
+/// Appends bytes as [`FlatWriter::write`] does; too many are found out at the end.
+impl Extend<u8> for FlatWriter {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.out.extend(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extending_is_writing() {
+        let limits = Limits::default();
+        let of = |bytes: &[u8]| {
+            let mut writer = FlatWriter::list(Scalar::U8, 3, &limits).unwrap();
+            writer.extend(bytes.iter().copied());
+            writer
+        };
+        assert_eq!(of(&[1, 2, 3]).finish().unwrap(), [1, 0, 3, 1, 2, 3][..]);
+        for wrong in [&[1, 2][..], &[1, 2, 3, 4]] {
+            assert_eq!(of(wrong).finish().unwrap_err().code(), Code::MALFORMED_VALUE);
+        }
+        let small = Limits { bytes: 5, ..limits };
+        assert_eq!(of(&[1, 2, 3]).finish_within(&small).unwrap_err().code(), Code::VALUE_TOO_LARGE);
     }
 }

@@ -1,0 +1,15 @@
+//! Tests of the room through its one door, as one program. The program is its own compile worker, see [`worker`].
+
+#![cfg(test)]
+
+mod bulk;
+mod cache;
+mod canary;
+mod cancel;
+mod common;
+mod compile;
+mod cpu;
+mod guests;
+mod limits;
+mod network;
+mod worker;

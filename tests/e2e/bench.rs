@@ -1,0 +1,20 @@
+//! The benchmark command: it measures what it is asked for, and says it for people and for machines.
+
+use crate::harness::{Home, guest};
+
+#[test]
+fn rows_are_measured_and_printed() {
+    let home = Home::new();
+    let rows = home.rwasm(["bench", "--quick", "--only", "tasks, one at a time", "--json"]).run().ok().json();
+    let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["embedded: tasks, one at a time", "across processes: tasks, one at a time"]);
+    assert!(rows.as_array().unwrap().iter().all(|row| row["per_second"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn a_start_from_the_cache_is_measured_where_the_guests_are() {
+    let home = Home::new();
+    let guests = std::path::Path::new(&guest("hello")).parent().unwrap().to_str().unwrap().to_owned();
+    let output = home.rwasm(["bench", "--quick", "--only", "start: ", "--guests", &guests]).run().ok();
+    output.has("start: hello from the compile cache").says("resident memory of the idle head and node");
+}
