@@ -46,7 +46,7 @@ pub(crate) fn err(bytes: &[u8]) {
     let _ = io::stderr().lock().write_all(bytes);
 }
 
-/// Whether standard error is looked at, and not asked to be plain.
+/// Whether standard error is looked at, and colours are welcome there.
 pub(crate) fn fancy() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
@@ -90,9 +90,9 @@ pub(crate) fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>
     out(text.as_bytes())
 }
 
-/// A bar over so many steps, on standard error if it is a terminal.
+/// A bar over so many steps, on standard error if it is a terminal. It has no colours.
 pub(crate) fn progress_bar(steps: u64) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(steps), target());
+    let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
     let template = "{bar:32} {pos}/{len} {msg} {per_sec} eta {eta}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("━╸ "));
@@ -103,13 +103,9 @@ pub(crate) fn progress_bar(steps: u64) -> ProgressBar {
 
 /// A spinner with a text, on standard error if it is a terminal.
 pub(crate) fn spinner(text: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, target()).with_message(text.to_owned());
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_message(text.to_owned());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
-}
-
-fn target() -> ProgressDrawTarget {
-    if fancy() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
 /// Milliseconds since 1970 as UTC, to the second.

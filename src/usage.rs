@@ -86,7 +86,10 @@ mod tests {
     #[test]
     fn the_grammars_own_errors_fit_in_a_line() {
         let error = first_paragraph(&refused(&["start"]).to_string());
-        assert_eq!(error.to_string(), "the following required arguments were not provided: <--head|--address <HOST:PORT>>; --help lists what there is");
+        assert_eq!(
+            error.to_string(),
+            "the following required arguments were not provided: <--head|--address <HOST:PORT>>; --help lists what there is"
+        );
         assert!(of_value(&refused(&["frobnicate"])).is_none());
     }
 }

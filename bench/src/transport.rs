@@ -27,7 +27,8 @@ pub async fn echo_server(scope: &Scope) -> Result<String> {
     scope.spawn("echo", rwasm_runtime::OnEnd::ShutDown, async move {
         let _ = Server::new().echo().serve(listener, async move { until.cancelled().await }).await;
     });
-    let plain = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| Error::new(Code::IO, format!("cannot bind an echo: {error}")))?;
+    let plain =
+        std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| Error::new(Code::IO, format!("cannot bind an echo: {error}")))?;
     let plain_address = plain.local_addr().map_err(|error| Error::new(Code::IO, format!("an echo has no address: {error}")))?;
     std::thread::spawn(move || {
         for stream in plain.incoming().flatten() {

@@ -39,7 +39,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Stop(args) => stop::stop(&args, json),
         Command::Completions(args) => {
             let mut script = Vec::new();
-            clap_complete::generate(args.shell, &mut Cli::command(), "rwasm", &mut script);
+            clap_complete::generate(args.shell, &mut shown(&Cli::command()), "rwasm", &mut script);
             ui::out(&script).map(|()| ExitCode::SUCCESS)
         }
         Command::Explain(args) => explain::explain(args.code, json),
@@ -53,6 +53,15 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::List(args) => block_on(list::list(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
     }
+}
+
+/// A grammar without what is hidden, which the generators of completions do not leave out.
+fn shown(command: &clap::Command) -> clap::Command {
+    // Names have to live as long as the process, which ends with this.
+    clap::Command::new(&*command.get_name().to_owned().leak())
+        .about(command.get_about().cloned().unwrap_or_default())
+        .args(command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned())
+        .subcommands(command.get_subcommands().filter(|command| !command.is_hide_set()).map(shown))
 }
 
 /// Runs a command that only talks to a cluster: one thread is enough, and the quickest.

@@ -31,7 +31,8 @@ pub(crate) fn new(args: &NewArgs) -> Result<ExitCode> {
     };
     write(template, target, &|text| text.replace("{{name}}", args.name.as_str()).replace("{{sdk}}", &sdk))?;
     ui::line(&format!("made {}", target.display()))?;
-    ui::note(&format!("  cd {} && cargo build --release, then rwasm submit what it built; README.md has the details", target.display()));
+    let build = "cargo build --release --target wasm32-unknown-unknown";
+    ui::note(&format!("  cd {} && {build}, then `rwasm run` what it built; README.md has the details", target.display()));
     Ok(ExitCode::SUCCESS)
 }
 

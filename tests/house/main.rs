@@ -6,7 +6,9 @@
 #![cfg(test)]
 
 mod code;
+mod commands;
 mod documents;
+mod licences;
 mod rooms;
 mod sources;
 mod tree;

@@ -77,11 +77,17 @@ impl Host {
         line.push_str(level);
         line.push(' ');
         for c in message.chars() {
-            if c.is_control() && c != '\t' { line.extend(c.escape_default()) } else { line.push(c) }
+            if steers(c) { line.extend(c.escape_default()) } else { line.push(c) }
         }
         line.push('\n');
         if let Err(reached) = self.stderr.write(Bytes::from(line)) {
             self.budget.trip(reached);
         }
     }
+}
+
+/// Whether a character changes how others are shown: control codes, ends of lines, and marks that turn the direction of text.
+fn steers(c: char) -> bool {
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() && c != '\t'
 }

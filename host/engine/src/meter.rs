@@ -125,15 +125,13 @@ mod tests {
 
     #[tokio::test]
     async fn cancellation_reaches_early_and_late_waiters() {
-        let control = std::sync::Arc::new(Control::default());
-        let early = tokio::spawn({
-            let control = std::sync::Arc::clone(&control);
-            async move { control.wait(|| control.is_cancelled().then_some(())).await }
+        let control = Control::default();
+        let waits = || control.wait(|| control.is_cancelled().then_some(()));
+        tokio::join!(waits(), async {
+            tokio::task::yield_now().await;
+            control.cancel();
         });
-        tokio::task::yield_now().await;
-        control.cancel();
-        early.await.unwrap();
-        control.wait(|| control.is_cancelled().then_some(())).await;
+        waits().await;
         assert!(control.is_asked());
     }
 }

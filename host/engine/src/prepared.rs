@@ -224,7 +224,7 @@ impl Prepared {
 
     fn call(&self, store: &mut Store<Host>, callable: &Callable, args: &[u8]) -> Result<Bytes> {
         let instance = self.pre.instantiate(&mut *store).map_err(|error| self.not_instantiated(store, &error))?;
-        let func = instance.get_func(&mut *store, callable.index).ok_or_else(|| vanished())?;
+        let func = instance.get_func(&mut *store, callable.index).ok_or_else(vanished)?;
         match &callable.kind {
             CallableKind::Function(edge) => edge.call(&func, store, args).map_err(|error| self.not_returned(store, error)),
             CallableKind::Command => Err(Error::internal("a command needs a fiber")),
@@ -233,7 +233,7 @@ impl Prepared {
 
     async fn call_async(&self, store: &mut Store<Host>, callable: &Callable, args: &[u8]) -> Result<Bytes> {
         let instance = self.pre.instantiate_async(&mut *store).await.map_err(|error| self.not_instantiated(store, &error))?;
-        let func = instance.get_func(&mut *store, callable.index).ok_or_else(|| vanished())?;
+        let func = instance.get_func(&mut *store, callable.index).ok_or_else(vanished)?;
         match &callable.kind {
             CallableKind::Function(edge) => edge.call_async(&func, store, args).await.map_err(|error| self.not_returned(store, error)),
             CallableKind::Command => command(&func, store).await,
@@ -300,7 +300,7 @@ fn callable(component: &Component, export: &Export) -> Result<Option<Callable>> 
     };
     let interface = match &export.name.interface {
         None => None,
-        Some(name) => Some(component.get_export_index(None, &name.to_string()).ok_or_else(|| missing(export))?),
+        Some(name) => Some(component.get_export_index(None, name.to_string()).ok_or_else(|| missing(export))?),
     };
     let index = component.get_export_index(interface.as_ref(), export.name.func.as_str()).ok_or_else(|| missing(export))?;
     Ok(Some(Callable { index, kind }))

@@ -131,7 +131,15 @@ impl GatewayService for Gateway {
         let (sender, outbound) = Outbound::channel(QUEUE);
         // The channel was made with room.
         let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
-        let session = Session { gateway: self.clone(), tenant, sender, jobs: HashMap::new(), open: BTreeMap::new(), served: 0, ready: Arc::default() };
+        let session = Session {
+            gateway: self.clone(),
+            tenant,
+            sender,
+            jobs: HashMap::new(),
+            open: BTreeMap::new(),
+            served: 0,
+            ready: Arc::default(),
+        };
         shared.scope.spawn("driver-session", OnEnd::Continue, session.run(inbound));
         Ok(outbound)
     }

@@ -132,14 +132,12 @@ pub(crate) async fn join(
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;
-    let welcome = match next(&mut inbound).await? {
-        msg::head_message::Message::Welcome(welcome) => welcome,
-        _ => return Err(convert::malformed("a head does not begin with a welcome")),
+    let msg::head_message::Message::Welcome(welcome) = next(&mut inbound).await? else {
+        return Err(convert::malformed("a head does not begin with a welcome"));
     };
     read_welcome(&welcome)?;
-    let registered = match next(&mut inbound).await? {
-        msg::head_message::Message::Registered(registered) => registered,
-        _ => return Err(convert::malformed("a head does not answer a registration")),
+    let msg::head_message::Message::Registered(registered) = next(&mut inbound).await? else {
+        return Err(convert::malformed("a head does not answer a registration"));
     };
     let node = match convert::required(registered.result, "a registration's result")? {
         msg::registered::Result::Node(node) => convert::node(node)?,

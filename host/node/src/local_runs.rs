@@ -88,7 +88,11 @@ impl LocalRuns {
         let cpus = u32::try_from(threads).unwrap_or(1);
         let (capacity, places) = (ResourceSet::cpus(cpus), Places { fast: cpus, asynchronous: cpus });
         let profile = prepared.info().profile;
-        let shared = Arc::new(Shared { dispatcher: Mutex::new(Dispatcher::new(capacity, places)), threads: OnceLock::new(), counter: Arc::clone(&counter) });
+        let shared = Arc::new(Shared {
+            dispatcher: Mutex::new(Dispatcher::new(capacity, places)),
+            threads: OnceLock::new(),
+            counter: Arc::clone(&counter),
+        });
         let started = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(started);
         let class = {
@@ -119,7 +123,8 @@ impl LocalRuns {
     pub fn run(&self, tasks: usize, args: &'static [u8]) -> Result<()> {
         *self.shared.counter.state.lock() = (0, None);
         let job = JobId { owner: NodeId::FIRST, session: 1 };
-        let items = (0..tasks as u64).map(|sequence| Item { task: job.task(sequence), attempt: Attempt::FIRST, args: Bytes::from_static(args) });
+        let items =
+            (0..tasks as u64).map(|sequence| Item { task: job.task(sequence), attempt: Attempt::FIRST, args: Bytes::from_static(args) });
         if self.shared.dispatcher.lock().enqueue(self.class, items).is_err() {
             return Err(Error::internal("the class is gone"));
         }

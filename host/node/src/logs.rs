@@ -123,6 +123,8 @@ struct LogState {
     pending: Vec<u8>,
     /// Whether the log is in the thread's queue.
     dirty: bool,
+    /// Whether the thread is writing what was pending.
+    writing: bool,
     file: Option<File>,
     /// Bytes in the file.
     written: u64,
@@ -200,7 +202,9 @@ impl JobLog {
     /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on.
     pub(crate) fn remove(&self) {
         let Some(dir) = self.path.parent() else { return };
-        if let Err(error) = fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+        if let Err(error) =
+            fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        {
             tracing::warn!(path = %dir.display(), %error, "a job's output cannot be removed");
         }
     }
@@ -209,10 +213,12 @@ impl JobLog {
         let (pending, file) = {
             let mut state = self.state.lock();
             state.dirty = false;
+            state.writing = true;
             (std::mem::take(&mut state.pending), state.file.take())
         };
         let written = file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file));
         let mut state = self.state.lock();
+        state.writing = false;
         match written {
             Ok(file) => {
                 state.file = Some(file);
@@ -236,16 +242,21 @@ impl JobLog {
     /// What can be read now, and whether that is all that will ever be.
     fn progress(&self) -> (u64, bool) {
         let state = self.state.lock();
-        (state.written, state.closed && state.pending.is_empty() && !state.dirty)
+        (state.written, state.closed && state.is_written())
     }
 }
 
 impl LogState {
     /// Closes the file when nothing more is written: jobs stay known for long, and descriptors are few.
     fn close_file(&mut self) {
-        if self.closed && !self.dirty && self.pending.is_empty() {
+        if self.closed && self.is_written() {
             self.file = None;
         }
+    }
+
+    /// Whether nothing is on its way to the file.
+    fn is_written(&self) -> bool {
+        self.pending.is_empty() && !self.dirty && !self.writing
     }
 }
 

@@ -21,8 +21,7 @@ use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant,
-    VolumeSource,
+    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant, VolumeSource,
 };
 use rwasm_values::{Export, Profile, Role};
 use tokio::sync::Notify;
@@ -47,6 +46,9 @@ const RUN_HERE_BELOW: Duration = Duration::from_micros(500);
 
 /// Everything of a node that has no parts of its own.
 pub(crate) struct Shared {
+    /// Before the engine, for fields are dropped in this order: its ticker is what makes guests look whether they were cancelled, and the
+    /// threads are waited for.
+    threads: OnceLock<Threads>,
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
@@ -65,7 +67,6 @@ pub(crate) struct Shared {
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
     pub(crate) limits: NodeLimits,
-    threads: OnceLock<Threads>,
 }
 
 /// What drivers may ask of a node.
@@ -129,8 +130,7 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
-            parts;
+        let Parts { id, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } = parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };

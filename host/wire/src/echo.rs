@@ -7,13 +7,10 @@ use crate::{
     generated::{self as proto, echo_client, echo_server},
     io::Connector,
     status,
-    stream::{Inbound, Outbound, Replies},
+    stream::{Inbound, Outbound},
 };
 
 struct Echo;
-
-/// Messages that may wait on their way back.
-const QUEUE: usize = 64;
 
 pub(crate) fn server() -> echo_server::EchoServer<impl echo_server::Echo> {
     echo_server::EchoServer::new(Echo)
@@ -21,21 +18,11 @@ pub(crate) fn server() -> echo_server::EchoServer<impl echo_server::Echo> {
 
 #[tonic::async_trait]
 impl echo_server::Echo for Echo {
-    type EchoStream = Replies<proto::Payload>;
+    // What comes in is what goes out: no task and no queue of ours in between.
+    type EchoStream = tonic::Streaming<proto::Payload>;
 
     async fn echo(&self, request: Request<tonic::Streaming<proto::Payload>>) -> Result<Response<Self::EchoStream>, Status> {
-        let mut inbound = Inbound::new(request.into_inner());
-        let (sender, outbound) = Outbound::channel(QUEUE);
-        // It ends with its stream, and its stream with the server.
-        let echo = async move {
-            while let Ok(Some(payload)) = inbound.next().await {
-                if sender.send(Ok(payload)).await.is_err() {
-                    return;
-                }
-            }
-        };
-        tokio::task::spawn(echo);
-        Ok(Response::new(Replies(outbound)))
+        Ok(Response::new(request.into_inner()))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors on the wire: our error travels whole inside gRPC's status, and what the transport says by itself gets a code of ours.
 
+use std::error::{self, Error as _};
+
 use prost::Message;
 use rwasm_types::{Code, Error};
 use tonic::Status;
@@ -25,12 +27,21 @@ pub(crate) fn from_error(error: &Error) -> Status {
     Status::with_details(grpc_code(error.code()), error.message(), details.into())
 }
 
+/// The deepest cause that the transport knows: what lies above says no more than that there is one.
+fn cause(status: &Status) -> String {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(error::Error::source) {
+        cause = Some(deeper);
+    }
+    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
+}
+
 pub(crate) fn to_error(status: &Status) -> Error {
     let carried = (!status.details().is_empty()).then(|| proto::Error::decode(status.details()).ok()).flatten();
     if let Some(error) = carried.and_then(|error| convert::error(error).ok()) {
         return error;
     }
-    let message = status.message();
+    let message = cause(status);
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::Cancelled | tonic::Code::Unknown => {
             Error::new(Code::CONNECTION_LOST, format!("the connection ended: {message}"))

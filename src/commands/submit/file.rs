@@ -50,7 +50,7 @@ impl ResultFile {
     }
 
     fn to(path: &Path) -> io::Result<To> {
-        let dir = |path: &Path| path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        let dir = |path: &Path| path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")).to_owned();
         let beside = |path: &Path, permissions| {
             tempfile::Builder::new().prefix(".").suffix(".part").permissions(permissions).tempfile_in(dir(path)).map(To::Beside)
         };
@@ -123,8 +123,7 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

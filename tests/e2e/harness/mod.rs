@@ -5,12 +5,14 @@
 //!  └ Run → Output     one `rwasm …` to its end; what does not hold is said with all that it printed
 //!  └ Run → Running    the same while it runs: signals, what it has printed so far
 //! Cluster  a Home with daemons on free ports, and their process numbers
+//! Place    a Home that works embedded, or a Cluster: `everywhere` holds a test in both
 //! ```
 //!
 //! Tests wait for conditions, never for time: [`eventually`] looks until something holds.
 
 pub(crate) mod cluster;
 pub(crate) mod home;
+pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod text;
@@ -21,7 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{cluster::Cluster, home::Home, run::Output};
+pub(crate) use self::{cluster::Cluster, home::Home, place::everywhere};
 
 /// How long anything may take before a test gives up. Far more than it needs, so that a busy machine fails no test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
@@ -36,6 +38,11 @@ pub(crate) fn guest(name: &str) -> String {
     let path = dir.join(format!("{name}.wasm"));
     assert!(path.is_file(), "{} is missing: run tools/build-guests.sh", path.display());
     path.to_str().expect("paths of this repository are text").to_owned()
+}
+
+/// The path of a guest that is kept as text beside the tests.
+pub(crate) fn text_guest(name: &str) -> String {
+    format!("{}/tests/e2e/guests/{name}.wat", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Looks until there is something, and gives it.

@@ -12,10 +12,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The process of a number, if it runs. One that has ended and that nobody has waited for does not.
+    /// The process of a number, if it runs. One that has ended and that nobody has waited for does not, once its last thread has ended too:
+    /// that one closes its ports.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let stat = stat(pid)?;
-        (!matches!(stat.state, 'Z' | 'X')).then_some(Self { pid, began: stat.began })
+        (!matches!(stat.state, 'Z' | 'X') || stat.threads > 1).then_some(Self { pid, began: stat.began })
     }
 
     /// Whether this very process still runs.
@@ -60,6 +61,13 @@ pub(crate) fn with_environment(text: &str) -> Vec<Process> {
     all().filter(holds).filter_map(Process::of).collect()
 }
 
+/// Whether a process handles a signal by now.
+pub(crate) fn catches(pid: u32, signal: Signal) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap_or_default();
+    u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> (signal.as_raw() - 1) & 1 == 1)
+}
+
 /// The children of a process.
 pub(crate) fn children(parent: u32) -> Vec<Process> {
     all().filter(|pid| stat(*pid).is_some_and(|stat| stat.parent == parent)).filter_map(Process::of).collect()
@@ -74,6 +82,7 @@ struct Stat {
     state: char,
     parent: u32,
     session: u32,
+    threads: u32,
     began: u64,
 }
 
@@ -85,6 +94,7 @@ fn stat(pid: u32) -> Option<Stat> {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
+        threads: fields.get(17)?.parse().ok()?,
         began: fields.get(19)?.parse().ok()?,
     })
 }

@@ -23,8 +23,16 @@ use super::{DEADLINE, Home, within};
 pub(crate) struct Run<'a> {
     home: &'a Home,
     command: Command,
-    stdin: Option<Vec<u8>>,
+    stdin: Stdin,
     deadline: Duration,
+}
+
+/// What a command reads.
+enum Stdin {
+    Nothing,
+    Bytes(Vec<u8>),
+    /// Nothing comes, and it does not end.
+    Endless,
 }
 
 impl<'a> Run<'a> {
@@ -36,7 +44,7 @@ impl<'a> Run<'a> {
         command.envs(home.variables());
         // A group of its own, so that all it starts can be killed with it, and Ctrl-C at the tests is not its.
         command.process_group(0);
-        Self { home, command, stdin: None, deadline: DEADLINE }
+        Self { home, command, stdin: Stdin::Nothing, deadline: DEADLINE }
     }
 
     /// Further arguments.
@@ -59,7 +67,26 @@ impl<'a> Run<'a> {
 
     /// What it reads from standard input; without this, nothing.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = Some(bytes.into());
+        self.stdin = Stdin::Bytes(bytes.into());
+        self
+    }
+
+    /// Standard input that waits for somebody to type.
+    pub(crate) fn endless_stdin(mut self) -> Self {
+        self.stdin = Stdin::Endless;
+        self
+    }
+
+    /// With what compilers need of the environment that the tests were started in.
+    pub(crate) fn with_tools(mut self) -> Self {
+        self.command.env("HOME", std::env::var_os("HOME").unwrap_or_default());
+        let tools = std::env::vars_os().filter(|(name, _)| {
+            let name = name.to_string_lossy();
+            ["CARGO_HOME", "RUSTUP_", "GUEST_TOOLCHAIN", "XDG_CACHE_HOME", "CARGO_NET", "CARGO_HTTP", "http", "HTTP", "SSL_"]
+                .iter()
+                .any(|tool| name.starts_with(tool))
+        });
+        self.command.envs(tools);
         self
     }
 
@@ -83,12 +110,14 @@ impl<'a> Run<'a> {
     /// Starts it.
     pub(crate) fn spawn(mut self) -> Running {
         let shown = shown(self.home, &self.command);
-        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        let stdin = if matches!(self.stdin, Stdin::Nothing) { Stdio::null() } else { Stdio::piped() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
         let stdout = Captured::read(child.stdout.take().unwrap());
         let stderr = Captured::read(child.stderr.take().unwrap());
-        if let (Some(bytes), Some(mut stdin)) = (self.stdin, child.stdin.take()) {
+        if let Stdin::Bytes(bytes) = self.stdin
+            && let Some(mut stdin) = child.stdin.take()
+        {
             // On a thread: it may print before it has read all. It may also end without reading.
             thread::spawn(move || stdin.write_all(&bytes));
         }

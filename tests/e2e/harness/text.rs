@@ -4,7 +4,7 @@
 pub(crate) fn tidy(text: &str) -> String {
     let guests = super::guest("hello");
     let text = text.replace(guests.trim_end_matches("/hello.wasm"), "GUESTS").replace(env!("CARGO_BIN_EXE_rwasm"), "rwasm");
-    text.split_inclusive(['\n', ' ']).map(|word| tidy_word(word)).collect()
+    text.split_inclusive(['\n', ' ']).map(tidy_word).collect()
 }
 
 fn tidy_word(word: &str) -> String {

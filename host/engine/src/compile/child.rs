@@ -31,7 +31,8 @@ const SIGXFSZ: i32 = 25;
 
 /// Has a child work on `bytes` in `scratch`, and reads what the artifact offers.
 pub(crate) async fn compile(options: &CompileOptions, scratch: &Path, bytes: &[u8], goal: Goal) -> Result<ArtifactInfo> {
-    let full = |error: io::Error| disk_error(&error, scratch);
+    // The scratch directory will be gone when somebody reads this.
+    let full = |error: io::Error| disk_error(&error, scratch.parent().unwrap_or(scratch));
     tokio::fs::write(scratch.join(worker::INPUT), bytes).await.map_err(full)?;
     let outcome = run(options, scratch, goal).await?;
     // The input may be large, and the scratch directory lives on as a cache entry for a moment.
@@ -42,9 +43,7 @@ pub(crate) async fn compile(options: &CompileOptions, scratch: &Path, bytes: &[u
             let error: Error = read_json(&scratch.join(worker::ERROR))?;
             Err(if error.code() == Code::COMPILE_MEMORY { out_of_memory(options) } else { error })
         }
-        End::Exited(code) if code == i32::from(worker::EXIT_DISK_FULL) => {
-            Err(disk_error(&io::Error::from(io::ErrorKind::StorageFull), scratch))
-        }
+        End::Exited(code) if code == i32::from(worker::EXIT_DISK_FULL) => Err(full(io::Error::from(io::ErrorKind::StorageFull))),
         End::Overdue => Err(overdue(options)),
         End::Killed(signal, stderr) => Err(killed(options, signal, &stderr)),
         End::Failed(stderr) if worker::is_out_of_memory(&stderr) => Err(out_of_memory(options)),

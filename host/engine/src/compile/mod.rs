@@ -59,13 +59,16 @@ pub(crate) struct Compiled {
     pub(crate) code: PathBuf,
 }
 
+/// One artifact's compiling, which all who want the artifact wait for.
+type Compiling = Arc<OnceCell<Compiled>>;
+
 /// Compiles artifacts once per tenant and digest, however many ask at once.
 #[derive(Debug)]
 pub(crate) struct Compiler {
     options: CompileOptions,
     cache: Cache,
     permits: tokio::sync::Semaphore,
-    running: Mutex<HashMap<(Tenant, ArtifactDigest), Arc<OnceCell<Compiled>>>>,
+    running: Mutex<HashMap<(Tenant, ArtifactDigest), Compiling>>,
 }
 
 impl Compiler {

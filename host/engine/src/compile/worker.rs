@@ -5,7 +5,7 @@
 
 use std::{fs, io, process::ExitCode};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use rwasm_artifact::AnalyseLimits;
 use rwasm_types::{Code, Error, Result, format_bytes};
 use rwasm_values::{ArtifactInfo, Profile};
@@ -63,6 +63,9 @@ fn confine(options: &WorkerOptions) -> Result<()> {
         setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
             .map_err(|error| Error::internal(format!("cannot limit {resource:?} of a compile worker: {error}")))?;
     }
+    // Whoever was killed cannot end its children, and nobody waits for this any more.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Error::internal(format!("a compile worker cannot end with its parent: {error}")))?;
     // Where memory runs out for the whole machine or container, this process goes first. Without /proc there is nobody to tell.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     forbid_system_calls().map_err(|error| Error::internal(format!("cannot confine a compile worker: {error}")))

@@ -297,7 +297,7 @@ impl Job {
     pub(crate) fn end(&self, ended: Vec<Ended>) -> Pressure {
         let now = now_ms();
         let mut outcomes = Vec::with_capacity(ended.len());
-        let over = {
+        let (over, pressure) = {
             let mut state = self.state.lock();
             for end in ended {
                 let error = end.result.as_ref().err().or(end.failed.as_ref());
@@ -305,9 +305,10 @@ impl Job {
                     outcomes.push(end.into_message());
                 }
             }
-            state.settle(now)
+            // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
+            let pressure = self.outbox.put(outcomes);
+            (state.settle(now), pressure)
         };
-        let pressure = self.outbox.put(outcomes);
         if over {
             self.announce();
         }
@@ -442,11 +443,14 @@ impl State {
     }
 }
 
+/// What is told when a job's driver falls behind or has caught up.
+pub(crate) type OnPressure = dyn Fn(&Job, Pressure) + Send + Sync;
+
 /// Takes what a job's attempts write and how they end, when they run on this node.
 pub(crate) struct JobTaker {
     pub(crate) job: Arc<Job>,
     /// Told when the driver falls behind.
-    pub(crate) pressure: Arc<dyn Fn(&Job, Pressure) + Send + Sync>,
+    pub(crate) pressure: Arc<OnPressure>,
 }
 
 impl Taker for JobTaker {

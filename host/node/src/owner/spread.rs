@@ -282,11 +282,8 @@ impl Shared {
         };
         entry.job.running(&items, known.node);
         known.link.define(&entry.job, &entry.call);
-        let tasks = items.iter().map(|item| msg::AssignedTask {
-            sequence: item.task.sequence,
-            attempt: item.attempt.0,
-            args: item.args.clone(),
-        });
+        let tasks =
+            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
         for tasks in batch::split(tasks.collect(), |task| 32 + task.args.len()) {
             known.link.send(msg::owner_message::Message::Assign(msg::Assign {
                 lease: lease.0,
