@@ -56,7 +56,7 @@ pub(crate) enum Command {
 /// Where the cluster is.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TargetArgs {
-    /// The cluster's gateway, HOST[:PORT]; else RWASM_ADDRESS, else the cluster that was started here
+    /// The cluster's gateway, HOST:PORT or HOST; else RWASM_ADDRESS, else the cluster that was started here
     #[arg(long, value_name = "HOST:PORT", help_heading = "Global options")]
     pub(crate) address: Option<String>,
 }
@@ -249,7 +249,7 @@ pub(crate) struct LimitArgs {
 /// What a task is given; nothing by default.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GrantArgs {
-    /// A directory, HOST::GUEST[:ro]; on the embedded cluster only
+    /// A directory, HOST::GUEST, read-only with `:ro` at the end; on the embedded cluster only
     #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
     pub(crate) dir: Vec<rwasm_types::VolumeGrant>,
     /// An environment variable

@@ -69,9 +69,7 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
 
 /// Rows with a cluster in this process, and with one in another.
 pub(crate) async fn across(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
-    if suite.wants("embedded: ") || suite.wants("embedded: tasks") {
-        cluster(&setup.embedded, "embedded", suite).await?;
-    }
+    cluster(&setup.embedded, "embedded", suite).await?;
     let client = Client::connect(&setup.cluster).await?;
     cluster(&client, "across processes", suite).await
 }

@@ -135,6 +135,8 @@ struct Inner {
     id: JobId,
     session: Arc<Session>,
     state: Mutex<State>,
+    /// What the job was opened with; the same again opens nothing new.
+    key: Bytes,
     /// Tasks that have ended; whoever submits waits on it where the window is full.
     ended: watch::Sender<u64>,
     window: u64,
@@ -162,10 +164,11 @@ impl Job {
     pub(crate) async fn open(session: &Arc<Session>, options: JobOptions) -> Result<Self> {
         let key = rwasm_runtime::random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
         let JobOptions { name, detached, follow } = options;
-        let open = msg::OpenJob { request: 0, key: Bytes::copy_from_slice(&key), name, detached, follow };
+        let key = Bytes::copy_from_slice(&key);
+        let open = msg::OpenJob { request: 0, key: key.clone(), name, detached, follow };
         let (id, window, incoming) = session.open_job(open).await?;
         let id = convert::job(&id)?;
-        let inner = Inner { id, session: Arc::clone(session), state: Mutex::default(), ended: watch::Sender::new(0), window };
+        let inner = Inner { id, session: Arc::clone(session), state: Mutex::default(), key, ended: watch::Sender::new(0), window };
         Ok(Self { submitter: Submitter(Arc::new(inner)), incoming })
     }
 
@@ -204,6 +207,15 @@ impl Job {
     /// If the connection ends.
     pub async fn finish(&self) -> Result<()> {
         self.submitter.finish().await
+    }
+
+    /// As [`Submitter::arrived`].
+    ///
+    /// # Errors
+    ///
+    /// If the connection ends.
+    pub async fn arrived(&self) -> Result<()> {
+        self.submitter.arrived().await
     }
 
     /// As [`Submitter::cancel`].
@@ -316,6 +328,17 @@ impl Submitter {
     /// If the connection ends.
     pub async fn finish(&self) -> Result<()> {
         self.0.session.send(msg::driver_message::Message::FinishJob(msg::FinishJob { session: self.number() })).await
+    }
+
+    /// Waits until the gateway has all that was sent: whoever leaves a detached job before would leave a part of it behind.
+    ///
+    /// A session's messages are worked off in their order, so it is enough to ask for something last: for the same job once more.
+    ///
+    /// # Errors
+    ///
+    /// If the connection ends.
+    pub async fn arrived(&self) -> Result<()> {
+        self.0.session.ask_for_job(msg::OpenJob { key: self.0.key.clone(), ..msg::OpenJob::default() }).await.map(drop)
     }
 
     /// Cancels all tasks and ends the job.

@@ -74,7 +74,15 @@ impl Session {
     }
 
     /// Opens a job; what comes for it is read from the receiver.
-    pub(crate) async fn open_job(&self, mut open: msg::OpenJob) -> Result<(msg::JobId, u64, mpsc::Receiver<Incoming>)> {
+    pub(crate) async fn open_job(&self, open: msg::OpenJob) -> Result<(msg::JobId, u64, mpsc::Receiver<Incoming>)> {
+        let (job, window) = self.ask_for_job(open).await?;
+        let (sender, receiver) = mpsc::channel(JOB_QUEUE);
+        self.waiting.lock().jobs.insert(job.session, sender);
+        Ok((job, window, receiver))
+    }
+
+    /// Asks for a job by its key; it is opened if it is not.
+    pub(crate) async fn ask_for_job(&self, mut open: msg::OpenJob) -> Result<(msg::JobId, u64)> {
         let (opened, open_waits) = oneshot::channel();
         {
             let mut waiting = self.waiting.lock();
@@ -83,10 +91,7 @@ impl Session {
             waiting.opening.insert(open.request, opened);
         }
         self.send(msg::driver_message::Message::OpenJob(open)).await?;
-        let (job, window) = open_waits.await.map_err(|_| self.lost())??;
-        let (sender, receiver) = mpsc::channel(JOB_QUEUE);
-        self.waiting.lock().jobs.insert(job.session, sender);
-        Ok((job, window, receiver))
+        open_waits.await.map_err(|_| self.lost())?
     }
 
     /// Defines a call of a job.

@@ -115,7 +115,11 @@ fn leave(args: &StartArgs, json: bool) -> Result<ExitCode> {
     }
     match serde_json::from_str(&line) {
         Ok(Told::Ready(ready)) => show(&ready, json).map(|()| ExitCode::SUCCESS),
-        Ok(Told::Failed(error)) => Err(error),
+        Ok(Told::Failed(error)) => {
+            // What it held, it holds until it is gone; whoever tries again at once must find it free.
+            let _ = child.wait();
+            Err(error)
+        }
         Err(_) => {
             let status = child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
             let message = format!("the daemon ended before it was ready ({status})");

@@ -112,7 +112,7 @@ async fn work(client: &Client, args: &WorkArgs, bytes: Bytes, stay: Stay, json: 
 
 /// Says which job was submitted, once the gateway knows of it.
 async fn submitted(job: &Job, client: &Client, json: bool) -> Result<ExitCode> {
-    // The messages of a session are worked off in order, so an answer about the job means that its tasks have arrived.
+    job.arrived().await?;
     let record: rwasm_types::api::JobRecord = client.query(&rwasm_types::api::Query::Job { job: job.id() }).await?;
     if json {
         ui::json(&record)?;
@@ -162,7 +162,10 @@ async fn attend(
                 Some(JobEvent::Ended(record)) => {
                     outputs.finish()?;
                     let failed = collector.finish(&record)?;
-                    return Ok(failed.map_or(ExitCode::SUCCESS, |error| exit::report(&error, collector.is_json())));
+                    return Ok(failed.map_or(ExitCode::SUCCESS, |error| {
+                        outputs.end_line();
+                        exit::report(&error, collector.is_json())
+                    }));
                 }
                 None => return Err(Error::new(Code::CONNECTION_LOST, "the job's end did not come")),
             },

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Home, everywhere, guest};
+use crate::harness::{Home, everywhere, guest, place::Place};
 
 #[test]
 fn results_are_a_line_of_wave_or_json() {
@@ -63,7 +63,7 @@ fn a_file_is_left_alone_unless_there_is_a_result() {
         to(".", "greet(\"x\")").fails(2, "RW0004");
         let left: Vec<_> = std::fs::read_dir(place.home().work()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["out"]);
-        if let crate::harness::place::Place::Cluster(cluster) = place {
+        if let Place::Cluster(cluster) = place {
             let jobs = cluster.rwasm(["list", "jobs", "--json"]).run().ok().json();
             assert_eq!(jobs["total"], 1, "only the one that ran: {jobs}");
         }
@@ -78,6 +78,17 @@ fn results_go_to_devices_too() {
     to("/dev/null").prints("");
     to("/dev/stdout").prints("Hello, you!");
     assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+}
+
+#[test]
+fn a_full_disk_is_named() {
+    everywhere(|place| {
+        let to_file = place.work("hello", ["--call", "greet(\"you\")", "-o", "/dev/full"]).run().fails(1, "RW0601");
+        assert!(to_file.stderr().contains("no space is left for /dev/full"), "{to_file:?}");
+        let command = if matches!(place, Place::Embedded(_)) { "run" } else { "submit" };
+        let to_stdout = format!("{} {command} {} --call 'add(1, 2)' > /dev/full", env!("CARGO_BIN_EXE_rwasm"), guest("hello"));
+        place.home().command("bash", ["-c", &to_stdout]).run().fails(1, "RW0601").says("standard output takes no more");
+    });
 }
 
 #[test]
@@ -112,7 +123,7 @@ fn a_guests_own_exit_status_is_passed_on() {
 fn a_reader_that_has_seen_enough_is_no_failure() {
     everywhere(|place| {
         let (binary, artifact) = (env!("CARGO_BIN_EXE_rwasm"), guest("evil-command"));
-        let command = if matches!(place, crate::harness::place::Place::Embedded(_)) { "run" } else { "submit" };
+        let command = if matches!(place, Place::Embedded(_)) { "run" } else { "submit" };
         let pipe = format!("{binary} {command} {artifact} -- flood-stdout | head -n 1; exit ${{PIPESTATUS[0]}}");
         let output = place.home().command("bash", ["-c", &pipe]).run().ok();
         assert_eq!(output.stdout().lines().count(), 1, "{output:?}");

@@ -168,11 +168,9 @@ fn attack(place: &Place, (name, what, options, exit, code): Attack) {
     } else {
         place.work(&name, options).args(["--"]).args(what.split(' '))
     };
-    if code.is_empty() {
-        run.run().exits(exit);
-    } else {
-        run.run().fails(exit, code);
-    }
+    let output = run.run().exits(exit);
+    // A guest may have left its last line without an end.
+    assert!(code.is_empty() || output.stderr().contains(&format!("error[{code}]: ")), "no error[{code}]\n{output:?}");
 }
 
 /// Carries out all attacks, several at a time.
@@ -234,7 +232,7 @@ fn no_attack_is_forgotten() {
         let elsewhere = elsewhere_functions.iter().find(|(file, _)| *file == name).map_or(&[][..], |(_, functions)| functions);
         let info = home.rwasm(["inspect", "--json", &guest(&format!("evil-{name}"))]).run().ok().json();
         for export in info["artifact"]["exports"].as_array().unwrap() {
-            let function = export["name"].as_str().unwrap().rsplit('/').next().unwrap();
+            let function = export["name"]["func"].as_str().unwrap();
             let called = of_file().any(|attack| attack.1.starts_with(&format!("{function}(")));
             assert!(called || elsewhere.contains(&function), "nobody calls {function} of {file}");
         }
@@ -285,14 +283,14 @@ fn healthy_tasks_beside_them_are_unharmed() {
 }
 
 /// What `work` of these rounds returns.
-const HEALTHY: &str = "";
+const HEALTHY: &str = "\"11763794893112268350\"\n\"6917719703232435169\"\n\"4610930580746570584\"\n";
 
 /// Control codes of a guest's log lines do not reach a terminal, nor do characters that turn the direction of text.
 #[test]
 fn log_lines_do_not_steer_a_terminal() {
     let home = Home::new();
     let logged = home.rwasm(["run", &guest("evil-compute"), "--call", "log-controls()"]).run().ok();
-    insta::assert_snapshot!(logged.stderr(), @"");
+    insta::assert_snapshot!(logged.stderr(), @r#"WARN \u{1b}[2J\u{1b}[H\u{1b}]0;owned\u{7}\r\nforged: all is well\u{202e}\u{0}\u{9b}31m"#);
 }
 
 /// What is read from a program that floods is cut at the limit, to the byte.
@@ -303,5 +301,5 @@ fn output_is_cut_at_its_limit() {
         |what: &str, option: &str| home.rwasm(["run", &guest("evil-command"), option, "10000", "--", what]).run().fails(1, "RW0406");
     assert_eq!(flood("flood-stdout", "--max-stdout").stdout.len(), 10_000);
     let stderr = flood("flood-stderr", "--max-stderr").stderr();
-    assert_eq!(stderr.split_once("error[").unwrap().0.len(), 10_000);
+    assert_eq!(stderr.split_once("\nerror[").unwrap().0.len(), 10_000);
 }

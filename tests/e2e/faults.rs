@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Home, eventually, everywhere, guest, process, run::Running, text_guest};
+use crate::harness::{Cluster, Home, eventually, everywhere, guest, place::Place, process, run::Running, text_guest};
 
 /// A map of calls that sleep, with the drivers' process.
 fn sleepers(cluster: &Cluster, milliseconds: u64, count: usize, args: &[&str]) -> Running {
@@ -121,6 +121,34 @@ fn a_node_that_hangs_is_given_up() {
     cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
 }
 
+/// Nobody waits any more for what a driver that died asked for.
+#[test]
+fn work_of_a_killed_driver_ends() {
+    let cluster = Cluster::build().cpus(1).start();
+    let driver = sleepers(&cluster, 3_600_000, 2, &[]);
+    until_running(&cluster, 1);
+    driver.signal(Signal::KILL);
+    driver.wait().exits(137);
+    let job = eventually("its job has ended", || {
+        let jobs = cluster.rwasm(["job", "list", "--json"]).run().ok().json();
+        (jobs["rows"][0]["state"] != "running").then(|| jobs["rows"][0].clone())
+    });
+    assert_eq!((&job["tasks"]["cancelled"], &job["error"]["code"]), (&json!(2), &json!("RW0506")), "{job}");
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+}
+
+/// A service manager asks as politely as a user.
+#[test]
+fn a_driver_that_is_asked_to_end_cancels_its_job() {
+    let cluster = Cluster::build().cpus(1).start();
+    let driver = sleepers(&cluster, 3_600_000, 2, &[]);
+    until_running(&cluster, 1);
+    driver.signal(Signal::TERM);
+    driver.wait().fails(130, "RW0005");
+    let jobs = cluster.rwasm(["job", "list", "--json"]).run().ok().json();
+    assert_eq!(jobs["rows"][0]["state"], "cancelled");
+}
+
 #[test]
 fn drivers_of_a_killed_head_get_one_clean_error() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
@@ -234,7 +262,7 @@ fn ctrl_c_during_a_map_cancels_the_job() {
         driver.signal(Signal::INT);
         let output = driver.wait().fails(130, "RW0005").prints("null\n").says("rwasm: cancelling the job");
         assert!(output.stderr().contains("interrupted; job j1-") && output.stderr().contains("was cancelled"), "{output:?}");
-        if let crate::harness::place::Place::Cluster(cluster) = place {
+        if let Place::Cluster(cluster) = place {
             let jobs = cluster.rwasm(["job", "list", "--json"]).run().ok().json();
             assert_eq!((&jobs["rows"][0]["state"], &jobs["rows"][0]["tasks"]["cancelled"]), (&json!("cancelled"), &json!(5)));
             eventually("its slots are free", || cluster.rwasm(["status"]).run().ok().stdout().contains(" 0/2 CPU").then_some(()));
@@ -254,7 +282,7 @@ fn an_interrupted_map_keeps_its_part_beside_the_file() {
             names.filter(|name| name.ends_with(".part")).count() == 1
         };
         eventually("the file is begun", || part().then_some(()));
-        if let crate::harness::place::Place::Cluster(cluster) = place {
+        if let Place::Cluster(cluster) = place {
             eventually("the first has ended", || (tasks(cluster, "succeeded").len() == 1).then_some(()));
         }
         driver.signal(Signal::INT);

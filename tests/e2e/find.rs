@@ -177,6 +177,20 @@ fn one_user_has_one_head_unless_it_is_asked_for_another() {
     cluster.rwasm(["stop"]).run().ok();
 }
 
+/// Both look before either is there; the lock of the state directory decides.
+#[test]
+fn of_two_heads_that_start_at_once_one_runs() {
+    let home = Home::new();
+    let start = || home.rwasm(["start", "--head", "--port", "0", "--client-port", "0"]).spawn();
+    let both = [start(), start()].map(|start| start.wait());
+    let (ran, refused): (Vec<_>, Vec<_>) = both.into_iter().partition(|output| output.code() == 0);
+    assert_eq!((ran.len(), refused.len()), (1, 1), "{ran:?} {refused:?}");
+    let refused = refused.into_iter().next().unwrap().exits(2);
+    assert!(["error[RW0507]", "error[RW0603]"].iter().any(|code| refused.stderr().starts_with(code)), "{refused:?}");
+    home.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n").quiet();
+    home.rwasm(["stop"]).run().ok();
+}
+
 #[test]
 fn nodes_find_directories_of_their_own() {
     let cluster = Cluster::start(2);

@@ -157,7 +157,7 @@ fn directories_that_cannot_be_granted() {
     home.write("file", "x");
     let run = |grant: &str| home.rwasm(["run", &guest("evil-wasi"), "--call", "granted-directories()", "--dir", grant]).run();
     let missing = run("missing::/data").fails(2, "RW0302").prints("");
-    insta::assert_snapshot!(home.tidy(&missing.stderr()), @"");
+    insta::assert_snapshot!(home.tidy(&missing.stderr()), @r#"error[RW0302]: the granted directory HOME/work/missing does not exist; make it, or check --dir"#);
     run("file::/data").fails(2, "RW0302").prints("");
     for wrong in ["data", "data:/data", "::/data", "data::"] {
         run(wrong).fails(2, "RW0002").says("HOST::GUEST[:ro]");

@@ -36,7 +36,7 @@ fn a_job_is_left_to_the_cluster_and_waited_for_later() {
     waited.has("tasks     1 of 1 ended: 1 succeeded, 0 failed");
     let record = cluster.rwasm(["submit", &guest("hello"), "--map", "-", "--func", "divide", "--no-wait", "--json", "--name", "a name"]);
     let record = record.stdin("[1, 0]\n[4, 2]\n").run().ok().json();
-    assert_eq!((&record["name"], &record["detached"], &record["state"]), (&json!("a name"), &json!(true), &json!("running")));
+    assert_eq!((&record["name"], &record["detached"]), (&json!("a name"), &json!(true)));
     let failed = cluster.rwasm(["job", "wait", record["id"].as_str().unwrap(), "--json"]).run().exits(1);
     assert_eq!(failed.json()["tasks"]["failed"], 1);
     assert_eq!(failed.json_error()["code"], "RW0411");
@@ -106,6 +106,69 @@ fn jobs_tasks_nodes_and_artifacts_are_listed() {
     assert!(artifacts["rows"].as_array().unwrap().iter().any(|row| row["digest"] == inspected["digest"]), "{artifacts}");
     assert_eq!(rows(ask(&["list", "artifacts"]))[0], ["ARTIFACT", "SIZE", "STORED", "TENANT"]);
     ask(&["job", "stop", &running]).ok();
+}
+
+/// The shape is that of `ray status`: sections, rules, `used/total`.
+#[test]
+fn the_status_at_a_glance() {
+    let mut cluster = Cluster::build().cpus(4).args(&["--memory", "1GiB"]).start();
+    cluster.add_node_with(&["--name", "bert", "--labels", "zone=a", "--resources", "{\"license\": 2}", "--num-gpus", "1"]);
+    let shown = cluster.rwasm(["status", "-v"]).run().ok().quiet();
+    let own_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let line = |line: &str| match line.trim_start().split_once(' ').unwrap_or_default() {
+        ("Joined:", _) => " Joined: AGE ago".to_owned(),
+        ("Daemon", _) => " Daemon memory: SIZE".to_owned(),
+        ("Cluster", _) => "Cluster ID, version VERSION, up AGE".to_owned(),
+        _ => line.replace(own_name.trim(), "HOSTNAME"),
+    };
+    let lines: Vec<String> = cluster.home.tidy(&shown.stdout()).lines().map(line).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    ======== Cluster status: TIME ========
+    Cluster ID, version VERSION, up AGE
+
+    Node status
+    ---------------------------------------------------------------
+    Active:
+     n1 head HOSTNAME: 0 running, 0 waiting
+     n2 node bert: 0 running, 0 waiting
+    Recent failures:
+     (no failures)
+
+    Resources
+    ---------------------------------------------------------------
+    Total usage:
+     0/8 CPU
+     0/1 GPU
+     0B/2GiB memory
+     0/2 license
+    Pending demands:
+     (no resource demands)
+    Jobs:
+     (none)
+
+    Node: n1 (HOSTNAME)
+     State: alive
+     Joined: AGE ago
+     Addresses: data 127.0.0.1:PORT, gateway 127.0.0.1:PORT
+     Daemon memory: SIZE
+     Usage:
+     0/4 CPU
+     0B/1GiB memory
+
+    Node: n2 (bert)
+     State: alive
+     Joined: AGE ago
+     Addresses: data 127.0.0.1:PORT, gateway -
+     Labels: zone=a
+     Daemon memory: SIZE
+     Usage:
+     0/4 CPU
+     0/1 GPU
+     0B/1GiB memory
+     0/2 license
+    "#);
+    let json = cluster.rwasm(["status", "--json"]).run().ok().json();
+    assert_eq!((json["nodes"].as_array().unwrap().len(), &json["nodes"][1]["capacity"]["custom"]), (2, &json!({"license": 2})));
 }
 
 #[test]

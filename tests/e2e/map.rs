@@ -31,6 +31,13 @@ fn lines_are_arrays_or_objects_and_may_come_from_standard_input() {
 }
 
 #[test]
+fn standard_input_is_read_once() {
+    let home = Home::new();
+    let run = home.rwasm(["run", &guest("hello"), "--map", "-", "--func", "add", "--stdin", "-"]);
+    run.stdin("[1, 2]\n").run().fails(2, "RW0002").says("cannot both read standard input");
+}
+
+#[test]
 fn nothing_to_do_is_done() {
     everywhere(|place| {
         place.work("hello", ["--map", "-", "--func", "add"]).stdin("\n").run().ok().prints("").says("0 tasks in ");

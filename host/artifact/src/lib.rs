@@ -8,7 +8,7 @@
 //! [`analyse`] is the only door. `docs/artifacts.md` says for users what runs, what does not, and what to do about it.
 //!
 //! The room never names an engine and runs nothing. Every binary goes through the validator of `wasmparser` before anything else looks at
-//! it, with the features of [`features`]. The crates that read text (`wast`) and that make components of modules (`wit-component`) are
+//! it, with the features of [`features()`]. The crates that read text (`wast`) and that make components of modules (`wit-component`) are
 //! written for files of friends: they may use much time or memory, or even panic, on hostile ones. In production this room therefore
 //! runs in a child process with limits of its own, and the file is refused if the child fails.
 

@@ -27,6 +27,10 @@ impl Default for PoolOptions {
 /// Host stack that a fiber needs beyond the guest's own frames: host functions run on it too.
 const FIBER_HOST_STACK_BYTES: usize = 1 << 20;
 
+/// The largest stack for guest frames with which a guest may run on a bare thread: threads have 2 MiB by default, and the host's own frames
+/// need a part of that.
+pub(crate) const THREAD_STACK_BYTES: usize = 1 << 20;
+
 /// The configuration of a profile, for compiling (`pool` is `None`) and for running.
 ///
 /// The features are those that wasmtime 48 turns on by itself, all of its first support tier, without threads.

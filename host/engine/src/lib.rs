@@ -157,13 +157,14 @@ impl Engine {
 
     fn link(&self, digest: ArtifactDigest, compiled: &compile::Compiled) -> Result<Prepared> {
         compiled.info.check_imports()?;
-        let ProfileEngine { profile, engine, linkers, .. } = self.of(compiled.info.profile);
+        let ProfileEngine { profile, engine, pool, linkers } = self.of(compiled.info.profile);
         let component = raw::load(engine, &compiled.code).map_err(|error| not_loaded(&error))?;
         let linker = linkers.get(engine, *profile, World::of(&compiled.info))?;
         let pre = linker
             .instantiate_pre(&component)
             .map_err(|error| Error::new(Code::MISSING_IMPORTS, format!("the artifact's imports do not fit the host: {error:#}")))?;
-        Prepared::new(digest, Arc::clone(&compiled.info), &component, pre, Arc::clone(&self.reserved))
+        let fits_thread = pool.stack_bytes <= config::THREAD_STACK_BYTES;
+        Prepared::new(digest, Arc::clone(&compiled.info), &component, pre, Arc::clone(&self.reserved), fits_thread)
     }
 }
 

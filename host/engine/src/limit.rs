@@ -151,6 +151,11 @@ impl Budget {
         self.control.wake();
     }
 
+    /// Whether no limit was reached without a trap. A guest may return before its next tick; it has reached its limit all the same.
+    pub(crate) fn untripped(&self) -> Result<(), Error> {
+        self.tripped.get().map_or(Ok(()), |reached| Err((*reached).into()))
+    }
+
     /// Waits until somebody else ends the guest.
     pub(crate) async fn ended(&self) -> Reached {
         self.control.wait(|| self.end()).await

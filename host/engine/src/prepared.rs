@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use rwasm_types::{ArtifactDigest, Code, Error, Grants, Result, TaskLimits};
-use rwasm_values::{ArtifactInfo, Export, Role, Type, codec::VERSION};
+use rwasm_values::{ArtifactInfo, Export, Profile, Role, Type, codec::VERSION};
 use wasmtime::{
     Store,
     component::{Component, ComponentExportIndex, Func, InstancePre},
@@ -35,6 +35,8 @@ pub struct Prepared {
     world: World,
     callables: Vec<Option<Callable>>,
     reserved: Arc<[IpAddr]>,
+    /// Whether the stack of a bare thread is large enough for it.
+    fits_thread: bool,
 }
 
 /// An export that can be called as a task.
@@ -99,10 +101,11 @@ impl Prepared {
         component: &Component,
         pre: InstancePre<Host>,
         reserved: Arc<[IpAddr]>,
+        fits_thread: bool,
     ) -> Result<Self> {
         let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;
         let world = World::of(&info);
-        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved })
+        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved, fits_thread })
     }
 
     /// What the artifact offers.
@@ -115,9 +118,10 @@ impl Prepared {
         self.digest
     }
 
-    /// Whether a guest runs from start to end without waiting for anything, so that [`Prepared::run`] can be used.
+    /// Whether a guest runs from start to end without waiting for anything, and within the stack of a thread, so that [`Prepared::run`] can
+    /// be used.
     pub fn is_sync(&self) -> bool {
-        self.world == World::Core && self.info.profile == rwasm_values::Profile::Fast
+        self.world == World::Core && self.info.profile == Profile::Fast && self.fits_thread
     }
 
     /// Whether bulk crosses the engine's edge whole for an export.
@@ -145,6 +149,7 @@ impl Prepared {
             world: self.world,
             callables: self.callables.iter().map(slow).collect(),
             reserved: Arc::clone(&self.reserved),
+            fits_thread: self.fits_thread,
         }
     }
 
@@ -161,6 +166,7 @@ impl Prepared {
             memory_bytes = store.data().limiter.memory_bytes();
             called
         });
+        let result = budget.untripped().and(result);
         budget.cpu.leave();
         Outcome { result, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
     }
@@ -203,7 +209,7 @@ impl Prepared {
         let memory_bytes = store.data().limiter.memory_bytes();
         // Here, and not when the future is dropped, so that what it costs to tear the guest down counts.
         drop(store);
-        (called, memory_bytes)
+        (budget.untripped().and(called), memory_bytes)
     }
 
     fn callable(&self, export: usize) -> Result<&Callable> {

@@ -299,7 +299,11 @@ impl Session {
         self.send(msg::gateway_message::Message::JobOpened(msg::JobOpened { request: open.request, result: Some(result), window })).await
     }
 
+    /// Makes a job one of this session's; one that is already stays as it is.
     fn attach(&mut self, job: &Arc<Job>, follow: bool) {
+        if self.jobs.contains_key(&job.id.session) {
+            return;
+        }
         let output_sent = Arc::new(AtomicBool::new(!follow));
         if follow {
             let writer = write_output(Arc::clone(job), self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));

@@ -106,7 +106,7 @@ mod tests {
         let default = TaskLimits::default();
         assert_eq!(default.checked(), Ok(default));
         let of = |limits: TaskLimits| limits.checked().unwrap_err().message().to_owned();
-        assert_eq!(of(TaskLimits { result_bytes: 1 << 30, ..default }), "a task's result can be limited to at most 128 MiB, not to 1 GiB");
+        assert_eq!(of(TaskLimits { result_bytes: 1 << 30, ..default }), "a task's result can be limited to at most 128MiB, not to 1GiB");
         assert!(of(TaskLimits { memory_bytes: 5 << 30, ..default }).contains("memory"));
         assert!(of(TaskLimits { table_elements: 2_000_000, ..default }).contains("tables"));
         assert!(of(TaskLimits { cpu: Duration::MAX, ..default }).contains("366 days"));

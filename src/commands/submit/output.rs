@@ -15,19 +15,26 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 pub(crate) struct Outputs {
     /// Whether standard output of tasks is our data: so for commands. For functions it is the results.
     data: bool,
+    /// Whether what was last written to our standard error ended in the middle of a line.
+    mid_line: bool,
     /// Lines that have not ended, where several tasks are mixed.
     partial: Option<HashMap<(u64, Stream), Vec<u8>>>,
 }
 
 impl Outputs {
     pub(crate) fn new(data: bool, mixed: bool) -> Self {
-        Self { data, partial: mixed.then(HashMap::new) }
+        Self { data, mid_line: false, partial: mixed.then(HashMap::new) }
     }
 
     pub(crate) fn write(&mut self, pieces: Vec<TaskOutput>) -> Result<()> {
         for TaskOutput { sequence, stream, bytes, .. } in pieces {
             match &mut self.partial {
-                None => print(self.data, stream, &bytes)?,
+                None => {
+                    if stream == Stream::Stderr || !self.data {
+                        self.mid_line = bytes.last().is_some_and(|last| *last != b'\n');
+                    }
+                    print(self.data, stream, &bytes)?;
+                }
                 Some(partial) => {
                     let held = partial.entry((sequence, stream)).or_default();
                     held.extend_from_slice(&bytes);
@@ -41,6 +48,13 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+
+    /// Ends a line that a guest left open, so that what we say begins a line of its own.
+    pub(crate) fn end_line(&mut self) {
+        if std::mem::take(&mut self.mid_line) {
+            ui::err(b"\n");
+        }
     }
 
     /// Prints what did not end in a line break.

@@ -1,8 +1,10 @@
 //! What one submit asks for, read and checked before a job is opened, so that what is refused leaves no trace.
 
+use std::path::Path;
+
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call};
-use rwasm_types::{Error, Grants, Result, TaskOptions};
+use rwasm_types::{Code, Error, Grants, Result, TaskOptions};
 use rwasm_values::wave;
 
 use super::outcome::{Collector, Form};
@@ -31,6 +33,9 @@ impl Plan {
         artifact.info().check_imports()?;
         let call = Call::check_only(export);
         let options = grants::options(args)?;
+        if [&args.map, &args.grants.stdin].iter().all(|path| path.as_deref() == Some(Path::new("-"))) {
+            return Err(Error::new(Code::INVALID_ARGUMENT, "--map and --stdin cannot both read standard input").hint("give one a file"));
+        }
         let (grant_args, guest_args) = (args.grants.clone(), args.args.clone());
         let grants = reading(move || grants::grants(&grant_args, &guest_args)).await?;
         let mut lines = None;

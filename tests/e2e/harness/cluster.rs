@@ -15,8 +15,6 @@ use super::{
 #[derive(Clone, Debug)]
 pub(crate) struct Daemon {
     pub(crate) process: Process,
-    /// Its node's id, as `n1`.
-    pub(crate) node: String,
     /// Everything that `start` said.
     pub(crate) ready: Value,
 }
@@ -25,7 +23,7 @@ impl Daemon {
     pub(crate) fn read(ready: Value) -> Self {
         let pid = ready["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_else(|| panic!("no process: {ready}"));
         let process = Process::of(pid).unwrap_or_else(|| panic!("a daemon that says that it is ready does not run: {ready}"));
-        Self { process, node: text(&ready, "node"), ready }
+        Self { process, ready }
     }
 
     /// Kills it as a power cut does, and waits until it is gone.

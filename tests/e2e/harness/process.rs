@@ -38,13 +38,6 @@ impl Process {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
     }
-
-    /// What it holds in memory, in bytes.
-    pub(crate) fn resident_bytes(self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) << 10
-    }
 }
 
 /// Every process that runs in one of these sessions: a daemon leads one, and what it starts stays in it.

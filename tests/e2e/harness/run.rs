@@ -96,12 +96,6 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Changes the command in ways that are not above.
-    pub(crate) fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
-        change(&mut self.command);
-        self
-    }
-
     /// Runs it to its end.
     pub(crate) fn run(self) -> Output {
         self.spawn().wait()

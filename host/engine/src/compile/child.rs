@@ -20,6 +20,10 @@ pub(crate) enum Goal {
 /// How much of a child's last words is kept.
 const STDERR_BYTES_MAX: u64 = 64 << 10;
 
+/// What the allocator of this program may reserve ahead, in KiB. By itself it takes a gibibyte of addresses before a worker can limit
+/// anything, and every smaller limit would then be exceeded from the start. Other allocators do not know the variable.
+const ALLOCATOR: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "16384");
+
 /// The exit status of a Rust program that panicked.
 const PANICKED: i32 = 101;
 
@@ -74,6 +78,7 @@ async fn run(options: &CompileOptions, scratch: &Path, goal: Goal) -> Result<End
         .arg(format!("--output-bytes={}", limits.output_bytes))
         .args((goal == Goal::Code).then_some("--code"))
         .env_clear()
+        .env(ALLOCATOR.0, ALLOCATOR.1)
         .current_dir(scratch)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

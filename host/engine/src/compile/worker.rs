@@ -1,7 +1,7 @@
 //! The inside of a compile worker: a child process that first gives up what it does not need and then touches hostile bytes.
 //!
 //! It finds `in.wasm` in its working directory, a scratch directory of its own, and leaves there `info.json` and, if asked, `out.cwasm`,
-//! or `error.json`. It inherits an empty environment and no descriptors but standard error.
+//! or `error.json`. Its environment is empty but for the allocator's settings, and it inherits no descriptors but standard error.
 
 use std::{fs, io, process::ExitCode};
 

@@ -112,6 +112,19 @@ async fn limits_hold_while_a_guest_starts() {
     }
 }
 
+/// A stack that is larger than a thread's is a fiber's: whoever recurses without end is ended, and not the process.
+#[tokio::test]
+async fn a_large_stack_is_used_up_safely() {
+    for stack_bytes in [64 << 10, 1 << 20, 4 << 20, 16 << 20] {
+        let lab = lab_with(|options| options.pool.stack_bytes = stack_bytes);
+        let cases: &[Case] = &[("recurse()", |_| {}, Code::STACK_OVERFLOW)];
+        for make in PROFILES {
+            print!("{}", check(&lab, "greedy", &make(&greedy()), cases).await);
+        }
+        assert_eq!(lab.prepare(&greedy()).await.is_sync(), stack_bytes <= 1 << 20);
+    }
+}
+
 /// What garbage collection keeps counts as memory.
 #[tokio::test]
 async fn collected_memory_counts() {
