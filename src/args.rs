@@ -408,7 +408,7 @@ pub(crate) struct NewArgs {
     /// The language
     #[arg(long, value_name = "LANG", default_value = "rust")]
     pub(crate) lang: Language,
-    /// Where the SDK is: a directory, if not the registry
+    /// Where the SDK is; beside the source that this program was built from by default
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) sdk: Option<PathBuf>,
 }

@@ -1,7 +1,9 @@
 //! How a driver finds its cluster: an address, and the token that opens it.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -64,7 +66,7 @@ impl Endpoint {
     /// [`Code::IO`] if it cannot be read or is damaged.
     pub fn read(file: &Path) -> Result<Option<Self>> {
         let bad = |why: &dyn std::fmt::Display| Error::new(Code::IO, format!("cannot use the endpoint file {}: {why}", file.display()));
-        match fs::read(file) {
+        match read_own(file) {
             Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| bad(&error)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(bad(&error)),
@@ -82,6 +84,18 @@ impl Endpoint {
     }
 }
 
+/// Reads a file of this user. Somebody else's could lead a driver, and the token that it shows, anywhere.
+fn read_own(file: &Path) -> io::Result<Vec<u8>> {
+    let mut opened = fs::File::open(file)?;
+    // The owner of this directory is the user that this process acts for.
+    if opened.metadata()?.uid() != fs::metadata("/proc/self")?.uid() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
+    }
+    let mut bytes = Vec::new();
+    opened.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// An address with its port.
 fn with_port(address: &str) -> String {
     let has_port =
@@ -92,6 +106,20 @@ fn with_port(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_another_user_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("endpoint.json");
+        Endpoint { address: "127.0.0.1:1".into(), token: "t".into() }.write(&file).unwrap();
+        assert!(Endpoint::read(&file).unwrap().is_some());
+        // Root can give the file away; anybody else finds one of root's.
+        let foreign = match std::os::unix::fs::chown(&file, Some(1), None) {
+            Ok(()) => file,
+            Err(_) => PathBuf::from("/etc/passwd"),
+        };
+        assert!(Endpoint::read(&foreign).unwrap_err().message().ends_with("it belongs to another user"));
+    }
 
     #[test]
     fn what_is_named_first_wins() {

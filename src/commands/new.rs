@@ -21,8 +21,13 @@ pub(crate) fn new(args: &NewArgs) -> Result<ExitCode> {
     let template = match args.lang {
         Language::Rust => &RUST,
     };
-    let sdk = match &args.sdk {
-        None => format!("\"{}\"", env!("CARGO_PKG_VERSION")),
+    // The SDK is in no registry yet, but beside the source that this program was built from.
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-sdk/rust");
+    let sdk = match args.sdk.as_deref().or_else(|| beside.is_dir().then_some(beside.as_path())) {
+        None => {
+            let error = Error::new(Code::NOT_FOUND, "the SDK is not where this program was built");
+            return Err(error.hint("name its directory, guest-sdk/rust of rwasm's source, with --sdk"));
+        }
         Some(dir) => {
             let dir = fs::canonicalize(dir)
                 .map_err(|error| Error::new(Code::IO, format!("cannot find the SDK in {}: {error}", dir.display())))?;

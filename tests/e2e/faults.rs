@@ -117,7 +117,10 @@ fn a_node_that_hangs_is_given_up() {
     cluster.nodes[0].process.signal(Signal::STOP);
     driver.wait().ok().prints("null\nnull\n");
     cluster.nodes[0].process.signal(Signal::CONT);
-    // It comes back, or ends; either way the cluster goes on.
+    eventually("the node is back, under its number", || {
+        let nodes = cluster.rwasm(["list", "nodes", "--json"]).run().ok().json();
+        nodes["rows"].as_array().unwrap().iter().any(|node| node["id"] == "n2" && node["alive"] == true).then_some(())
+    });
     cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
 }
 

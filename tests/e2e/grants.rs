@@ -165,7 +165,7 @@ fn directories_that_cannot_be_granted() {
     // On a cluster there is no telling whose directory it would be.
     let cluster = Cluster::start(0);
     let refused = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "granted-directories()", "--dir", "/tmp::/data"]).run();
-    insta::assert_snapshot!(refused.fails(2, "RW0304").prints("").stderr(), @"");
+    insta::assert_snapshot!(refused.fails(2, "RW0304").prints("").stderr(), @"error[RW0304]: --dir /data works on the embedded cluster only; use `rwasm run`, or a volume that nodes offer");
 }
 
 /// A listener that tells how many came, and what they sent. It is there as long as the test.

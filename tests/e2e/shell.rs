@@ -127,7 +127,7 @@ fn an_artifact_is_inspected() {
 fn a_new_project_builds_and_runs() {
     let home = Home::new();
     let root = env!("CARGO_MANIFEST_DIR");
-    let made = home.rwasm(["new", "--lang", "rust", "my-tasks", "--sdk", &format!("{root}/guest-sdk/rust")]).run().ok();
+    let made = home.rwasm(["new", "--lang", "rust", "my-tasks"]).run().ok();
     insta::assert_snapshot!(made.stdout(), @"made my-tasks");
     let command = "cargo build --release --target wasm32-unknown-unknown";
     assert!(made.stderr().contains(&format!("cd my-tasks && {command}")), "{made:?}");
@@ -141,6 +141,7 @@ fn a_new_project_builds_and_runs() {
     let run = home.rwasm(["run", artifact.to_str().unwrap(), "--call", "count-words(\"to be or not to be\")"]).run().ok();
     insta::assert_snapshot!(run.stdout(), @r#"[("be", 2), ("not", 1), ("or", 1), ("to", 2)]"#);
     home.rwasm(["new", "my-tasks"]).run().fails(2, "RW0002").says("my-tasks exists already");
+    home.rwasm(["new", "y", "--sdk", &format!("{root}/guest-sdk/rust")]).run().ok();
     home.rwasm(["new", "x", "--sdk", "/no/such"]).run().fails(2, "RW0004");
     home.rwasm(["new", "a b"]).run().fails(2, "RW0002");
     assert!(!home.work().join("x").exists());

@@ -97,7 +97,7 @@ async fn write(mut waiting: mpsc::UnboundedReceiver<msg::HeadMessage>, sender: &
 async fn read(shared: &Arc<Shared>, node: NodeId, inbound: &mut Inbound<msg::NodeMessage>, queue: &state::ToNode) -> Result<()> {
     while let Some(message) = inbound.next().await? {
         match convert::required(message.message, "a node's message")? {
-            msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?),
+            msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?)?,
             msg::node_message::Message::LeaseRequest(request) => shared.step(wanted(node, &request)?),
             msg::node_message::Message::LeaseReturn(returned) => {
                 shared.step(Event::LeaseReturned { lease: LeaseId(returned.lease), unreachable: returned.unreachable });

@@ -173,9 +173,16 @@ impl Shared {
     }
 
     /// A heartbeat.
-    pub(crate) fn report(&self, id: NodeId, report: &Report) {
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NODE_LOST`] if the node was given up, as one that was paused is: what it held is not its own any more, and it has to join
+    /// again.
+    pub(crate) fn report(&self, id: NodeId, report: &Report) -> Result<()> {
         let mut state = self.state.lock();
-        let Some(node) = state.nodes.get_mut(&id) else { return };
+        let Some(node) = state.nodes.get_mut(&id).filter(|node| node.record.alive) else {
+            return Err(Error::new(Code::NODE_LOST, format!("node {id} was silent for too long and was given up")));
+        };
         node.heard = Instant::now();
         node.record.used = report.used.clone();
         node.record.tasks_queued = report.tasks_queued;
@@ -183,6 +190,7 @@ impl Shared {
         node.record.memory_bytes = report.memory_bytes;
         node.waiting.clone_from(&report.waiting);
         state.step(Event::NodeReported { node: id, local: report.local.clone() });
+        Ok(())
     }
 
     /// Counts nodes that were not heard from as lost.
