@@ -95,7 +95,7 @@ mod tests {
     ];
 
     /// Interfaces without a function.
-    const TYPES_ONLY: &[&str] = &["wasi:cli/types", "wasi:clocks/types"];
+    const TYPES_ONLY: &[&str] = &["wasi:cli/types"];
 
     /// Whether a linker has an interface, of any version of a track.
     fn has(linker: &Linker<Host>, name: &str, track: Track) -> bool {
