@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+use rwasm_types::{Code, Error, JobId, JobState, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
 ///
@@ -38,8 +38,12 @@ pub(crate) enum Command {
     Job(JobArgs),
     /// List tasks, nodes, jobs or artifacts
     List(ListArgs),
+    /// Take a node out of use, and back
+    Node(NodeArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
+    /// Look whether this machine has what rwasm needs, and say what to do where it has not
+    Doctor(DoctorArgs),
     /// Make a new project
     New(NewArgs),
     /// Explain an error code
@@ -394,9 +398,45 @@ pub(crate) enum ListCommand {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    pub(crate) command: NodeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Give a node no more work; what runs there may end, and is else ended and tried again elsewhere
+    Drain {
+        /// The node, as n2
+        node: NodeId,
+        /// End what still runs after so long
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
+        deadline: Duration,
+        /// Wait until nothing runs there
+        #[arg(long)]
+        wait: bool,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Give a node work again
+    Undrain {
+        /// The node, as n2
+        node: NodeId,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
     /// The task, as t1-7-0
     pub(crate) task: TaskId,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

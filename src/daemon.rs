@@ -36,7 +36,9 @@ use crate::{
 };
 
 const DATA_PORT: &str = "--data-port";
-/// How long what still runs may take to end after a signal.
+/// How long tasks that run may go on after a signal, while the node takes no more.
+const LEAVE: Duration = Duration::from_secs(2);
+/// How long what is left may take to end after that.
 const SHUT_DOWN: Duration = Duration::from_secs(10);
 
 /// What a daemon says of itself when it is ready.
@@ -57,6 +59,7 @@ pub(crate) struct Ready {
 /// A running daemon.
 pub(crate) struct Daemon {
     scope: Scope,
+    node: Node,
     pub(crate) ready: Ready,
     /// What is left on disk while it runs, removed with it.
     _registration: Registration,
@@ -106,7 +109,7 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
-        Ok(Self { scope, ready, _registration: registration, _state: state, _head: Some(head) })
+        Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: Some(head) })
     }
 
     async fn node(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
@@ -132,24 +135,32 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
-        Ok(Self { scope, ready, _registration: registration, _state: state, _head: None })
+        Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: None })
     }
 
     /// Serves until a signal comes or something vital ends.
     pub(crate) async fn run(self) -> Result<()> {
         let mut signal =
             rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
-        let failed = tokio::select! {
+        let asked = tokio::select! {
             signal = signal() => {
                 tracing::info!(?signal, "stopping");
-                false
+                true
             }
-            () = self.scope.cancelled() => true,
+            () = self.scope.cancelled() => false,
         };
+        if asked {
+            // A second signal does not wait for what runs.
+            tokio::select! {
+                () = self.node.leave(LEAVE) => {}
+                _signal = signal() => {}
+                () = self.scope.cancelled() => {}
+            }
+        }
         if !self.scope.shut_down(SHUT_DOWN).await {
             tracing::warn!("some tasks did not end in time");
         }
-        if failed { Err(Error::internal("a vital part of the daemon ended; its log says why")) } else { Ok(()) }
+        if asked { Ok(()) } else { Err(Error::internal("a vital part of the daemon ended; its log says why")) }
     }
 }
 

@@ -83,11 +83,7 @@ fn node(row: &NodeRecord) -> Vec<String> {
     vec![
         row.id.to_string(),
         row.name.to_string(),
-        match (row.alive, row.head) {
-            (true, true) => "alive, head".to_owned(),
-            (true, false) => "alive".to_owned(),
-            (false, _) => "lost".to_owned(),
-        },
+        format!("{}{}", row.state(), if row.alive && row.head { ", head" } else { "" }),
         format!("{}/{}", row.used.cpu, row.capacity.cpu),
         format!("{}/{}", row.used.gpu, row.capacity.gpu),
         format!("{}/{}", format_bytes(row.used.memory), format_bytes(row.capacity.memory)),

@@ -7,6 +7,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rwasm_runtime::{Dirs, create_private_dir};
 use rwasm_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ fn stay(args: &StartArgs, json: bool) -> Result<ExitCode> {
         // Away from the terminal, so that closing it or Ctrl-C in it does not reach the daemon.
         rustix::process::setsid().map_err(|error| Error::internal(format!("cannot leave the terminal: {error}")))?;
     }
+    raise_open_files();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(cores.clamp(2, 8))
@@ -71,6 +73,16 @@ fn stay(args: &StartArgs, json: bool) -> Result<ExitCode> {
         daemon.run().await
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets the daemon have as many files open as it may: shells are careful with what old programs cannot stand.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%error, ?limit, "the limit of open files cannot be raised");
+    }
 }
 
 fn init_log() {

@@ -123,6 +123,10 @@ codes! {
 
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
+    ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
+    ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
+    NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";
+    AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";

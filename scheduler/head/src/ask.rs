@@ -9,6 +9,7 @@ use rwasm_types::{
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
 
 use crate::state::{Shared, ToNode};
 
@@ -60,10 +61,25 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) | Ask::Order(Order::StopJob { job }) => {
             from_owner(shared, question, job.owner, &job_of(*job)).await
         }
+        Ask::Order(Order::DrainNode { node, within_ms }) => {
+            settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms))?).await
+        }
+        Ask::Order(Order::UndrainNode { node }) => settled(shared, *node, shared.undrain(*node)?).await,
         Ask::Query(Query::Task { task } | Query::Why { task }) => {
             from_owner(shared, question, task.owner, &Error::new(Code::NOT_FOUND, format!("there is no task {task}"))).await
         }
     }
+}
+
+/// Waits until a node has heard an order, if it is there, and gives its record. What it reports comes before its answer, so the record tells
+/// what runs there since then.
+async fn settled(shared: &Shared, node: NodeId, heard: Option<oneshot::Receiver<Result<Bytes>>>) -> Result<Bytes> {
+    if let Some(heard) = heard
+        && !matches!(tokio::time::timeout(ANSWER_WITHIN, heard).await, Ok(Ok(Ok(_))))
+    {
+        tracing::warn!(%node, "a node has not heard an order yet; it is told again when it joins");
+    }
+    json(&shared.node_record(node)?)
 }
 
 fn job_of(job: JobId) -> Error {

@@ -1,5 +1,7 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
+mod drain;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -11,7 +13,7 @@ use rwasm_core::{Action, Core, DemandKey, Event};
 use rwasm_runtime::Scope;
 use rwasm_types::{
     Code, Error, Incarnation, Name, NodeId, ResourceSet, Result,
-    api::{ClusterStatus, NodeRecord, PendingDemand, UnixMs},
+    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
 };
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
@@ -46,6 +48,8 @@ struct State {
     last_node: u32,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
+    /// Nodes that were told to take no more work.
+    drains: BTreeMap<NodeId, Drain>,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -60,6 +64,8 @@ struct Node {
     waiting: Vec<PendingDemand>,
     /// Which of the node's streams is the current one.
     stream: u64,
+    /// Whether it said that it is about to leave and takes no more work.
+    leaving: bool,
 }
 
 /// What a node says of itself when it joins.
@@ -157,11 +163,22 @@ impl Shared {
             memory_bytes: 0,
             joined_ms,
             lost_ms: None,
+            drain: state.drains.get(&id).copied(),
         };
         let stream = state.nodes.get(&id).map_or(1, |node| node.stream + 1);
-        let node = Node { record, incarnation, data_address, sender: Some(sender), heard: Instant::now(), waiting: Vec::new(), stream };
+        let node = Node {
+            record,
+            incarnation,
+            data_address,
+            sender: Some(sender),
+            heard: Instant::now(),
+            waiting: Vec::new(),
+            stream,
+            leaving: false,
+        };
         state.nodes.insert(id, node);
         state.step(Event::NodeJoined { node: id, capacity });
+        state.settle_drain(id);
         Ok((id, stream))
     }
 
@@ -189,6 +206,9 @@ impl Shared {
         node.record.tasks_running = report.tasks_running;
         node.record.memory_bytes = report.memory_bytes;
         node.waiting.clone_from(&report.waiting);
+        if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
+            state.settle_drain(id);
+        }
         state.step(Event::NodeReported { node: id, local: report.local.clone() });
         Ok(())
     }
@@ -275,6 +295,7 @@ pub(crate) struct Report {
     pub(crate) tasks_running: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) waiting: Vec<PendingDemand>,
+    pub(crate) leaving: bool,
 }
 
 impl State {
@@ -292,8 +313,12 @@ impl State {
                     (owner, msg::head_message::Message::LeaseRefusal(refusal))
                 }
                 Action::Revoke { owner, lease, error } => {
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()) };
+                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
                     (owner, msg::head_message::Message::LeaseRevoke(revoke))
+                }
+                Action::Retire { owner, lease, error } => {
+                    let retire = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
+                    (owner, msg::head_message::Message::LeaseRevoke(retire))
                 }
             };
             // An owner that is away asks again when it is back.

@@ -26,7 +26,7 @@ use rwasm_values::ArtifactInfo;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::{Compiled, child::disk_error, worker};
+use super::{Compiled, child::disk_error, evict, worker};
 
 /// Grows when the meaning of entries changes.
 const FORMAT: u32 = 2;
@@ -95,7 +95,29 @@ impl Cache {
         if info.is_none() {
             tracing::warn!(%tenant, artifact = %digest.short(), "a compile cache entry is not what was written, compiling anew");
         }
-        Some(Compiled { info: Arc::new(info?), code })
+        let info = Arc::new(info?);
+        evict::touch(&code);
+        Some(Compiled { info, code })
+    }
+
+    /// Bytes of an artifact's entry; 0 if there is none.
+    pub(super) fn size(&self, tenant: &Tenant, digest: ArtifactDigest) -> u64 {
+        evict::size(&self.code(tenant, digest))
+    }
+
+    /// Removes an artifact's entry; gives the bytes that it had.
+    pub(super) fn remove(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<u64> {
+        evict::remove(&self.code(tenant, digest)).map_err(|error| disk_error(&error, &self.dir))
+    }
+
+    /// Removes what was not used for longest, beside the artifacts that are in use, until the rest has at most so many bytes.
+    pub(super) fn evict(&self, bytes_max: u64, in_use: &[(Tenant, ArtifactDigest)]) {
+        let kept = in_use.iter().map(|(tenant, digest)| self.code(tenant, *digest)).collect();
+        evict::evict(&self.dir, bytes_max, &kept);
+    }
+
+    fn code(&self, tenant: &Tenant, digest: ArtifactDigest) -> PathBuf {
+        self.dir.join(self.name(tenant, digest))
     }
 
     /// Makes an entry of what a child left in `scratch`.
@@ -163,6 +185,11 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
 fn is_private(path: &Path) -> io::Result<bool> {
     let metadata = fs::metadata(path)?;
     Ok(metadata.mode() & 0o077 == 0 && metadata.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Whether a path is a scratch directory.
+pub(super) fn is_scratch(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(SCRATCH_PREFIX.as_bytes()))
 }
 
 /// Removes scratch directories of processes that are gone.
