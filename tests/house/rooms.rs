@@ -25,6 +25,7 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-node", dir: "host/node", uses: &["rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room { package: "rwasm-head", dir: "scheduler/head", uses: &["rwasm-core", "rwasm-runtime", "rwasm-types", "rwasm-wire"] },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {
@@ -62,7 +63,21 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("hyper", &["rwasm-wire"]),
     ("tower", &["rwasm-wire"]),
     ("clap", &["rwasm"]),
-    ("tokio", &["rwasm", "rwasm-bench", "rwasm-client", "rwasm-engine", "rwasm-head", "rwasm-node", "rwasm-runtime", "rwasm-wire"]),
+    ("redb", &["rwasm-journal"]),
+    (
+        "tokio",
+        &[
+            "rwasm",
+            "rwasm-bench",
+            "rwasm-client",
+            "rwasm-engine",
+            "rwasm-head",
+            "rwasm-journal",
+            "rwasm-node",
+            "rwasm-runtime",
+            "rwasm-wire",
+        ],
+    ),
 ];
 
 #[derive(Deserialize)]

@@ -123,6 +123,10 @@ codes! {
 
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
+    FOREIGN_JOURNAL = 611, Refused, "The file is not a journal of rwasm.";
+    DAMAGED_JOURNAL = 612, Refused, "The journal is truncated or damaged.";
+    NEWER_STATE = 613, Refused, "The state was written by a newer version.";
+    JOURNAL_FULL = 614, Refused, "The disk of the journal is full.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";
