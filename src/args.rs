@@ -1,10 +1,20 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
+mod artifact;
+mod node;
+mod storage;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use rwasm_types::{Code, Error, JobId, JobState, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+
+pub(crate) use self::{
+    artifact::{ArtifactArgs, ArtifactCommand},
+    node::{NodeArgs, NodeCommand},
+    storage::StorageArgs,
+};
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
 ///
@@ -38,6 +48,8 @@ pub(crate) enum Command {
     Job(JobArgs),
     /// List tasks, nodes, jobs or artifacts
     List(ListArgs),
+    /// List, tag and remove artifacts that the cluster has stored
+    Artifact(ArtifactArgs),
     /// Take a node out of use, and back
     Node(NodeArgs),
     /// Say in one line why a task is where it is
@@ -109,6 +121,8 @@ pub(crate) struct StartArgs {
     pub(crate) resources: Option<Resources>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Where the daemon keeps what must survive; a directory of its own below the user's state directory by default
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
@@ -132,6 +146,9 @@ pub(crate) struct EngineArgs {
     /// The most memory that compiling one artifact may take; 4 GiB by default
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Engine")]
     pub(crate) compile_memory: Option<u64>,
+    /// Compiled artifacts that are kept on disk; 10 GiB by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Engine")]
+    pub(crate) compile_cache: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -175,7 +192,7 @@ pub(crate) struct RunArgs {
 /// What is to be run, and how.
 #[derive(Debug, Args)]
 pub(crate) struct WorkArgs {
-    /// The artifact: a component, a core module, or the text of either
+    /// The artifact: a component, a core module, or the text of either; for `submit`, also the tag or digest of one that the cluster has
     #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// Call a function, with arguments in WAVE: 'add(1, 2)' or 'pkg:iface/func("x")'
@@ -269,9 +286,11 @@ pub(crate) struct GrantArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The artifact
+    /// The artifact: a file, or the tag or digest of one that the cluster has stored
     #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 }
 
 #[derive(Debug, Args)]
@@ -392,36 +411,6 @@ pub(crate) enum ListCommand {
         /// How many at most
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
         limit: usize,
-        #[command(flatten)]
-        target: TargetArgs,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct NodeArgs {
-    #[command(subcommand)]
-    pub(crate) command: NodeCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum NodeCommand {
-    /// Give a node no more work; what runs there may end, and is else ended and tried again elsewhere
-    Drain {
-        /// The node, as n2
-        node: NodeId,
-        /// End what still runs after so long
-        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "5m")]
-        deadline: Duration,
-        /// Wait until nothing runs there
-        #[arg(long)]
-        wait: bool,
-        #[command(flatten)]
-        target: TargetArgs,
-    },
-    /// Give a node work again
-    Undrain {
-        /// The node, as n2
-        node: NodeId,
         #[command(flatten)]
         target: TargetArgs,
     },

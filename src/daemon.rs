@@ -4,11 +4,13 @@
 //! STATE/lock          held while a daemon uses the directory
 //! STATE/token         the cluster's token, 0600 (head)
 //! STATE/cluster       the cluster's id (head)
+//! STATE/journal.redb  what the head must not forget
 //! STATE/daemon.log    what a daemon in the background says
 //! RUNTIME/endpoint.json       where drivers of this user find the cluster, 0600
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
 //! ```
 
+pub(crate) mod log;
 mod register;
 mod state;
 
@@ -21,7 +23,8 @@ use std::{
 
 use rwasm_client::Endpoint;
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Node, NodeOptions};
+use rwasm_journal::Journal;
+use rwasm_node::{Node, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Connector, Listener, duplex};
@@ -30,7 +33,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::register::{Here, Registered, registered};
 use self::{register::Registration, state::State};
 use crate::{
-    args::StartArgs,
+    args::{StartArgs, StorageArgs},
     embedded::{compile_options, new_token, pool_options},
     machine,
 };
@@ -86,13 +89,14 @@ impl Daemon {
 
     async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
         let (token, cluster) = (state.token()?, state.cluster()?);
+        let journal = Journal::open(state.dir())?;
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), listener }, &scope)?;
+        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), journal, listener }, &scope)?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::Memory(local), &scope);
@@ -213,7 +217,18 @@ fn node_options(
         data: Some(endpoint(data)),
         gateway: gateway.map(endpoint),
         embedded: false,
+        storage: storage_options(&args.storage),
     })
+}
+
+fn storage_options(args: &StorageArgs) -> StorageOptions {
+    let default = StorageOptions::default();
+    StorageOptions {
+        artifact_bytes: args.artifact_storage.unwrap_or(default.artifact_bytes),
+        job_output_bytes: args.job_output.unwrap_or(default.job_output_bytes),
+        output_bytes: args.output_storage.unwrap_or(default.output_bytes),
+        output_age: args.output_age.unwrap_or(default.output_age),
+    }
 }
 
 impl State {

@@ -5,7 +5,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Endpoint, Node, NodeOptions};
+use rwasm_journal::Journal;
+use rwasm_node::{Endpoint, Node, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Listener, duplex};
@@ -38,7 +39,8 @@ impl Embedded {
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
         let listener = Listener::Memory(head_listener);
-        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), listener }, &scope)?;
+        let journal = Journal::in_memory()?;
+        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), journal, listener }, &scope)?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
         pool.async_instances_max = pool.async_instances_max.min(100);
@@ -55,6 +57,7 @@ impl Embedded {
                 data: None,
                 gateway: Some(Endpoint { listener: Listener::Memory(gateway_listener), address: String::new() }),
                 embedded: true,
+                storage: StorageOptions::default(),
             },
             &scope,
         )
@@ -91,6 +94,7 @@ pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> CompileOption
             ..default
         },
         workers_max: 2,
+        cache_bytes_max: engine.compile_cache.unwrap_or(CompileOptions::CACHE_BYTES_DEFAULT),
     }
 }
 

@@ -1,5 +1,6 @@
 //! One module for each command. Each reads its arguments, calls the client or starts daemons, and prints.
 
+pub(crate) mod artifact;
 mod bench;
 mod doctor;
 mod explain;
@@ -54,6 +55,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => block_on(inspect::inspect(&args, json)),
         Command::Job(args) => block_on(job::job(args.command, json)),
         Command::List(args) => block_on(list::list(args.command, json)),
+        Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
     }

@@ -105,7 +105,8 @@ fn usage(out: &mut String, used: &ResourceSet, capacity: &ResourceSet) -> std::f
 
 fn write_node(out: &mut String, node: &NodeRecord, now_ms: u64) -> std::fmt::Result {
     writeln!(out, "\nNode: {} ({})", node.id, ui::printable(node.name.as_str()))?;
-    writeln!(out, " State: {}{}", node.state(), drain(node, now_ms))?;
+    let left = drain(node, now_ms);
+    writeln!(out, " State: {}", if left.is_empty() { node.state() } else { left.trim().trim_matches(['(', ')']) })?;
     writeln!(out, " Joined: {} ago", ui::age(node.joined_ms, now_ms))?;
     writeln!(
         out,

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     net::{Ipv4Addr, TcpListener},
     os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -144,7 +144,7 @@ fn listens(line: &str, number: u16) -> Option<String> {
 fn holds(pid: u32, sockets: &[String]) -> bool {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let mut links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
-    links.any(|link| sockets.iter().any(|socket| link == PathBuf::from(socket)))
+    links.any(|link| sockets.iter().any(|socket| link.as_os_str() == socket.as_str()))
 }
 
 fn clock(wall: SystemTime, monotonic: Instant, state: &Path) -> Clock {

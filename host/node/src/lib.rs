@@ -17,6 +17,7 @@ mod logs;
 mod node;
 mod owner;
 mod query;
+mod retention;
 mod runner;
 
 use std::{
@@ -177,6 +178,7 @@ impl Node {
         })?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
+        scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
             serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);

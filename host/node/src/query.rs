@@ -56,7 +56,7 @@ impl Shared {
             Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
-            Ask::Query(Query::Artifacts { limit }) => json(&self.list_artifacts(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. }) => {
                 Err(Error::internal("a node was asked what only the head knows"))
             }

@@ -59,11 +59,14 @@ pub enum Query {
         /// Which.
         task: TaskId,
     },
-    /// Artifacts; answered by [`Listing`] of [`ArtifactRecord`].
+    /// Artifacts, newest first; answered by [`Listing`] of [`ArtifactRecord`].
     Artifacts {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
+        /// Only those whose digest begins so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<DigestPrefix>,
     },
     /// One artifact; answered by [`ArtifactRecord`].
     Artifact {

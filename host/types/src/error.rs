@@ -131,6 +131,7 @@ codes! {
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";
     AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
+    OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";

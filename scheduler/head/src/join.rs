@@ -48,7 +48,7 @@ impl HeadService for Joining {
         }
         if let Ok((node, stream)) = joined {
             tracing::info!(%node, "a node joined");
-            shared.remind_of_drain(node, again);
+            shared.remind_of_drain(node, again).await?;
             let shared = Arc::clone(shared);
             self.0.scope.spawn("node-stream", OnEnd::Continue, async move {
                 let outcome = tokio::select! {

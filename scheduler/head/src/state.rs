@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_core::{Action, Core, DemandKey, Event};
+use rwasm_journal::Journal;
 use rwasm_runtime::Scope;
 use rwasm_types::{
     Code, Error, Incarnation, Name, NodeId, ResourceSet, Result,
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
     pub(crate) scope: Scope,
+    /// What survives a restart.
+    pub(crate) journal: Journal,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -90,16 +93,18 @@ fn message(message: msg::head_message::Message) -> msg::HeadMessage {
 }
 
 impl Shared {
-    pub(crate) fn new(cluster: String, token: &str, scope: Scope) -> Self {
+    pub(crate) fn new(cluster: String, token: &str, journal: Journal, scope: Scope) -> Result<Self> {
         let started_ms = now_ms();
-        Self {
+        let state = State { drains: drain::read(&journal)?, ..State::default() };
+        Ok(Self {
             cluster,
             incarnation: Incarnation(started_ms),
             scope,
+            journal,
             token: blake3::hash(token.as_bytes()),
             started_ms,
-            state: Mutex::default(),
-        }
+            state: Mutex::new(state),
+        })
     }
 
     /// Checks a caller's token; comparing hashes takes the same time whatever they hold.

@@ -26,6 +26,8 @@ pub enum Table {
     Policies,
     /// Names of artifacts.
     Tags,
+    /// Nodes that take no more work, by their numbers.
+    Drains,
     /// Orders that were carried out, by their idempotency keys.
     Keys,
 }
@@ -33,7 +35,7 @@ pub enum Table {
 impl Table {
     /// Every table.
     pub const ALL: &'static [Self] =
-        &[Self::Cluster, Self::Nodes, Self::Tenants, Self::Tokens, Self::JoinTokens, Self::Policies, Self::Tags, Self::Keys];
+        &[Self::Cluster, Self::Nodes, Self::Tenants, Self::Tokens, Self::JoinTokens, Self::Policies, Self::Tags, Self::Drains, Self::Keys];
 
     /// Its name on disk.
     pub const fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Table {
             Self::JoinTokens => "join-tokens",
             Self::Policies => "policies",
             Self::Tags => "tags",
+            Self::Drains => "drains",
             Self::Keys => "keys",
         }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rwasm_types::{
-    ArtifactDigest, Code, Error, JobId, Result, Tenant,
+    ArtifactDigest, Code, DigestPrefix, Error, JobId, Result, Tenant,
     api::{ArtifactRecord, Ask, LIMIT_MAX, Listing, Query, RemovedArtifact, TagRecord, UnixMs},
     format_bytes,
 };
@@ -138,10 +138,11 @@ impl Shared {
         all
     }
 
-    /// The tenant's artifacts on this node, newest first.
-    pub(crate) fn list_artifacts(&self, tenant: &Tenant, limit: usize) -> Listing<ArtifactRecord> {
+    /// The tenant's artifacts on this node, newest first; only those whose digest begins so.
+    pub(crate) fn list_artifacts(&self, tenant: &Tenant, only: Option<&DigestPrefix>, limit: usize) -> Listing<ArtifactRecord> {
         let (mut used, held) = (self.used(), self.artifacts.held.keys());
         let mut stored = self.artifacts.all(Some(tenant));
+        stored.retain(|stored| only.is_none_or(|only| only.fits(&stored.digest)));
         stored.sort_by_key(|stored| (std::cmp::Reverse(stored.stored_ms), stored.digest));
         let total = stored.len() as u64;
         let rows = stored.into_iter().take(limit).map(|stored| {
@@ -200,7 +201,7 @@ impl Shared {
         let before = now_ms().saturating_sub(u64::try_from(unused_for.as_millis()).unwrap_or(u64::MAX));
         let held = self.artifacts.held.keys();
         let mut rows = Vec::new();
-        for row in self.list_artifacts(tenant, usize::MAX).rows {
+        for row in self.list_artifacts(tenant, None, usize::MAX).rows {
             let in_use = !row.jobs.is_empty() || held.contains(&(tenant.clone(), row.digest));
             if in_use || keep.contains(&row.digest) || row.used_ms > before {
                 continue;

@@ -226,7 +226,7 @@ impl Artifacts {
 }
 
 /// The names in a directory; none if it cannot be read.
-fn names(dir: &Path) -> impl Iterator<Item = String> {
+fn names(dir: &Path) -> impl Iterator<Item = String> + use<> {
     fs::read_dir(dir).into_iter().flatten().flatten().filter_map(|entry| entry.file_name().into_string().ok())
 }
 

@@ -1,9 +1,10 @@
-//! Draining nodes: what was ordered is kept here, told to the node, and told again whenever it joins.
+//! Draining nodes: what was ordered is written down, told to the node, and told again whenever it joins.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use rwasm_core::Event;
+use rwasm_journal::{Change, Journal, Table};
 use rwasm_types::{
     Code, Error, NodeId, Result, Tenant,
     api::{Ask, Drain, NodeRecord, Order},
@@ -11,6 +12,7 @@ use rwasm_types::{
 use tokio::sync::oneshot;
 
 use super::{Shared, State, now_ms};
+use crate::stored;
 
 /// The longest that a node may be given to finish what runs on it.
 const WITHIN_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -23,18 +25,23 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// [`Code::NOT_FOUND`] if there is no such node, [`Code::LIMIT`] for a deadline that is too far away.
-    pub(crate) fn drain(&self, id: NodeId, within: Duration) -> Result<Answer> {
+    /// [`Code::NOT_FOUND`] if there is no such node, [`Code::LIMIT`] for a deadline that is too far away; what the journal says.
+    pub(crate) async fn drain(&self, id: NodeId, within: Duration) -> Result<Answer> {
         if within > WITHIN_MAX {
             return Err(Error::new(Code::LIMIT, "a node can be given at most 7 days to finish what runs on it"));
         }
         let now = now_ms();
         let within_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let since_ms = {
+            let state = self.state.lock();
+            state.must_live(id)?;
+            state.drains.get(&id).map_or(now, |known| known.since_ms)
+        };
+        let drain = Drain { since_ms, deadline_ms: Some(now + within_ms) };
+        self.journal.commit(vec![stored::put(Table::Drains, id.to_string(), &drain)?]).await?;
         {
             let mut state = self.state.lock();
-            state.must_live(id)?;
-            let since_ms = state.drains.get(&id).map_or(now, |known| known.since_ms);
-            state.drains.insert(id, Drain { since_ms, deadline_ms: Some(now + within_ms) });
+            state.drains.insert(id, drain);
             state.settle_drain(id);
         }
         tracing::info!(node = %id, ?within, "a node is drained");
@@ -46,10 +53,11 @@ impl Shared {
     /// # Errors
     ///
     /// [`Code::NOT_FOUND`] if there is no such node.
-    pub(crate) fn undrain(&self, id: NodeId) -> Result<Answer> {
+    pub(crate) async fn undrain(&self, id: NodeId) -> Result<Answer> {
+        self.state.lock().must_live(id)?;
+        self.journal.commit(vec![Change::Delete { table: Table::Drains, key: id.to_string() }]).await?;
         {
             let mut state = self.state.lock();
-            state.must_live(id)?;
             state.drains.remove(&id);
             state.settle_drain(id);
         }
@@ -57,18 +65,27 @@ impl Shared {
         self.tell(id, &Order::UndrainNode { node: id })
     }
 
-    /// Tells a node that joined what was ordered before; one that was here before may have missed it.
-    pub(crate) fn remind_of_drain(&self, node: NodeId, again: bool) {
+    /// Tells a node that joined what was ordered before; one that was here before may have missed it. A node that is new under its number
+    /// is not the one that was drained.
+    ///
+    /// # Errors
+    ///
+    /// What the journal says.
+    pub(crate) async fn remind_of_drain(&self, node: NodeId, again: bool) -> Result<()> {
         let drain = self.state.lock().drains.get(&node).copied();
-        let order = match drain.and_then(|drain| drain.deadline_ms) {
-            Some(deadline_ms) => Order::DrainNode { node, within_ms: deadline_ms.saturating_sub(now_ms()) },
-            None if again => Order::UndrainNode { node },
-            None => return,
-        };
-        // Nobody waits for its answer.
-        if let Err(error) = self.tell(node, &order) {
-            tracing::error!(%node, %error, "a node was not told whether it is drained");
+        match drain.and_then(|drain| drain.deadline_ms) {
+            Some(deadline_ms) if again => {
+                self.tell(node, &Order::DrainNode { node, within_ms: deadline_ms.saturating_sub(now_ms()) })?;
+            }
+            Some(_) => {
+                self.undrain(node).await?;
+            }
+            None if again => {
+                self.tell(node, &Order::UndrainNode { node })?;
+            }
+            None => {}
         }
+        Ok(())
     }
 
     fn tell(&self, id: NodeId, order: &Order) -> Result<Answer> {
@@ -105,6 +122,12 @@ impl State {
         let draining = node.record.drain.is_some();
         self.step(Event::NodeDraining { node: id, draining });
     }
+}
+
+/// The orders that were written down.
+pub(super) fn read(journal: &Journal) -> Result<BTreeMap<NodeId, Drain>> {
+    let stored = stored::scan::<Drain>(journal, Table::Drains, "")?;
+    Ok(stored.into_iter().filter_map(|(id, drain)| Some((id.parse().ok()?, drain))).collect())
 }
 
 fn unknown(id: NodeId) -> Error {
