@@ -486,6 +486,8 @@ pub(crate) struct CompileWorkerArgs {
     #[arg(long)]
     pub(crate) output_bytes: u64,
     #[arg(long)]
+    pub(crate) parent: u32,
+    #[arg(long)]
     pub(crate) code: bool,
 }
 

@@ -34,7 +34,7 @@ pub(crate) use self::register::{Here, Registered, registered};
 use self::{register::Registration, state::State};
 use crate::{
     args::{StartArgs, StorageArgs},
-    embedded::{compile_options, new_token, pool_options},
+    embedded::{clear_up, compile_options, new_token, pool_options},
     machine,
 };
 
@@ -83,6 +83,8 @@ impl Daemon {
         let dirs = Dirs::from_env();
         let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
         create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
+        clear_up(&dirs);
+        registered(&dirs);
         let state = State::open(args, &dirs)?;
         if args.head { Self::head(args, &dirs, state).await } else { Self::node(args, &dirs, state).await }
     }

@@ -37,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             cpu_seconds: args.cpu_seconds,
             output_bytes: args.output_bytes,
             code: args.code,
+            parent: args.parent,
         })),
         Command::Start(args) => start::start(*args, json),
         Command::Stop(args) => stop::stop(&args, json),

@@ -26,7 +26,11 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-node", dir: "host/node", uses: &["rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
-    Room { package: "rwasm-head", dir: "scheduler/head", uses: &["rwasm-core", "rwasm-runtime", "rwasm-types", "rwasm-wire"] },
+    Room {
+        package: "rwasm-head",
+        dir: "scheduler/head",
+        uses: &["rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
+    },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {
         package: "rwasm-bench",
@@ -41,6 +45,7 @@ const ROOMS: &[Room] = &[
             "rwasm-client",
             "rwasm-engine",
             "rwasm-head",
+            "rwasm-journal",
             "rwasm-node",
             "rwasm-runtime",
             "rwasm-types",

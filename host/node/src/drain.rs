@@ -21,6 +21,8 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::node::Shared;
 
+/// How often is looked for runs that have not ended after the deadline.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The field of an error that says that the attempt had not begun, so that it counts for nothing.
 const NOT_BEGUN: &str = "not-begun";
 
@@ -47,6 +49,11 @@ impl Draining {
     /// Whether the node takes no more work.
     pub(crate) fn is_on(&self) -> bool {
         self.deadline.borrow().is_some()
+    }
+
+    /// Whether what still runs is to be ended.
+    fn is_over(&self) -> bool {
+        self.deadline.borrow().is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Whether it is about to leave.
@@ -99,7 +106,10 @@ impl Shared {
             tokio::select! {
                 outcome = changed.changed() => if outcome.is_err() { return },
                 () = over => {
-                    self.end_runs();
+                    // A run that was given out just before is not with the executor yet, so one look may not be enough.
+                    while self.end_runs() {
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
                     if changed.changed().await.is_err() {
                         return;
                     }
@@ -108,9 +118,14 @@ impl Shared {
         }
     }
 
-    /// Ends all runs; their tasks are their owners' again.
-    fn end_runs(&self) {
+    /// Ends all runs; their tasks are their owners' again. Says whether any still hold slots.
+    fn end_runs(&self) -> bool {
+        // Meanwhile it may be taken back, or given more time.
+        if !self.draining.is_over() {
+            return false;
+        }
         let runs = self.dispatcher.lock().runs();
+        let left = !runs.is_empty();
         let error = drained(self.id);
         let mut ended = 0;
         for (run, class) in runs {
@@ -124,6 +139,7 @@ impl Shared {
             tracing::warn!(attempts = ended, "attempts that still ran were ended: the node is drained");
             self.surplus.notify_one();
         }
+        left
     }
 }
 

@@ -452,7 +452,7 @@ mod tests {
         log.close();
         assert_eq!(all(&log, None).await.len(), 1);
         log.expire();
-        assert_eq!((std::fs::read_dir(dir.path()).unwrap().count(), log.written()), (0, 0));
+        assert_eq!((fs::read_dir(dir.path()).unwrap().count(), log.written()), (0, 0));
         assert_eq!(LogReader::new(&log, None).read().unwrap_err().code(), Code::OUTPUT_GONE);
     }
 

@@ -19,6 +19,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use rwasm_types::{ArtifactDigest, Result, Tenant};
@@ -31,6 +32,9 @@ use super::{Compiled, child::disk_error, evict, worker};
 /// Grows when the meaning of entries changes.
 const FORMAT: u32 = 2;
 const SCRATCH_PREFIX: &str = "scratch-";
+const SECRET_PREFIX: &str = "secret-";
+/// Writing a secret takes no longer.
+const SECRET_WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Cache {
     dir: PathBuf,
@@ -166,8 +170,10 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
         }
         let mut secret = [0; 32];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())?;
-        let written =
-            tempfile::Builder::new().prefix("secret-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).tempfile_in(dir)?;
+        let written = tempfile::Builder::new()
+            .prefix(SECRET_PREFIX)
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .tempfile_in(dir)?;
         fs::OpenOptions::new()
             .write(true)
             .mode(0o600)
@@ -192,11 +198,21 @@ pub(super) fn is_scratch(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes().starts_with(SCRATCH_PREFIX.as_bytes()))
 }
 
+/// Whether nobody can be writing a file any more.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > SECRET_WRITTEN_WITHIN))
+}
+
 /// Removes scratch directories of processes that are gone.
 fn remove_scratch(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
+        if name.as_bytes().starts_with(SECRET_PREFIX.as_bytes()) && is_old(&entry) {
+            // Of a process that was killed before it had the secret written. Whoever is late loses a race that it would have lost anyway.
+            let _ = fs::remove_file(entry.path());
+        }
         let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             match fs::remove_dir_all(entry.path()) {

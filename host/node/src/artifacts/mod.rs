@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_runtime::create_private_dir;
+use rwasm_runtime::{create_private_dir, remove_all_leftovers};
 use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant, api::UnixMs};
 use rwasm_values::ArtifactInfo;
 use rwasm_wire::{CHUNK_BYTES, Inbound, Outbound, Sender, convert, msg};
@@ -241,12 +241,8 @@ fn part(dir: &Path) -> io::Result<NamedTempFile> {
 
 /// Removes what was on its way in when an earlier life of this node ended; nobody else uses the directory.
 fn remove_parts(dir: &Path) {
-    for tenant in names(dir).map(|name| dir.join(name)) {
-        for path in names(&tenant).filter(|name| name.starts_with(PART_PREFIX)).map(|name| tenant.join(name)) {
-            if let Err(error) = fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a part of an artifact cannot be removed");
-            }
-        }
+    for tenant in names(dir) {
+        remove_all_leftovers(&dir.join(tenant), |name| name.starts_with(PART_PREFIX));
     }
 }
 

@@ -76,6 +76,8 @@ struct RunState {
     current: Option<(Item, Arc<Control>)>,
     /// Attempts that were cancelled before they began.
     cancelled: Vec<Item>,
+    /// Whether its attempts were given to somebody else.
+    taken: bool,
 }
 
 impl Run {
@@ -107,15 +109,18 @@ impl Run {
         }
     }
 
-    /// Takes all attempts: none of those that wait begins, and the one that runs is ended. Nobody hears of the end of those that waited.
-    fn take_all(&self) -> Vec<Item> {
+    /// Takes all attempts, once: none of those that wait begins, and the one that runs is ended. Nobody hears of the end of those that waited.
+    fn take_all(&self) -> Option<Vec<Item>> {
         let mut state = self.state.lock();
+        if std::mem::replace(&mut state.taken, true) {
+            return None;
+        }
         let waiting = std::mem::take(&mut state.waiting);
         let current = state.current.as_ref().map(|(item, control)| {
             control.cancel();
             item.clone()
         });
-        current.into_iter().chain(waiting).collect()
+        Some(current.into_iter().chain(waiting).collect())
     }
 
     /// Attempts that were cancelled before they began, as ended.
@@ -228,11 +233,11 @@ impl Threads {
 }
 
 impl Threads {
-    /// Ends a run and gives its attempts to the caller; `None` if it has ended. The end of the attempt that ran is still told, and so is the
+    /// Ends a run and gives its attempts to the caller; `None` if it has ended or they were taken before. The end of the attempt that ran is still told, and so is the
     /// run's.
     pub(crate) fn take_run(&self, run: RunId) -> Option<(Arc<LoadedCall>, Vec<Item>)> {
         let run = self.shared.runs.lock().get(&run).map(Arc::clone)?;
-        Some((Arc::clone(&run.call), run.take_all()))
+        Some((Arc::clone(&run.call), run.take_all()?))
     }
 }
 
