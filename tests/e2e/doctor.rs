@@ -32,7 +32,7 @@ fn what_is_wrong_is_named_with_what_to_do() {
     let state = finding(&report, "state-directory");
     assert_eq!((&state["level"], &report["ok"]), (&Value::from("bad"), &Value::from(false)));
     assert!(state["remedy"].as_str().unwrap().contains("RWASM_STATE_DIR"), "{state}");
-    let report = home.rwasm(["doctor", "--json", "--address", "127.0.0.1:1"]).run().exits(1).json();
+    let report = home.rwasm(["doctor", "--json", "--address", "127.0.0.1:1"]).env("RWASM_TOKEN", "x").run().exits(1).json();
     assert!(finding(&report, "cluster")["found"].as_str().unwrap().contains("RW0501"), "{report}");
 }
 

@@ -70,7 +70,9 @@ fn at_the_deadline_functions_are_tried_elsewhere_and_commands_are_not() {
     driver.wait().exits(130);
 
     let mut speaks = [(); 2].map(|()| cluster.rwasm(["submit", &text_guest("speaks")]).spawn());
-    speaks.iter_mut().for_each(|driver| drop(driver.until_stdout("to stdout\n")));
+    for driver in &mut speaks {
+        driver.until_stdout("to stdout\n");
+    }
     cluster.rwasm(["node", "drain", "n3", "--deadline", "0s"]).run().ok();
     let failed = eventually("its command has failed", || tasks(&cluster, "failed").pop());
     assert_eq!((&failed["attempt"], &failed["error"]["code"]), (&json!(1), &json!("RW0653")), "{failed}");

@@ -198,6 +198,14 @@ pub(super) fn is_scratch(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_bytes().starts_with(SCRATCH_PREFIX.as_bytes()))
 }
 
+/// Whether a process has ended. One that nobody has waited for yet still has a number; it works until its last thread has ended.
+fn has_ended(pid: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(Path::new("/proc").join(pid).join("stat")) else { return true };
+    // The name, in brackets before, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or(Vec::new(), |(_, fields)| fields.split_whitespace().collect());
+    matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
+}
+
 /// Whether nobody can be writing a file any more.
 fn is_old(entry: &fs::DirEntry) -> bool {
     let modified = entry.metadata().and_then(|metadata| metadata.modified());
@@ -214,7 +222,7 @@ fn remove_scratch(dir: &Path) -> io::Result<()> {
             let _ = fs::remove_file(entry.path());
         }
         let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        if owner.is_some_and(has_ended) {
             match fs::remove_dir_all(entry.path()) {
                 // Another process that starts just now came first.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -223,4 +231,21 @@ fn remove_scratch(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_waits_for_has_ended_all_the_same() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().to_string();
+        while !has_ended(&pid) {
+            std::thread::yield_now();
+        }
+        assert!(Path::new("/proc").join(&pid).exists(), "it is there until it is waited for");
+        child.wait().unwrap();
+        assert!(has_ended(&pid) && !has_ended("self"));
+    }
 }
