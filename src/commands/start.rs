@@ -55,7 +55,9 @@ fn stay(args: &StartArgs, json: bool) -> Result<ExitCode> {
     raise_open_files();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(cores.clamp(2, 8))
+        // Guests have threads of their own. Where cores are few, a second thread for the network takes more from them than it gives: the
+        // two wake each other for every message.
+        .worker_threads((cores / 2).clamp(1, 8))
         .thread_name("io")
         .enable_all()
         .build()

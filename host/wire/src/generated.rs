@@ -6,9 +6,15 @@ pub struct Payload {
 }
 /// Generated client implementations.
 pub mod echo_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct EchoClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -28,15 +34,22 @@ pub mod echo_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> EchoClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> EchoClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             EchoClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -74,8 +87,18 @@ pub mod echo_client {
         pub async fn echo(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::Payload>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::Payload>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Payload>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Echo/Echo");
             let mut req = request.into_streaming_request();
@@ -86,13 +109,21 @@ pub mod echo_client {
 }
 /// Generated server implementations.
 pub mod echo_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with EchoServer.
     #[async_trait]
     pub trait Echo: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Echo method.
-        type EchoStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::Payload, tonic::Status>>
+        type EchoStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Payload, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         async fn echo(
@@ -121,7 +152,10 @@ pub mod echo_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -165,7 +199,10 @@ pub mod echo_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -173,13 +210,22 @@ pub mod echo_server {
                 "/rwasm.v1.Echo/Echo" => {
                     #[allow(non_camel_case_types)]
                     struct EchoSvc<T: Echo>(pub Arc<T>);
-                    impl<T: Echo> tonic::server::StreamingService<super::Payload> for EchoSvc<T> {
+                    impl<T: Echo> tonic::server::StreamingService<super::Payload>
+                    for EchoSvc<T> {
                         type Response = super::Payload;
                         type ResponseStream = T::EchoStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<tonic::Streaming<super::Payload>>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::Payload>>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Echo>::echo(&inner, request).await };
+                            let fut = async move {
+                                <T as Echo>::echo(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -192,20 +238,38 @@ pub mod echo_server {
                         let method = EchoSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -276,7 +340,10 @@ pub struct Error {
     #[prost(string, tag = "3")]
     pub hint: ::prost::alloc::string::String,
     #[prost(btree_map = "string, string", tag = "4")]
-    pub fields: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub fields: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JobId {
@@ -304,7 +371,10 @@ pub struct Resources {
     #[prost(uint64, tag = "3")]
     pub memory: u64,
     #[prost(btree_map = "string, uint64", tag = "4")]
-    pub custom: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, u64>,
+    pub custom: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        u64,
+    >,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Limits {
@@ -719,9 +789,15 @@ pub struct LogsChunk {
 }
 /// Generated client implementations.
 pub mod gateway_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct GatewayClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -741,15 +817,22 @@ pub mod gateway_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> GatewayClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> GatewayClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             GatewayClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -788,8 +871,18 @@ pub mod gateway_client {
         pub async fn attach(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::DriverMessage>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::GatewayMessage>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::GatewayMessage>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Attach");
             let mut req = request.into_streaming_request();
@@ -801,9 +894,18 @@ pub mod gateway_client {
             &mut self,
             request: impl tonic::IntoRequest<super::DescribeRequest>,
         ) -> std::result::Result<tonic::Response<super::Described>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
-            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Describe");
+            let path = http::uri::PathAndQuery::from_static(
+                "/rwasm.v1.Gateway/Describe",
+            );
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Gateway", "Describe"));
             self.inner.unary(req, path, codec).await
@@ -813,7 +915,14 @@ pub mod gateway_client {
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::ArtifactChunk>,
         ) -> std::result::Result<tonic::Response<super::Described>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Upload");
             let mut req = request.into_streaming_request();
@@ -825,7 +934,14 @@ pub mod gateway_client {
             &mut self,
             request: impl tonic::IntoRequest<super::QueryRequest>,
         ) -> std::result::Result<tonic::Response<super::QueryReply>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Query");
             let mut req = request.into_request();
@@ -837,7 +953,14 @@ pub mod gateway_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ControlRequest>,
         ) -> std::result::Result<tonic::Response<super::ControlReply>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Control");
             let mut req = request.into_request();
@@ -848,8 +971,18 @@ pub mod gateway_client {
         pub async fn logs(
             &mut self,
             request: impl tonic::IntoRequest<super::LogsRequest>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::LogsChunk>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::LogsChunk>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Logs");
             let mut req = request.into_request();
@@ -860,13 +993,21 @@ pub mod gateway_client {
 }
 /// Generated server implementations.
 pub mod gateway_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with GatewayServer.
     #[async_trait]
     pub trait Gateway: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Attach method.
-        type AttachStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::GatewayMessage, tonic::Status>>
+        type AttachStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::GatewayMessage, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         /// A driver's session. It begins with Hello and Welcome.
@@ -895,7 +1036,9 @@ pub mod gateway_server {
             request: tonic::Request<super::ControlRequest>,
         ) -> std::result::Result<tonic::Response<super::ControlReply>, tonic::Status>;
         /// Server streaming response type for the Logs method.
-        type LogsStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::LogsChunk, tonic::Status>>
+        type LogsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::LogsChunk, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         /// Follows a job's output.
@@ -925,7 +1068,10 @@ pub mod gateway_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -969,7 +1115,10 @@ pub mod gateway_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -977,13 +1126,26 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Attach" => {
                     #[allow(non_camel_case_types)]
                     struct AttachSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::StreamingService<super::DriverMessage> for AttachSvc<T> {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::StreamingService<super::DriverMessage>
+                    for AttachSvc<T> {
                         type Response = super::GatewayMessage;
                         type ResponseStream = T::AttachStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<tonic::Streaming<super::DriverMessage>>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::DriverMessage>,
+                            >,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::attach(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::attach(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -996,8 +1158,14 @@ pub mod gateway_server {
                         let method = AttachSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
@@ -1006,12 +1174,21 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Describe" => {
                     #[allow(non_camel_case_types)]
                     struct DescribeSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::UnaryService<super::DescribeRequest> for DescribeSvc<T> {
+                    impl<T: Gateway> tonic::server::UnaryService<super::DescribeRequest>
+                    for DescribeSvc<T> {
                         type Response = super::Described;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::DescribeRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DescribeRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::describe(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::describe(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1024,8 +1201,14 @@ pub mod gateway_server {
                         let method = DescribeSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1034,12 +1217,25 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Upload" => {
                     #[allow(non_camel_case_types)]
                     struct UploadSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::ClientStreamingService<super::ArtifactChunk> for UploadSvc<T> {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ClientStreamingService<super::ArtifactChunk>
+                    for UploadSvc<T> {
                         type Response = super::Described;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<tonic::Streaming<super::ArtifactChunk>>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::ArtifactChunk>,
+                            >,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::upload(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::upload(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1052,8 +1248,14 @@ pub mod gateway_server {
                         let method = UploadSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.client_streaming(method, req).await;
                         Ok(res)
                     };
@@ -1062,12 +1264,21 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Query" => {
                     #[allow(non_camel_case_types)]
                     struct QuerySvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::UnaryService<super::QueryRequest> for QuerySvc<T> {
+                    impl<T: Gateway> tonic::server::UnaryService<super::QueryRequest>
+                    for QuerySvc<T> {
                         type Response = super::QueryReply;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::QueryRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::QueryRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::query(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::query(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1080,8 +1291,14 @@ pub mod gateway_server {
                         let method = QuerySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1090,12 +1307,21 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Control" => {
                     #[allow(non_camel_case_types)]
                     struct ControlSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::UnaryService<super::ControlRequest> for ControlSvc<T> {
+                    impl<T: Gateway> tonic::server::UnaryService<super::ControlRequest>
+                    for ControlSvc<T> {
                         type Response = super::ControlReply;
-                        type Future = BoxFuture<tonic::Response<Self::Response>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::ControlRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ControlRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::control(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::control(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1108,8 +1334,14 @@ pub mod gateway_server {
                         let method = ControlSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.unary(method, req).await;
                         Ok(res)
                     };
@@ -1118,13 +1350,24 @@ pub mod gateway_server {
                 "/rwasm.v1.Gateway/Logs" => {
                     #[allow(non_camel_case_types)]
                     struct LogsSvc<T: Gateway>(pub Arc<T>);
-                    impl<T: Gateway> tonic::server::ServerStreamingService<super::LogsRequest> for LogsSvc<T> {
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ServerStreamingService<super::LogsRequest>
+                    for LogsSvc<T> {
                         type Response = super::LogsChunk;
                         type ResponseStream = T::LogsStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::LogsRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LogsRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Gateway>::logs(&inner, request).await };
+                            let fut = async move {
+                                <T as Gateway>::logs(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1137,20 +1380,38 @@ pub mod gateway_server {
                         let method = LogsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1233,7 +1494,10 @@ pub struct Register {
     #[prost(message, optional, tag = "3")]
     pub capacity: ::core::option::Option<Resources>,
     #[prost(btree_map = "string, string", tag = "4")]
-    pub labels: ::prost::alloc::collections::BTreeMap<::prost::alloc::string::String, ::prost::alloc::string::String>,
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
     /// Where peers reach it, `host:port`; empty if they cannot.
     #[prost(string, tag = "5")]
     pub data_address: ::prost::alloc::string::String,
@@ -1378,9 +1642,15 @@ pub mod answer {
 }
 /// Generated client implementations.
 pub mod head_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct HeadClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1400,15 +1670,22 @@ pub mod head_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> HeadClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> HeadClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             HeadClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1446,8 +1723,18 @@ pub mod head_client {
         pub async fn join(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::NodeMessage>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::HeadMessage>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::HeadMessage>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Head/Join");
             let mut req = request.into_streaming_request();
@@ -1458,13 +1745,21 @@ pub mod head_client {
 }
 /// Generated server implementations.
 pub mod head_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with HeadServer.
     #[async_trait]
     pub trait Head: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Join method.
-        type JoinStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::HeadMessage, tonic::Status>>
+        type JoinStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::HeadMessage, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         async fn join(
@@ -1493,7 +1788,10 @@ pub mod head_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1537,7 +1835,10 @@ pub mod head_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -1545,13 +1846,22 @@ pub mod head_server {
                 "/rwasm.v1.Head/Join" => {
                     #[allow(non_camel_case_types)]
                     struct JoinSvc<T: Head>(pub Arc<T>);
-                    impl<T: Head> tonic::server::StreamingService<super::NodeMessage> for JoinSvc<T> {
+                    impl<T: Head> tonic::server::StreamingService<super::NodeMessage>
+                    for JoinSvc<T> {
                         type Response = super::HeadMessage;
                         type ResponseStream = T::JoinStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<tonic::Streaming<super::NodeMessage>>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::NodeMessage>>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Head>::join(&inner, request).await };
+                            let fut = async move {
+                                <T as Head>::join(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1564,20 +1874,38 @@ pub mod head_server {
                         let method = JoinSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }
@@ -1733,9 +2061,15 @@ pub struct FetchRequest {
 }
 /// Generated client implementations.
 pub mod peer_client {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
-    use tonic::codegen::http::Uri;
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
     #[derive(Debug, Clone)]
     pub struct PeerClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1755,15 +2089,22 @@ pub mod peer_client {
             let inner = tonic::client::Grpc::with_origin(inner, origin);
             Self { inner }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> PeerClient<InterceptedService<T, F>>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> PeerClient<InterceptedService<T, F>>
         where
             F: tonic::service::Interceptor,
             T::ResponseBody: Default,
             T: tonic::codegen::Service<
-                    http::Request<tonic::body::Body>,
-                    Response = http::Response<<T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody>,
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
                 >,
-            <T as tonic::codegen::Service<http::Request<tonic::body::Body>>>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
         {
             PeerClient::new(InterceptedService::new(inner, interceptor))
         }
@@ -1802,8 +2143,18 @@ pub mod peer_client {
         pub async fn link(
             &mut self,
             request: impl tonic::IntoStreamingRequest<Message = super::OwnerMessage>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::RunnerMessage>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::RunnerMessage>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Peer/Link");
             let mut req = request.into_streaming_request();
@@ -1814,8 +2165,18 @@ pub mod peer_client {
         pub async fn fetch(
             &mut self,
             request: impl tonic::IntoRequest<super::FetchRequest>,
-        ) -> std::result::Result<tonic::Response<tonic::codec::Streaming<super::ArtifactChunk>>, tonic::Status> {
-            self.inner.ready().await.map_err(|e| tonic::Status::unknown(format!("Service was not ready: {}", e.into())))?;
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ArtifactChunk>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
             let codec = tonic_prost::ProstCodec::default();
             let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Peer/Fetch");
             let mut req = request.into_request();
@@ -1826,13 +2187,21 @@ pub mod peer_client {
 }
 /// Generated server implementations.
 pub mod peer_server {
-    #![allow(unused_variables, dead_code, missing_docs, clippy::wildcard_imports, clippy::let_unit_value)]
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
     use tonic::codegen::*;
     /// Generated trait containing gRPC methods that should be implemented for use with PeerServer.
     #[async_trait]
     pub trait Peer: std::marker::Send + std::marker::Sync + 'static {
         /// Server streaming response type for the Link method.
-        type LinkStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::RunnerMessage, tonic::Status>>
+        type LinkStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::RunnerMessage, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         /// The owner's stream to a node that runs tasks for it. It begins with Hello and Welcome.
@@ -1841,7 +2210,9 @@ pub mod peer_server {
             request: tonic::Request<tonic::Streaming<super::OwnerMessage>>,
         ) -> std::result::Result<tonic::Response<Self::LinkStream>, tonic::Status>;
         /// Server streaming response type for the Fetch method.
-        type FetchStream: tonic::codegen::tokio_stream::Stream<Item = std::result::Result<super::ArtifactChunk, tonic::Status>>
+        type FetchStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ArtifactChunk, tonic::Status>,
+            >
             + std::marker::Send
             + 'static;
         /// An artifact, by digest.
@@ -1871,7 +2242,10 @@ pub mod peer_server {
                 max_encoding_message_size: None,
             }
         }
-        pub fn with_interceptor<F>(inner: T, interceptor: F) -> InterceptedService<Self, F>
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
         where
             F: tonic::service::Interceptor,
         {
@@ -1915,7 +2289,10 @@ pub mod peer_server {
         type Response = http::Response<tonic::body::Body>;
         type Error = std::convert::Infallible;
         type Future = BoxFuture<Self::Response, Self::Error>;
-        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<std::result::Result<(), Self::Error>> {
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
             Poll::Ready(Ok(()))
         }
         fn call(&mut self, req: http::Request<B>) -> Self::Future {
@@ -1923,13 +2300,24 @@ pub mod peer_server {
                 "/rwasm.v1.Peer/Link" => {
                     #[allow(non_camel_case_types)]
                     struct LinkSvc<T: Peer>(pub Arc<T>);
-                    impl<T: Peer> tonic::server::StreamingService<super::OwnerMessage> for LinkSvc<T> {
+                    impl<T: Peer> tonic::server::StreamingService<super::OwnerMessage>
+                    for LinkSvc<T> {
                         type Response = super::RunnerMessage;
                         type ResponseStream = T::LinkStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<tonic::Streaming<super::OwnerMessage>>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<
+                                tonic::Streaming<super::OwnerMessage>,
+                            >,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Peer>::link(&inner, request).await };
+                            let fut = async move {
+                                <T as Peer>::link(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1942,8 +2330,14 @@ pub mod peer_server {
                         let method = LinkSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
@@ -1952,13 +2346,24 @@ pub mod peer_server {
                 "/rwasm.v1.Peer/Fetch" => {
                     #[allow(non_camel_case_types)]
                     struct FetchSvc<T: Peer>(pub Arc<T>);
-                    impl<T: Peer> tonic::server::ServerStreamingService<super::FetchRequest> for FetchSvc<T> {
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::FetchRequest>
+                    for FetchSvc<T> {
                         type Response = super::ArtifactChunk;
                         type ResponseStream = T::FetchStream;
-                        type Future = BoxFuture<tonic::Response<Self::ResponseStream>, tonic::Status>;
-                        fn call(&mut self, request: tonic::Request<super::FetchRequest>) -> Self::Future {
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::FetchRequest>,
+                        ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
-                            let fut = async move { <T as Peer>::fetch(&inner, request).await };
+                            let fut = async move {
+                                <T as Peer>::fetch(&inner, request).await
+                            };
                             Box::pin(fut)
                         }
                     }
@@ -1971,20 +2376,38 @@ pub mod peer_server {
                         let method = FetchSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
-                            .apply_compression_config(accept_compression_encodings, send_compression_encodings)
-                            .apply_max_message_size_config(max_decoding_message_size, max_encoding_message_size);
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
                         let res = grpc.server_streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)
                 }
-                _ => Box::pin(async move {
-                    let mut response = http::Response::new(tonic::body::Body::default());
-                    let headers = response.headers_mut();
-                    headers.insert(tonic::Status::GRPC_STATUS, (tonic::Code::Unimplemented as i32).into());
-                    headers.insert(http::header::CONTENT_TYPE, tonic::metadata::GRPC_CONTENT_TYPE);
-                    Ok(response)
-                }),
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
             }
         }
     }

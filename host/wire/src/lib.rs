@@ -22,6 +22,7 @@ mod gateway;
     clippy::large_enum_variant,
     reason = "generated from proto/"
 )]
+#[rustfmt::skip]
 mod generated;
 mod head;
 mod io;
