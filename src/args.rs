@@ -1,10 +1,20 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
+mod artifact;
+mod node;
+mod storage;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+
+pub(crate) use self::{
+    artifact::{ArtifactArgs, ArtifactCommand},
+    node::{NodeArgs, NodeCommand},
+    storage::StorageArgs,
+};
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
 ///
@@ -38,8 +48,14 @@ pub(crate) enum Command {
     Job(JobArgs),
     /// List tasks, nodes, jobs or artifacts
     List(ListArgs),
+    /// List, tag and remove artifacts that the cluster has stored
+    Artifact(ArtifactArgs),
+    /// Take a node out of use, and back
+    Node(NodeArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
+    /// Look whether this machine has what rwasm needs, and say what to do where it has not
+    Doctor(DoctorArgs),
     /// Make a new project
     New(NewArgs),
     /// Explain an error code
@@ -105,6 +121,8 @@ pub(crate) struct StartArgs {
     pub(crate) resources: Option<Resources>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
+    #[command(flatten)]
+    pub(crate) storage: StorageArgs,
     /// Where the daemon keeps what must survive; a directory of its own below the user's state directory by default
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
@@ -128,6 +146,9 @@ pub(crate) struct EngineArgs {
     /// The most memory that compiling one artifact may take; 4 GiB by default
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Engine")]
     pub(crate) compile_memory: Option<u64>,
+    /// Compiled artifacts that are kept on disk; 10 GiB by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Engine")]
+    pub(crate) compile_cache: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -171,7 +192,7 @@ pub(crate) struct RunArgs {
 /// What is to be run, and how.
 #[derive(Debug, Args)]
 pub(crate) struct WorkArgs {
-    /// The artifact: a component, a core module, or the text of either
+    /// The artifact: a component, a core module, or the text of either; for `submit`, also the tag or digest of one that the cluster has
     #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
     /// Call a function, with arguments in WAVE: 'add(1, 2)' or 'pkg:iface/func("x")'
@@ -265,9 +286,11 @@ pub(crate) struct GrantArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// The artifact
+    /// The artifact: a file, or the tag or digest of one that the cluster has stored
     #[arg(value_name = "FILE.wasm", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
 }
 
 #[derive(Debug, Args)]
@@ -402,6 +425,12 @@ pub(crate) struct WhyArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) target: TargetArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct NewArgs {
     /// The project's name, and its directory
     pub(crate) name: Name,
@@ -456,6 +485,8 @@ pub(crate) struct CompileWorkerArgs {
     pub(crate) cpu_seconds: u64,
     #[arg(long)]
     pub(crate) output_bytes: u64,
+    #[arg(long)]
+    pub(crate) parent: u32,
     #[arg(long)]
     pub(crate) code: bool,
 }

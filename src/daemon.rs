@@ -4,11 +4,13 @@
 //! STATE/lock          held while a daemon uses the directory
 //! STATE/token         the cluster's token, 0600 (head)
 //! STATE/cluster       the cluster's id (head)
+//! STATE/journal.redb  what the head must not forget
 //! STATE/daemon.log    what a daemon in the background says
 //! RUNTIME/endpoint.json       where drivers of this user find the cluster, 0600
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
 //! ```
 
+pub(crate) mod log;
 mod register;
 mod state;
 
@@ -21,7 +23,8 @@ use std::{
 
 use rwasm_client::Endpoint;
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Node, NodeOptions};
+use rwasm_journal::Journal;
+use rwasm_node::{Node, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Connector, Listener, duplex};
@@ -30,13 +33,15 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::register::{Here, Registered, registered};
 use self::{register::Registration, state::State};
 use crate::{
-    args::StartArgs,
-    embedded::{compile_options, new_token, pool_options},
+    args::{StartArgs, StorageArgs},
+    embedded::{clear_up, compile_options, new_token, pool_options},
     machine,
 };
 
 const DATA_PORT: &str = "--data-port";
-/// How long what still runs may take to end after a signal.
+/// How long tasks that run may go on after a signal, while the node takes no more.
+const LEAVE: Duration = Duration::from_secs(2);
+/// How long what is left may take to end after that.
 const SHUT_DOWN: Duration = Duration::from_secs(10);
 
 /// What a daemon says of itself when it is ready.
@@ -57,6 +62,7 @@ pub(crate) struct Ready {
 /// A running daemon.
 pub(crate) struct Daemon {
     scope: Scope,
+    node: Node,
     pub(crate) ready: Ready,
     /// What is left on disk while it runs, removed with it.
     _registration: Registration,
@@ -77,19 +83,22 @@ impl Daemon {
         let dirs = Dirs::from_env();
         let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
         create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
+        clear_up(&dirs);
+        registered(&dirs);
         let state = State::open(args, &dirs)?;
         if args.head { Self::head(args, &dirs, state).await } else { Self::node(args, &dirs, state).await }
     }
 
     async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
         let (token, cluster) = (state.token()?, state.cluster()?);
+        let journal = Journal::open(state.dir())?;
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), listener }, &scope)?;
+        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), journal, listener }, &scope)?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::Memory(local), &scope);
@@ -106,7 +115,7 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
-        Ok(Self { scope, ready, _registration: registration, _state: state, _head: Some(head) })
+        Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: Some(head) })
     }
 
     async fn node(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
@@ -132,24 +141,32 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
-        Ok(Self { scope, ready, _registration: registration, _state: state, _head: None })
+        Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: None })
     }
 
     /// Serves until a signal comes or something vital ends.
     pub(crate) async fn run(self) -> Result<()> {
         let mut signal =
             rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
-        let failed = tokio::select! {
+        let asked = tokio::select! {
             signal = signal() => {
                 tracing::info!(?signal, "stopping");
-                false
+                true
             }
-            () = self.scope.cancelled() => true,
+            () = self.scope.cancelled() => false,
         };
+        if asked {
+            // A second signal does not wait for what runs.
+            tokio::select! {
+                () = self.node.leave(LEAVE) => {}
+                _signal = signal() => {}
+                () = self.scope.cancelled() => {}
+            }
+        }
         if !self.scope.shut_down(SHUT_DOWN).await {
             tracing::warn!("some tasks did not end in time");
         }
-        if failed { Err(Error::internal("a vital part of the daemon ended; its log says why")) } else { Ok(()) }
+        if asked { Ok(()) } else { Err(Error::internal("a vital part of the daemon ended; its log says why")) }
     }
 }
 
@@ -202,7 +219,18 @@ fn node_options(
         data: Some(endpoint(data)),
         gateway: gateway.map(endpoint),
         embedded: false,
+        storage: storage_options(&args.storage),
     })
+}
+
+fn storage_options(args: &StorageArgs) -> StorageOptions {
+    let default = StorageOptions::default();
+    StorageOptions {
+        artifact_bytes: args.artifact_storage.unwrap_or(default.artifact_bytes),
+        job_output_bytes: args.job_output.unwrap_or(default.job_output_bytes),
+        output_bytes: args.output_storage.unwrap_or(default.output_bytes),
+        output_age: args.output_age.unwrap_or(default.output_age),
+    }
 }
 
 impl State {

@@ -1,12 +1,13 @@
 //! The embedded cluster: a head and a node in this process, for one command. The same code as a real one, over pipes in memory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Endpoint, Node, NodeOptions};
-use rwasm_runtime::{Dirs, Scope, create_private_dir};
+use rwasm_journal::Journal;
+use rwasm_node::{Endpoint, Node, NodeOptions, StorageOptions};
+use rwasm_runtime::{Dirs, NEW_PREFIX, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Listener, duplex};
 use tempfile::TempDir;
@@ -15,14 +16,17 @@ use crate::{args::EngineArgs, machine};
 
 /// Guests of an embedded cluster: as many as one command can use, and little address space.
 const INSTANCES: u32 = 1_000;
+/// What directories of embedded clusters are called.
+const EMBEDDED_PREFIX: &str = "embedded-";
 /// How long what still runs may take to end.
 const SHUT_DOWN: Duration = Duration::from_secs(5);
 
 /// A running embedded cluster.
 pub(crate) struct Embedded {
     scope: Scope,
-    /// Removed with the cluster.
+    /// Removed with the cluster, or by a later one if this process is killed.
     _state: TempDir,
+    _in_use: File,
     _head: Arc<Head>,
 }
 
@@ -32,13 +36,16 @@ impl Embedded {
         let dirs = Dirs::from_env();
         let io = |error: std::io::Error| Error::new(Code::IO, format!("cannot make a directory for the embedded cluster: {error}"));
         create_private_dir(&dirs.runtime).map_err(io)?;
-        let state = tempfile::Builder::new().prefix("embedded-").tempdir_in(&dirs.runtime).map_err(io)?;
+        clear_up(&dirs);
+        let state = tempfile::Builder::new().prefix(EMBEDDED_PREFIX).tempdir_in(&dirs.runtime).map_err(io)?;
+        let in_use = rwasm_runtime::in_use(state.path()).map_err(io)?;
         let scope = Scope::new();
         let token = new_token()?;
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
         let listener = Listener::Memory(head_listener);
-        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), listener }, &scope)?;
+        let journal = Journal::in_memory()?;
+        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), journal, listener }, &scope)?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
         pool.async_instances_max = pool.async_instances_max.min(100);
@@ -55,17 +62,26 @@ impl Embedded {
                 data: None,
                 gateway: Some(Endpoint { listener: Listener::Memory(gateway_listener), address: String::new() }),
                 embedded: true,
+                storage: StorageOptions::default(),
             },
             &scope,
         )
         .await?;
         let client = Client::connect_by(&to_gateway, &token).await?;
-        Ok((Self { scope, _state: state, _head: Arc::new(head) }, client))
+        Ok((Self { scope, _state: state, _in_use: in_use, _head: Arc::new(head) }, client))
     }
 
     /// Ends it.
     pub(crate) async fn stop(self) {
         self.scope.shut_down(SHUT_DOWN).await;
+    }
+}
+
+/// Removes what killed processes of this user left in the runtime directory.
+pub(crate) fn clear_up(dirs: &Dirs) {
+    let left = rwasm_runtime::remove_leftovers(&dirs.runtime, |name| name.starts_with(EMBEDDED_PREFIX) || name.starts_with(NEW_PREFIX));
+    if left > 0 {
+        tracing::info!(left, "what killed processes had left is removed");
     }
 }
 
@@ -91,6 +107,7 @@ pub(crate) fn compile_options(engine: &EngineArgs, dirs: &Dirs) -> CompileOption
             ..default
         },
         workers_max: 2,
+        cache_bytes_max: engine.compile_cache.unwrap_or(CompileOptions::CACHE_BYTES_DEFAULT),
     }
 }
 

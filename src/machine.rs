@@ -53,9 +53,19 @@ pub(crate) fn capacity(wanted: Wanted) -> Result<ResourceSet> {
 
 /// The memory of the container, else of the machine.
 fn memory_bytes() -> u64 {
+    let machine = total_bytes();
+    memory_limit().map_or(machine, |limit| limit.min(machine))
+}
+
+/// The memory of the machine.
+pub(crate) fn total_bytes() -> u64 {
     let machine = rustix::system::sysinfo();
-    let machine = machine.totalram.saturating_mul(u64::from(machine.mem_unit));
-    cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup")).map_or(machine, |limit| limit.min(machine))
+    machine.totalram.saturating_mul(u64::from(machine.mem_unit))
+}
+
+/// What the container may use of it, if that is limited.
+pub(crate) fn memory_limit() -> Option<u64> {
+    cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
 }
 
 /// The smallest `memory.max` on the way from our control group to the root; version 2 only.

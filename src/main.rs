@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod daemon;
+mod doctor;
 mod embedded;
 mod exit;
 mod machine;

@@ -17,6 +17,11 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// Where it is.
+    pub(crate) fn address(&self) -> &str {
+        &self.endpoint.address
+    }
+
     /// Connects to it.
     ///
     /// # Errors

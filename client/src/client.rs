@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rwasm_runtime::random_bytes;
 use rwasm_types::{
-    ArtifactDigest, Code, Error, JobId, Result,
-    api::{Order, Query},
+    ArtifactDigest, ArtifactName, Code, Error, JobId, Result,
+    api::{ArtifactRecord, Order, Query},
 };
 use rwasm_values::{ArtifactInfo, Export, Role};
 use rwasm_wire::{CHUNK_BYTES, Connector, GatewayClient, Inbound, Outbound, msg};
@@ -126,9 +126,24 @@ impl Client {
             Err(error) if error.code() == Code::NO_SUCH_ARTIFACT => self.upload(digest, bytes).await?,
             described => described?,
         };
-        let info = serde_json::from_slice(&info)
-            .map_err(|error| Error::new(Code::MALFORMED_MESSAGE, format!("what an artifact offers is not understood: {error}")))?;
-        Ok(Artifact { digest, info: Arc::new(info) })
+        described(digest, &info)
+    }
+
+    /// An artifact that the cluster has, by its tag or digest.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_ARTIFACT`] if it has none of that name.
+    pub async fn stored(&self, name: &ArtifactName) -> Result<Artifact> {
+        let whole = match name {
+            ArtifactName::Digest(prefix) => prefix.whole(),
+            ArtifactName::Tag(_) => None,
+        };
+        let digest = match whole {
+            Some(digest) => digest,
+            None => self.query::<ArtifactRecord>(&Query::Artifact { artifact: name.clone() }).await?.digest,
+        };
+        described(digest, &self.gateway.clone().describe(digest).await?)
     }
 
     async fn upload(&self, digest: ArtifactDigest, bytes: &Bytes) -> Result<Bytes> {
@@ -191,6 +206,13 @@ impl Client {
         let request = msg::LogsRequest { job: Some(job.into()), sequence: filter.sequence, follow: filter.follow };
         self.gateway.clone().logs(request).await.map(LogStream)
     }
+}
+
+/// An artifact as a gateway describes it.
+fn described(digest: ArtifactDigest, info: &[u8]) -> Result<Artifact> {
+    let info = serde_json::from_slice(info)
+        .map_err(|error| Error::new(Code::MALFORMED_MESSAGE, format!("what an artifact offers is not understood: {error}")))?;
+    Ok(Artifact { digest, info: Arc::new(info) })
 }
 
 fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T> {

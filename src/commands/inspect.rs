@@ -1,4 +1,5 @@
-//! `inspect`: what an artifact offers and needs. It is found out in a limited child process, like everything about unknown bytes.
+//! `inspect`: what an artifact offers and needs. It is found out in a limited child process, like everything about unknown
+//! bytes; a cluster is asked for what it has stored.
 
 use std::{collections::BTreeSet, process::ExitCode};
 
@@ -6,18 +7,26 @@ use rwasm_runtime::Dirs;
 use rwasm_types::{ArtifactDigest, Result, format_bytes};
 use rwasm_values::{ArtifactInfo, GrantKind, Need, Role};
 
-use super::input;
+use super::{artifact::stored, input};
 use crate::{
     args::{EngineArgs, InspectArgs},
     embedded::compile_options,
-    ui,
+    target, ui,
 };
 
 /// `rwasm inspect`.
 pub(crate) async fn inspect(args: &InspectArgs, json: bool) -> Result<ExitCode> {
-    let bytes = input::artifact(&args.file)?;
-    let digest = ArtifactDigest(*blake3::hash(&bytes).as_bytes());
-    let info = rwasm_engine::inspect(compile_options(&EngineArgs::default(), &Dirs::from_env()), &bytes).await?;
+    let (digest, info) = match args.file.to_str().and_then(stored) {
+        Some(name) => {
+            let artifact = target::connect(&args.target).await?.stored(&name).await?;
+            (artifact.digest(), artifact.info().clone())
+        }
+        None => {
+            let bytes = input::artifact(&args.file)?;
+            let digest = ArtifactDigest(*blake3::hash(&bytes).as_bytes());
+            (digest, rwasm_engine::inspect(compile_options(&EngineArgs::default(), &Dirs::from_env()), &bytes).await?)
+        }
+    };
     if json {
         ui::json(&serde_json::json!({ "digest": digest, "grants": grants(&info), "artifact": info }))?;
     } else {

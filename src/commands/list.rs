@@ -5,11 +5,12 @@ use std::{path::PathBuf, process::ExitCode};
 use rwasm_client::Client;
 use rwasm_types::{
     JobState, Result,
-    api::{ArtifactRecord, JobRecord, Listing, NodeRecord, Query, Reason, TaskRecord},
+    api::{JobRecord, Listing, NodeRecord, Query, Reason, TaskRecord},
     format_bytes, format_duration,
 };
 use serde::Serialize;
 
+use super::artifact;
 use crate::{
     args::{ListCommand, ListOptions, WhyArgs},
     target, ui,
@@ -28,12 +29,7 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
             show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)
         }
         ListCommand::Jobs { list, target } => jobs(&target::connect(&target).await?, &list, json).await,
-        ListCommand::Artifacts { limit, target } => {
-            let listing: Listing<ArtifactRecord> = target::connect(&target).await?.query(&Query::Artifacts { limit }).await?;
-            show(&listing, json, &["ARTIFACT", "SIZE", "STORED", "TENANT"], |row| {
-                vec![row.digest.short(), format_bytes(row.size_bytes), ui::time(row.stored_ms), row.tenant.to_string()]
-            })
-        }
+        ListCommand::Artifacts { limit, target } => artifact::artifacts(&target::connect(&target).await?, limit, json).await,
     }
 }
 
@@ -83,11 +79,7 @@ fn node(row: &NodeRecord) -> Vec<String> {
     vec![
         row.id.to_string(),
         row.name.to_string(),
-        match (row.alive, row.head) {
-            (true, true) => "alive, head".to_owned(),
-            (true, false) => "alive".to_owned(),
-            (false, _) => "lost".to_owned(),
-        },
+        format!("{}{}", row.state(), if row.alive && row.head { ", head" } else { "" }),
         format!("{}/{}", row.used.cpu, row.capacity.cpu),
         format!("{}/{}", row.used.gpu, row.capacity.gpu),
         format!("{}/{}", format_bytes(row.used.memory), format_bytes(row.capacity.memory)),
@@ -97,7 +89,8 @@ fn node(row: &NodeRecord) -> Vec<String> {
     ]
 }
 
-fn show<T: Serialize>(listing: &Listing<T>, json: bool, headers: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<ExitCode> {
+/// Shows rows as a table or as JSON, and what is missing of them.
+pub(crate) fn show<T: Serialize>(listing: &Listing<T>, json: bool, headers: &[&str], row: impl Fn(&T) -> Vec<String>) -> Result<ExitCode> {
     if json {
         ui::json(listing)?;
         return Ok(ExitCode::SUCCESS);

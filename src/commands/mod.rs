@@ -1,6 +1,8 @@
 //! One module for each command. Each reads its arguments, calls the client or starts daemons, and prints.
 
+pub(crate) mod artifact;
 mod bench;
+mod doctor;
 mod explain;
 pub(crate) mod grants;
 mod input;
@@ -8,6 +10,7 @@ mod inspect;
 mod job;
 mod list;
 mod new;
+mod node;
 mod start;
 mod status;
 mod stop;
@@ -34,6 +37,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             cpu_seconds: args.cpu_seconds,
             output_bytes: args.output_bytes,
             code: args.code,
+            parent: args.parent,
         })),
         Command::Start(args) => start::start(*args, json),
         Command::Stop(args) => stop::stop(&args, json),
@@ -42,6 +46,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             clap_complete::generate(args.shell, &mut shown(&Cli::command()), "rwasm", &mut script);
             ui::out(&script).map(|()| ExitCode::SUCCESS)
         }
+        Command::Doctor(args) => block_on(doctor::doctor(&args, json)),
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
         Command::Bench(args) => block_on(bench::bench(args, json)),
@@ -51,6 +56,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Inspect(args) => block_on(inspect::inspect(&args, json)),
         Command::Job(args) => block_on(job::job(args.command, json)),
         Command::List(args) => block_on(list::list(args.command, json)),
+        Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
+        Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
     }
 }

@@ -7,6 +7,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rwasm_runtime::{Dirs, create_private_dir};
 use rwasm_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
@@ -14,7 +15,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::StartArgs,
-    daemon::{Daemon, Ready, registered},
+    daemon::{
+        Daemon, Ready,
+        log::{self, Log, LogLimits},
+        registered,
+    },
     ui,
 };
 
@@ -42,11 +47,12 @@ pub(crate) fn start(args: StartArgs, json: bool) -> Result<ExitCode> {
 
 /// Runs the daemon in this process.
 fn stay(args: &StartArgs, json: bool) -> Result<ExitCode> {
-    init_log();
+    init_log(args)?;
     if args.daemon {
         // Away from the terminal, so that closing it or Ctrl-C in it does not reach the daemon.
         rustix::process::setsid().map_err(|error| Error::internal(format!("cannot leave the terminal: {error}")))?;
     }
+    raise_open_files();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Guests have threads of their own. Where cores are few, a second thread for the network takes more from them than it gives: the
@@ -75,10 +81,28 @@ fn stay(args: &StartArgs, json: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn init_log() {
+/// Lets the daemon have as many files open as it may: shells are careful with what old programs cannot stand.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+    {
+        tracing::warn!(%error, ?limit, "the limit of open files cannot be raised");
+    }
+}
+
+/// In the background, a daemon writes to files of its own; in the foreground, to standard error, wherever that leads.
+fn init_log(args: &StartArgs) -> Result<()> {
     let filter = EnvFilter::try_from_env("RWASM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
+    if args.daemon {
+        let log = Log::of_stderr(log_path(args)?, LogLimits::new(args.storage.log_size, args.storage.log_files))?;
+        subscriber.with_writer(move || log.clone()).with_ansi(false).init();
+    } else {
+        let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        subscriber.with_writer(std::io::stderr).with_ansi(ansi).init();
+    }
+    Ok(())
 }
 
 /// Tells whoever started us, and lets go of the pipe.
@@ -96,11 +120,7 @@ fn tell(told: &Told) -> Result<()> {
 /// Starts this program again as a daemon and waits until it is ready.
 fn leave(args: &StartArgs, json: bool) -> Result<ExitCode> {
     let log = log_path(args)?;
-    let file = fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", log.display())))?;
+    let file = log::open(&log)?;
     let program = std::env::current_exe().map_err(|error| Error::internal(format!("cannot find this program: {error}")))?;
     let mut child = Command::new(program)
         .args(std::env::args_os().skip(1))

@@ -41,11 +41,12 @@ fn write_status(out: &mut String, status: &ClusterStatus, verbose: bool) -> std:
         let role = if node.head { "head" } else { "node" };
         writeln!(
             out,
-            " {} {role} {}: {} running, {} waiting",
+            " {} {role} {}: {} running, {} waiting{}",
             node.id,
             ui::printable(node.name.as_str()),
             node.tasks_running,
-            node.tasks_queued
+            node.tasks_queued,
+            drain(node, status.now_ms)
         )?;
     }
     writeln!(out, "Recent failures:")?;
@@ -81,6 +82,15 @@ fn write_status(out: &mut String, status: &ClusterStatus, verbose: bool) -> std:
     Ok(())
 }
 
+/// What is to be said of a node that takes no more work, after the rest.
+fn drain(node: &NodeRecord, now_ms: u64) -> String {
+    match (node.state(), node.drain.and_then(|drain| drain.deadline_ms)) {
+        ("draining", Some(deadline)) => format!(" (draining, {} left)", ui::age(now_ms, deadline)),
+        (state @ ("draining" | "drained"), _) => format!(" ({state})"),
+        _ => String::new(),
+    }
+}
+
 fn usage(out: &mut String, used: &ResourceSet, capacity: &ResourceSet) -> std::fmt::Result {
     writeln!(out, " {}/{} CPU", used.cpu, capacity.cpu)?;
     if !capacity.gpu.is_zero() {
@@ -95,7 +105,8 @@ fn usage(out: &mut String, used: &ResourceSet, capacity: &ResourceSet) -> std::f
 
 fn write_node(out: &mut String, node: &NodeRecord, now_ms: u64) -> std::fmt::Result {
     writeln!(out, "\nNode: {} ({})", node.id, ui::printable(node.name.as_str()))?;
-    writeln!(out, " State: {}", if node.alive { "alive" } else { "lost" })?;
+    let left = drain(node, now_ms);
+    writeln!(out, " State: {}", if left.is_empty() { node.state() } else { left.trim().trim_matches(['(', ')']) })?;
     writeln!(out, " Joined: {} ago", ui::age(node.joined_ms, now_ms))?;
     writeln!(
         out,

@@ -10,11 +10,14 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use rwasm_client::{Call, Client, Job, JobEvent, JobOptions};
 use rwasm_runtime::Termination;
-use rwasm_types::{Code, Error, Result};
+use rwasm_types::{ArtifactName, Code, Error, Result};
 
 pub(crate) use self::output::Outputs;
 use self::{outcome::Collector, plan::Plan};
-use super::{block_on, block_on_threads, input};
+use super::{
+    artifact::{no_cluster, stored},
+    block_on, block_on_threads, input,
+};
 use crate::{
     args::{EngineArgs, RunArgs, SubmitArgs, WorkArgs},
     embedded::Embedded,
@@ -35,10 +38,28 @@ enum Stay {
     Embedded,
 }
 
+/// What is submitted.
+enum Source {
+    /// A file's bytes.
+    File(Bytes),
+    /// Something that the cluster has.
+    Stored(ArtifactName),
+}
+
+impl Source {
+    fn of(args: &WorkArgs) -> Result<Self> {
+        stored_name(args).map_or_else(|| input::artifact(&args.file).map(Self::File), |name| Ok(Self::Stored(name)))
+    }
+}
+
+fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
+    args.file.to_str().and_then(stored)
+}
+
 /// `rwasm submit`.
 pub(crate) fn submit(args: SubmitArgs, json: bool) -> Result<ExitCode> {
     // Read first, so that a wrong path is said at once and nothing is started for it.
-    let bytes = input::artifact(&args.work.file)?;
+    let source = Source::of(&args.work)?;
     match target::find(&args.target)? {
         Some(found) => {
             if let Some(volume) = args.work.grants.dir.first() {
@@ -47,43 +68,52 @@ pub(crate) fn submit(args: SubmitArgs, json: bool) -> Result<ExitCode> {
             }
             block_on(async {
                 let client = found.connect().await?;
-                work(&client, &args.work, bytes, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await
+                work(&client, &args.work, source, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await
             })
         }
         None if args.no_wait => Err(Error::new(Code::NOT_EMBEDDED, "no cluster is named, and an embedded one ends with the command")
             .hint("start one with `rwasm start --head`, or leave out --no-wait")),
         None => {
+            if let Source::Stored(name) = &source {
+                return Err(no_cluster(name));
+            }
             ui::note("rwasm: no cluster is named and none was started here; running on an embedded one");
-            embedded(&args.work, &EngineArgs::default(), bytes, json)
+            embedded(&args.work, &EngineArgs::default(), source, json)
         }
     }
 }
 
 /// `rwasm run`.
 pub(crate) fn run(args: RunArgs, json: bool) -> Result<ExitCode> {
-    let bytes = input::artifact(&args.work.file)?;
-    embedded(&args.work, &args.engine, bytes, json)
+    // What a cluster would have is of no use here, and what is here may be called anything.
+    let source = match input::artifact(&args.work.file) {
+        Ok(bytes) => Source::File(bytes),
+        Err(error) => return Err(stored_name(&args.work).map_or(error, |name| no_cluster(&name))),
+    };
+    embedded(&args.work, &args.engine, source, json)
 }
 
-fn embedded(args: &WorkArgs, engine: &EngineArgs, bytes: Bytes, json: bool) -> Result<ExitCode> {
+fn embedded(args: &WorkArgs, engine: &EngineArgs, source: Source, json: bool) -> Result<ExitCode> {
     block_on_threads(async {
         let (cluster, client) = Embedded::start(engine).await?;
-        let result = work(&client, args, bytes, Stay::Embedded, json).await;
+        let result = work(&client, args, source, Stay::Embedded, json).await;
         drop(client);
         cluster.stop().await;
         result
     })
 }
 
-async fn work(client: &Client, args: &WorkArgs, bytes: Bytes, stay: Stay, json: bool) -> Result<ExitCode> {
+async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json: bool) -> Result<ExitCode> {
     let mut interrupt =
         rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
     let open = async {
         let spinner = ui::spinner("sending the artifact");
-        let artifact = client.artifact(&bytes).await;
+        let artifact = match source {
+            Source::File(bytes) => client.artifact(&bytes).await,
+            Source::Stored(name) => client.stored(&name).await,
+        };
         spinner.finish_and_clear();
         let artifact = artifact?;
-        drop(bytes);
         let plan = Plan::of(args, &artifact, json).await?;
         let name =
             args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());

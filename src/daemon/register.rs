@@ -6,7 +6,7 @@ use std::{
 };
 
 use rwasm_client::Endpoint;
-use rwasm_runtime::{Dirs, create_private_dir, write_private};
+use rwasm_runtime::{Dirs, NEW_PREFIX, create_private_dir, write_private};
 use rwasm_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +77,9 @@ pub(crate) struct Here {
 
 /// The daemons that run here; what those that are gone left is removed.
 pub(crate) fn registered(dirs: &Dirs) -> Here {
-    let entries = fs::read_dir(dirs.runtime.join("daemons")).into_iter().flatten().flatten();
+    let dir = dirs.runtime.join("daemons");
+    rwasm_runtime::remove_leftovers(&dir, |name| name.starts_with(NEW_PREFIX));
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let read = |path: &Path| serde_json::from_slice::<Registered>(&fs::read(path).ok()?).ok();
     let mut here = Here::default();
     for path in entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "json")) {

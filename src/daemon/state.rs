@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
-use rwasm_runtime::{Dirs, create_private_dir, write_private};
+use rwasm_runtime::{Dirs, NEW_PREFIX, create_private_dir, write_private};
 use rwasm_types::{Code, Error, Result};
 
 use crate::args::StartArgs;
@@ -45,7 +45,11 @@ impl State {
         create_private_dir(dir).map_err(bad)?;
         let lock = fs::OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(bad)?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { dir: dir.to_owned(), _lock: lock }),
+            Ok(()) => {
+                // Nobody else writes here, so what is not whole will never be.
+                rwasm_runtime::remove_all_leftovers(dir, |name| name.starts_with(NEW_PREFIX));
+                Ok(Self { dir: dir.to_owned(), _lock: lock })
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::new(Code::STATE_LOCKED, format!("another daemon uses {}", dir.display()))
                 .hint("stop it with `rwasm stop`, or name another directory with --state-dir")),
             Err(error) => Err(bad(error.into())),

@@ -222,7 +222,7 @@ fn stop_leaves_no_process_whatever_runs() {
 fn stop_kills_what_does_not_end() {
     let cluster = Cluster::start(1);
     cluster.nodes[0].process.signal(Signal::STOP);
-    let stopped = cluster.rwasm(["stop", "--grace", "200ms", "--json"]).run().ok().json();
+    let stopped = cluster.rwasm(["stop", "--grace", "3s", "--json"]).run().ok().json();
     assert_eq!((&stopped["killed"], stopped["stopped"].as_array().unwrap().len()), (&json!(1), 2));
     cluster.daemons().for_each(|daemon| daemon.gone());
     let cluster = Cluster::start(1);

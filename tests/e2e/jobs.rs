@@ -104,7 +104,7 @@ fn jobs_tasks_nodes_and_artifacts_are_listed() {
     assert_eq!(artifacts["total"], 2);
     let inspected = ask(&["inspect", &guest("hello"), "--json"]).ok().json();
     assert!(artifacts["rows"].as_array().unwrap().iter().any(|row| row["digest"] == inspected["digest"]), "{artifacts}");
-    assert_eq!(rows(ask(&["list", "artifacts"]))[0], ["ARTIFACT", "SIZE", "STORED", "TENANT"]);
+    assert_eq!(rows(ask(&["list", "artifacts"]))[0], ["ARTIFACT", "TAGS", "SIZE", "COMPILED", "NODES", "JOBS", "STORED", "USED", "TENANT"]);
     ask(&["job", "stop", &running]).ok();
 }
 

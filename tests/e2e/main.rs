@@ -2,9 +2,12 @@
 
 #![cfg(test)]
 
+mod artifacts;
 mod bad_input;
 mod bench;
 mod call;
+mod doctor;
+mod drain;
 mod evil;
 mod faults;
 mod find;
@@ -12,6 +15,7 @@ mod flights;
 mod grants;
 mod harness;
 mod jobs;
+mod left;
 mod limits;
 mod map;
 mod output;

@@ -25,7 +25,12 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-node", dir: "host/node", uses: &["rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
-    Room { package: "rwasm-head", dir: "scheduler/head", uses: &["rwasm-core", "rwasm-runtime", "rwasm-types", "rwasm-wire"] },
+    Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
+    Room {
+        package: "rwasm-head",
+        dir: "scheduler/head",
+        uses: &["rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
+    },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {
         package: "rwasm-bench",
@@ -40,6 +45,7 @@ const ROOMS: &[Room] = &[
             "rwasm-client",
             "rwasm-engine",
             "rwasm-head",
+            "rwasm-journal",
             "rwasm-node",
             "rwasm-runtime",
             "rwasm-types",
@@ -62,7 +68,21 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("hyper", &["rwasm-wire"]),
     ("tower", &["rwasm-wire"]),
     ("clap", &["rwasm"]),
-    ("tokio", &["rwasm", "rwasm-bench", "rwasm-client", "rwasm-engine", "rwasm-head", "rwasm-node", "rwasm-runtime", "rwasm-wire"]),
+    ("redb", &["rwasm-journal"]),
+    (
+        "tokio",
+        &[
+            "rwasm",
+            "rwasm-bench",
+            "rwasm-client",
+            "rwasm-engine",
+            "rwasm-head",
+            "rwasm-journal",
+            "rwasm-node",
+            "rwasm-runtime",
+            "rwasm-wire",
+        ],
+    ),
 ];
 
 #[derive(Deserialize)]

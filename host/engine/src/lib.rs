@@ -128,9 +128,33 @@ impl Engine {
             return Ok(Arc::clone(prepared));
         }
         let compiled = self.compiler.artifact(tenant, digest, bytes).await?;
-        let prepared = Arc::new(self.link(digest, &compiled)?);
+        let linked = match self.link(digest, &compiled) {
+            // It was removed between being found and being loaded, to make room or because somebody asked for that.
+            Err(_) if !compiled.code.exists() => {
+                let compiled = self.compiler.artifact(tenant, digest, bytes).await?;
+                self.link(digest, &compiled)?
+            }
+            linked => linked?,
+        };
+        let prepared = Arc::new(linked);
         self.prepared.lock().put((tenant.clone(), digest), Arc::clone(&prepared));
+        self.compiler.tidy(|| self.prepared.lock().iter().map(|(key, _)| key.clone()).collect());
         Ok(prepared)
+    }
+
+    /// Bytes that an artifact has in the compile cache; 0 if it is not there.
+    pub fn code_bytes(&self, tenant: &Tenant, digest: ArtifactDigest) -> u64 {
+        self.compiler.size(tenant, digest)
+    }
+
+    /// Removes an artifact from memory and from the compile cache; gives the bytes that it had there. What runs goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::IO`] if it cannot be removed.
+    pub fn remove(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<u64> {
+        self.forget(tenant, digest);
+        self.compiler.remove(tenant, digest)
     }
 
     /// Drops an artifact from memory. What runs goes on; what comes finds it in the compile cache.

@@ -96,6 +96,8 @@ pub(crate) struct Dispatcher<T, C> {
     last_class: u64,
     last_run: u64,
     queued: usize,
+    /// Nothing more is started.
+    draining: bool,
 }
 
 impl<T, C> Dispatcher<T, C> {
@@ -110,12 +112,23 @@ impl<T, C> Dispatcher<T, C> {
             last_class: 0,
             last_run: 0,
             queued: 0,
+            draining: false,
         }
     }
 
     /// All the node has.
     pub(crate) fn capacity(&self) -> &ResourceSet {
         &self.capacity
+    }
+
+    /// How many tasks of a shape this node can run at once; a shape that asks for nothing counts as one.
+    pub(crate) fn slots(&self, shape: &ResourceSet) -> u64 {
+        if self.draining { 0 } else { self.capacity.count_of(shape).unwrap_or(1) }
+    }
+
+    /// Starts nothing more, or starts tasks again.
+    pub(crate) fn set_draining(&mut self, draining: bool) {
+        self.draining = draining;
     }
 
     /// What no run holds.
@@ -246,6 +259,11 @@ impl<T, C> Dispatcher<T, C> {
         self.runs.iter().filter(|(_, run)| run.class == class).map(|(id, _)| *id).collect()
     }
 
+    /// All runs that hold slots, with their classes.
+    pub(crate) fn runs(&self) -> Vec<(RunId, ClassId)> {
+        self.runs.iter().map(|(id, run)| (*id, run.class)).collect()
+    }
+
     /// A run ended: its slot is free, and its tasks took so long on average.
     pub(crate) fn finish(&mut self, run: RunId, tasks: usize, took: Duration) {
         let Some(run) = self.runs.remove(&run) else { return };
@@ -266,7 +284,7 @@ impl<T, C> Dispatcher<T, C> {
 
     /// Starts whatever fits now. Call it after every change; it is cheap when there is nothing to do.
     pub(crate) fn admit(&mut self, out: &mut Vec<Admission<T, C>>) {
-        if self.queued == 0 {
+        if self.queued == 0 || self.draining {
             return;
         }
         while let Some(id) = self.next_ready() {
@@ -400,6 +418,21 @@ mod tests {
         assert!(admitted(&mut sut).is_empty() && sut.take(class, 1).is_empty());
         sut.set_paused(class, false);
         assert_eq!(admitted(&mut sut).len(), 1);
+    }
+
+    #[test]
+    fn a_draining_node_starts_nothing_and_gives_up_nothing() {
+        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
+        let class = ready_class(&mut sut, "1", 0);
+        sut.enqueue(class, [1, 2, 3]).unwrap();
+        let run = admitted(&mut sut).remove(0).0;
+        sut.set_draining(true);
+        assert_eq!((sut.runs(), sut.slots(&ResourceSet::cpus(1))), (vec![(run, class)], 0));
+        sut.finish(run, 1, Duration::from_secs(1));
+        assert!(admitted(&mut sut).is_empty());
+        assert_eq!(sut.take(class, 1), [3], "others may have what waits");
+        sut.set_draining(false);
+        assert_eq!(admitted(&mut sut)[0].1, [2]);
     }
 
     #[test]

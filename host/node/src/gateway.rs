@@ -151,7 +151,8 @@ impl GatewayService for Gateway {
 
     async fn upload(&self, caller: Caller, chunks: Inbound<msg::ArtifactChunk>) -> Result<Bytes> {
         let tenant = self.tenant(&caller)?;
-        let digest = self.shared.artifacts.receive(&tenant, chunks).await?;
+        let received = self.shared.artifacts.receive(&tenant, chunks).await?;
+        let digest = self.shared.store(received).await?;
         json(&*self.info(&tenant, digest).await?)
     }
 

@@ -64,6 +64,11 @@ impl HeadHandle {
         }
     }
 
+    /// Sends a heartbeat out of turn.
+    pub(crate) fn report_now(&self, shared: &Shared) {
+        self.send(msg::node_message::Message::Report(report(shared)));
+    }
+
     /// Asks the head something for a tenant.
     ///
     /// # Errors
@@ -194,7 +199,7 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
         *shared.head.sender.lock() = Some(queue);
         shared.spread.forget_requests();
         shared.surplus.notify_one();
-        shared.head.send(msg::node_message::Message::Report(report(&shared)));
+        shared.head.report_now(&shared);
     }
     let mut ticks = tokio::time::interval(heartbeat.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -212,7 +217,7 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
             }
             _ = ticks.tick() => {
                 let Some(shared) = shared.upgrade() else { return Ok(()) };
-                shared.head.send(msg::node_message::Message::Report(report(&shared)));
+                shared.head.report_now(&shared);
             }
         }
     }
@@ -227,7 +232,12 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
         }
         msg::head_message::Message::LeaseRevoke(revoke) => {
             let error = convert::any_error(convert::required(revoke.reason, "a reason")?);
-            shared.revoked(LeaseId(revoke.lease), &error, true);
+            if revoke.let_finish {
+                tracing::info!(lease = revoke.lease, %error, "a lease is retired");
+                shared.retired(LeaseId(revoke.lease));
+            } else {
+                shared.revoked(LeaseId(revoke.lease), &error, true);
+            }
         }
         msg::head_message::Message::Question(question) => answer(shared, &question)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
@@ -267,6 +277,7 @@ fn report(shared: &Shared) -> msg::Report {
         memory_bytes: resident_bytes(),
         waiting,
         used: Some((&used).into()),
+        leaving: shared.draining.is_leaving(),
     }
 }
 

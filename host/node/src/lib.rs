@@ -8,6 +8,7 @@ mod artifacts;
 mod batch;
 mod clock;
 mod dispatch;
+mod drain;
 mod executor;
 mod gateway;
 mod head_link;
@@ -16,9 +17,16 @@ mod logs;
 mod node;
 mod owner;
 mod query;
+mod retention;
 mod runner;
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
@@ -64,6 +72,32 @@ pub struct NodeOptions {
     pub gateway: Option<Endpoint>,
     /// Whether the driver runs in this process.
     pub embedded: bool,
+    /// What the node keeps on disk.
+    pub storage: StorageOptions,
+}
+
+/// What a node keeps on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageOptions {
+    /// Bytes of all artifacts together; beyond, those that nothing uses make room, the least recently used first. 10 GiB by default.
+    pub artifact_bytes: u64,
+    /// Bytes of one job's output. 256 MiB by default.
+    pub job_output_bytes: u64,
+    /// Bytes of the output of all jobs that ended. 4 GiB by default.
+    pub output_bytes: u64,
+    /// How long the output of a job that ended is kept. 7 days by default.
+    pub output_age: Duration,
+}
+
+impl Default for StorageOptions {
+    fn default() -> Self {
+        Self {
+            artifact_bytes: 10 << 30,
+            job_output_bytes: 256 << 20,
+            output_bytes: 4 << 30,
+            output_age: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
 }
 
 /// A bound listener and the address that others are told.
@@ -75,20 +109,23 @@ pub struct Endpoint {
     pub address: String,
 }
 
-/// Bytes of a job's output that a node keeps.
-const LOG_BYTES: u64 = 256 << 20;
 /// Tasks of one job that may be submitted and not ended.
 const WINDOW: u64 = 2_000_000;
-/// Jobs that a node remembers after their end, tasks of them, and bytes of their output.
+/// Jobs that a node remembers after their end, and tasks of them.
 const JOBS_KEPT: usize = 10_000;
 const TASKS_KEPT: u64 = 4_000_000;
-const LOG_BYTES_KEPT: u64 = 4 << 30;
 
 /// A running node.
-#[derive(Debug)]
 pub struct Node {
     id: NodeId,
     cluster: String,
+    shared: Weak<Shared>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node").field("id", &self.id).field("cluster", &self.cluster).finish_non_exhaustive()
+    }
 }
 
 impl Node {
@@ -98,13 +135,13 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded } = options;
+        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, storage } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
         let addresses: Vec<IpAddr> =
             data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip()).collect();
         let engine = Engine::new(EngineOptions { compile, pool, reserved: own_addresses(addresses) })?;
-        let artifacts = Artifacts::open(&state_dir)?;
+        let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
             name: name.clone(),
@@ -131,15 +168,18 @@ impl Node {
             head: HeadHandle::new(token, registration),
             scope: scope.clone(),
             limits: NodeLimits {
-                log_bytes: LOG_BYTES,
+                log_bytes: storage.job_output_bytes,
                 window: WINDOW,
                 jobs_kept: JOBS_KEPT,
                 tasks_kept: TASKS_KEPT,
-                log_bytes_kept: LOG_BYTES_KEPT,
+                log_bytes_kept: storage.output_bytes,
+                log_age: storage.output_age,
             },
         })?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
+        scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
             serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);
         }
@@ -147,12 +187,19 @@ impl Node {
             let service = Arc::new(Gateway::new(&shared)?);
             serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
         }
-        Ok(Self { id, cluster })
+        Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
     }
 
     /// The number that the head gave.
     pub fn id(&self) -> NodeId {
         self.id
+    }
+
+    /// Takes no more work, and waits until what runs has ended, but no longer than `within`: to be called before the scope is shut down.
+    pub async fn leave(&self, within: Duration) {
+        if let Some(shared) = self.shared.upgrade() {
+            shared.leave(within).await;
+        }
     }
 
     /// The cluster it joined.

@@ -44,6 +44,11 @@ impl Taker for Counter {
         self.changed.notify_one();
     }
 
+    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
+        self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
+        Vec::new()
+    }
+
     fn output(&self, _task: TaskId, _attempt: Attempt) -> Arc<dyn Output> {
         Arc::new(Discard)
     }

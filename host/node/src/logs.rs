@@ -134,6 +134,8 @@ struct LogState {
     closed: bool,
     /// Output beyond the limit, or that the disk did not take, was dropped.
     cut: bool,
+    /// It was kept for long enough and is gone.
+    expired: bool,
     waiting: Vec<Waker>,
 }
 
@@ -211,6 +213,16 @@ impl JobLog {
         {
             tracing::warn!(path = %dir.display(), %error, "a job's output cannot be removed");
         }
+    }
+
+    /// Removes what is on disk, of a job that ended long ago; whoever asks for it is told so.
+    pub(crate) fn expire(&self) {
+        {
+            let mut state = self.state.lock();
+            state.expired = true;
+            state.written = 0;
+        }
+        self.remove();
     }
 
     fn write_pending(&self) {
@@ -319,6 +331,10 @@ impl LogReader {
     ///
     /// If the file cannot be read or is damaged.
     pub(crate) fn read(&mut self) -> Result<Vec<msg::Output>> {
+        if self.file.is_none() && self.log.state.lock().expired {
+            return Err(Error::new(Code::OUTPUT_GONE, "the job's output was kept for some time after its end, and is gone")
+                .hint("start nodes with a larger --output-age to keep it longer"));
+        }
         let (written, _) = self.log.progress();
         let mut outputs = Vec::new();
         while outputs.is_empty() && self.offset < written {
@@ -425,6 +441,19 @@ mod tests {
         let (kept, note) = text.split_once('\n').unwrap();
         assert_eq!(kept, "y".repeat(60));
         assert!(note.contains("reached its limit of 100B"));
+    }
+
+    #[tokio::test]
+    async fn output_that_is_too_old_is_gone_and_said_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let thread = LogThread::start().unwrap();
+        let log = thread.open(dir.path().join("j1-1/output.log"), 1 << 30);
+        log.write(0, Attempt(1), Stream::Stdout, b"old");
+        log.close();
+        assert_eq!(all(&log, None).await.len(), 1);
+        log.expire();
+        assert_eq!((fs::read_dir(dir.path()).unwrap().count(), log.written()), (0, 0));
+        assert_eq!(LogReader::new(&log, None).read().unwrap_err().code(), Code::OUTPUT_GONE);
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ use tokio::sync::Notify;
 use crate::{
     artifacts::Artifacts,
     dispatch::{Admission, ClassId, Dispatcher, Places},
+    drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::LogThread,
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
     pub(crate) limits: NodeLimits,
+    pub(crate) draining: Draining,
 }
 
 /// What drivers may ask of a node.
@@ -80,6 +82,8 @@ pub(crate) struct NodeLimits {
     pub(crate) jobs_kept: usize,
     pub(crate) tasks_kept: u64,
     pub(crate) log_bytes_kept: u64,
+    /// How long the output of a job that ended is kept.
+    pub(crate) log_age: Duration,
 }
 
 /// A bearer token, kept as its hash.
@@ -151,6 +155,7 @@ impl Shared {
             scope,
             surplus: Notify::new(),
             limits,
+            draining: Draining::default(),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
@@ -158,7 +163,7 @@ impl Shared {
         Ok(shared)
     }
 
-    fn executor(&self) -> Option<&Threads> {
+    pub(crate) fn executor(&self) -> Option<&Threads> {
         self.threads.get()
     }
 
@@ -304,7 +309,7 @@ impl Shared {
     pub(crate) fn define(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
         let CallRequest { artifact, export, options, grants } = call;
         let number = u16::try_from(number).map_err(|_| Error::new(Code::LIMIT, "a job may have 65,536 calls"))?;
-        let info = self.artifacts.info(&job.tenant, artifact).ok_or_else(|| {
+        let info = self.use_artifact(&job.tenant, artifact).ok_or_else(|| {
             Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
         })?;
         info.check_imports()?;

@@ -1,6 +1,6 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
@@ -56,12 +56,35 @@ impl Shared {
             Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
-            Ask::Query(Query::Artifacts { limit }) => json(&self.artifacts.list(tenant, (*limit).min(LIMIT_MAX))),
-            Ask::Query(Query::Status | Query::Nodes) => Err(Error::internal("a node was asked what only the head knows")),
+            Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. }) => {
+                Err(Error::internal("a node was asked what only the head knows"))
+            }
             Ask::Order(Order::StopJob { job }) => {
                 let job = self.job(tenant, *job)?;
                 self.stop(&job, None);
                 json(&job.record())
+            }
+            Ask::Order(Order::DrainNode { node, within_ms }) if *node == self.id => {
+                self.drain(Duration::from_millis(*within_ms));
+                // Before the answer, so that whoever hears that answer knows what runs here from now on.
+                self.head.report_now(self);
+                json(&())
+            }
+            Ask::Order(Order::UndrainNode { node }) if *node == self.id => {
+                self.undrain();
+                self.head.report_now(self);
+                json(&())
+            }
+            Ask::Order(Order::RemoveArtifact { artifact, force }) => {
+                let digest = artifact.whole().ok_or_else(|| Error::internal("a node was told a part of a digest"))?;
+                json(&self.remove_if_unused(tenant, digest, *force)?)
+            }
+            Ask::Order(Order::CollectArtifacts { unused_for_ms, dry_run, keep }) => {
+                json(&self.collect_artifacts(tenant, Duration::from_millis(*unused_for_ms), *dry_run, keep)?)
+            }
+            Ask::Order(Order::DrainNode { .. } | Order::UndrainNode { .. } | Order::TagArtifact { .. } | Order::Untag { .. }) => {
+                Err(Error::internal("a node was given an order that is not for it"))
             }
         }
     }
@@ -95,7 +118,7 @@ impl Shared {
             TaskState::Queued => self.why_queued(&job, task),
             TaskState::Running => {
                 let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
-                let since = rwasm_types::format_duration(std::time::Duration::from_millis(since));
+                let since = rwasm_types::format_duration(Duration::from_millis(since));
                 format!("{task} has been on {on} for {since} (attempt {})", record.attempt.0)
             }
             TaskState::Succeeded => format!("{task} succeeded on {on}"),
@@ -109,6 +132,9 @@ impl Shared {
 
     fn why_queued(&self, job: &crate::owner::job::Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
+        if self.draining.is_on() {
+            return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);
+        }
         let dispatcher = self.dispatcher.lock();
         let (ahead, free, capacity) = (dispatcher.queued(), dispatcher.free().clone(), dispatcher.capacity().clone());
         drop(dispatcher);
@@ -127,7 +153,16 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
-        Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. }) => None,
+        Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. })
+        | Ask::Query(Query::Artifact { .. } | Query::Tags { .. })
+        | Ask::Order(
+            Order::DrainNode { .. }
+            | Order::UndrainNode { .. }
+            | Order::TagArtifact { .. }
+            | Order::Untag { .. }
+            | Order::RemoveArtifact { .. }
+            | Order::CollectArtifacts { .. },
+        ) => None,
     }
 }
 

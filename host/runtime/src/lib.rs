@@ -2,11 +2,13 @@
 //! directories, and signals. It knows nothing of clusters.
 
 mod dirs;
+mod leftover;
 mod private;
 mod scope;
 mod signal;
 
 pub use dirs::Dirs;
-pub use private::{create_private_dir, random_bytes, write_private};
+pub use leftover::{in_use, remove_all_leftovers, remove_leftovers};
+pub use private::{NEW_PREFIX, create_private_dir, random_bytes, write_private};
 pub use scope::{OnEnd, Scope};
 pub use signal::{Termination, termination};

@@ -7,6 +7,9 @@ use std::{
     path::Path,
 };
 
+/// What files are called until they are whole.
+pub const NEW_PREFIX: &str = ".new-";
+
 /// Makes a directory, with its parents, that only this user can enter, or checks that an existing one is.
 ///
 /// # Errors
@@ -32,7 +35,7 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
 /// If it cannot be written; what was there before is then still there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".new-").permissions(fs::Permissions::from_mode(0o600)).tempfile_in(dir)?;
+    let mut file = tempfile::Builder::new().prefix(NEW_PREFIX).permissions(fs::Permissions::from_mode(0o600)).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     file.persist(path)?;

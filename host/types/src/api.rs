@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ArtifactDigest, Attempt, Error, JobId, JobState, Name, NodeId, ResourceSet, TaskId, TaskState, Tenant};
+use crate::{
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, ResourceSet, Tag, TaskId, TaskState,
+    Tenant,
+};
 
 /// Milliseconds since 1970, UTC.
 pub type UnixMs = u64;
@@ -56,8 +59,22 @@ pub enum Query {
         /// Which.
         task: TaskId,
     },
-    /// Artifacts; answered by [`Listing`] of [`ArtifactRecord`].
+    /// Artifacts, newest first; answered by [`Listing`] of [`ArtifactRecord`].
     Artifacts {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+        /// Only those whose digest begins so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        digest: Option<DigestPrefix>,
+    },
+    /// One artifact; answered by [`ArtifactRecord`].
+    Artifact {
+        /// Which.
+        artifact: ArtifactName,
+    },
+    /// Tags, in their order; answered by [`Listing`] of [`TagRecord`].
+    Tags {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
@@ -80,6 +97,50 @@ pub enum Order {
     StopJob {
         /// Which.
         job: JobId,
+    },
+    /// Have a node take no more work; what runs there may go on for so long, and is then ended and tried again elsewhere as its owner
+    /// allows. Answered by its [`NodeRecord`].
+    DrainNode {
+        /// Which.
+        node: NodeId,
+        /// How long, in milliseconds.
+        within_ms: u64,
+    },
+    /// Have a node take work again; answered by its [`NodeRecord`].
+    UndrainNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// Give an artifact a tag, which another may have had before; answered by its [`TagRecord`].
+    TagArtifact {
+        /// Which tag.
+        tag: Tag,
+        /// What it names from now on.
+        artifact: ArtifactName,
+    },
+    /// Remove a tag, and not what it names; answered by its [`TagRecord`].
+    Untag {
+        /// Which.
+        tag: Tag,
+    },
+    /// Remove an artifact and its machine code from all nodes; answered by [`Listing`] of [`RemovedArtifact`].
+    RemoveArtifact {
+        /// Which.
+        artifact: DigestPrefix,
+        /// Even if a tag names it or a job that has not ended uses it.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Remove artifacts that no tag names and no job used for so long; answered by [`Listing`] of [`RemovedArtifact`].
+    CollectArtifacts {
+        /// How long, in milliseconds.
+        unused_for_ms: u64,
+        /// Say what would go, and remove nothing.
+        #[serde(default)]
+        dry_run: bool,
+        /// What stays beside that; the head adds what has a tag.
+        #[serde(default)]
+        keep: Vec<ArtifactDigest>,
     },
 }
 
@@ -259,6 +320,31 @@ pub struct NodeRecord {
     /// When it was lost.
     #[serde(default)]
     pub lost_ms: Option<UnixMs>,
+    /// Set while it takes no more work.
+    #[serde(default)]
+    pub drain: Option<Drain>,
+}
+
+impl NodeRecord {
+    /// Where the node is, in one word: `alive`, `draining` while something still runs on it, `drained`, `lost`.
+    pub fn state(&self) -> &'static str {
+        match self.drain {
+            _ if !self.alive => "lost",
+            None => "alive",
+            Some(_) if self.tasks_running > 0 => "draining",
+            Some(_) => "drained",
+        }
+    }
+}
+
+/// Since when a node takes no more work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drain {
+    /// When that began.
+    pub since_ms: UnixMs,
+    /// When what still runs there is ended; absent where the node is about to leave and decides for itself.
+    #[serde(default)]
+    pub deadline_ms: Option<UnixMs>,
 }
 
 /// An artifact.
@@ -272,6 +358,56 @@ pub struct ArtifactRecord {
     pub size_bytes: u64,
     /// When it was stored.
     pub stored_ms: UnixMs,
+    /// When it was last used: now, if it is in use.
+    #[serde(default)]
+    pub used_ms: UnixMs,
+    /// Its machine code in a node's compile cache, in bytes; 0 if it is not compiled.
+    #[serde(default)]
+    pub code_bytes: u64,
+    /// Where it is.
+    #[serde(default)]
+    pub nodes: Vec<NodeId>,
+    /// Jobs that use it and have not ended.
+    #[serde(default)]
+    pub jobs: Vec<JobId>,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+}
+
+/// A tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagRecord {
+    /// The tag.
+    pub tag: Tag,
+    /// What it names.
+    pub digest: ArtifactDigest,
+    /// When it was set.
+    pub set_ms: UnixMs,
+    /// What it named before, in the answer to the order that moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<ArtifactDigest>,
+}
+
+/// What was removed of an artifact, on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedArtifact {
+    /// Which artifact.
+    pub digest: ArtifactDigest,
+    /// Where.
+    pub node: NodeId,
+    /// Its size as submitted, in bytes.
+    pub artifact_bytes: u64,
+    /// Its machine code, in bytes. Nodes of one user on one machine share that, so that only one of them has removed it.
+    pub code_bytes: u64,
+}
+
+/// The error of an artifact that is to be removed and is in use.
+pub fn artifact_in_use(digest: ArtifactDigest, job: JobId, jobs: usize) -> Error {
+    let others = if jobs > 1 { format!(" and {} others", jobs - 1) } else { String::new() };
+    Error::new(Code::ARTIFACT_IN_USE, format!("artifact {} is used by job {job}{others}", digest.short()))
+        .hint("wait for it with `rwasm job wait`, stop it with `rwasm job stop`, or remove the artifact all the same with --force")
+        .with("job", job)
 }
 
 /// Tasks that wait for the same resources.

@@ -123,6 +123,15 @@ codes! {
 
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
+    FOREIGN_JOURNAL = 611, Refused, "The file is not a journal of rwasm.";
+    DAMAGED_JOURNAL = 612, Refused, "The journal is truncated or damaged.";
+    NEWER_STATE = 613, Refused, "The state was written by a newer version.";
+    JOURNAL_FULL = 614, Refused, "The disk of the journal is full.";
+    ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
+    ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
+    NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";
+    AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
+    OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";

@@ -4,6 +4,7 @@
 //! agree on without talking to each other belongs here; whatever only one room needs does not.
 
 pub mod api;
+mod artifact;
 mod error;
 mod grant;
 mod id;
@@ -14,6 +15,7 @@ mod resource;
 mod state;
 mod unit;
 
+pub use artifact::{ArtifactName, DigestPrefix, ParseArtifactError, Tag};
 pub use error::{Class, Code, CodeInfo, Error, Result};
 pub use grant::{Access, Grants, NetGrant, VolumeGrant, VolumeSource};
 pub use id::{ActorId, ArtifactDigest, Attempt, Incarnation, JobId, LeaseId, NodeId, ObjectId, ParseIdError, SessionId, TaskId};

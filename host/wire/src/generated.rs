@@ -1545,6 +1545,9 @@ pub struct Report {
     /// What all running tasks hold here, those of leases included.
     #[prost(message, optional, tag = "7")]
     pub used: ::core::option::Option<Resources>,
+    /// The node is about to leave and takes no more work.
+    #[prost(bool, tag = "8")]
+    pub leaving: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Waiting {
@@ -1597,6 +1600,9 @@ pub struct LeaseRevoke {
     pub lease: u64,
     #[prost(message, optional, tag = "2")]
     pub reason: ::core::option::Option<Error>,
+    /// Nothing more is to be sent on it; what was sent may end, and then the lease is given back.
+    #[prost(bool, tag = "3")]
+    pub let_finish: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseReturn {

@@ -13,11 +13,16 @@ pub struct NodeView {
     pub local: ResourceSet,
     /// What leases of other owners may hold.
     pub leased: ResourceSet,
+    /// Whether it takes no more work.
+    pub draining: bool,
 }
 
 impl NodeView {
     /// How many slots of a shape are free. A shape that asks for nothing is counted by nodes, one each.
     fn room(&self, shape: &ResourceSet) -> u64 {
+        if self.draining {
+            return 0;
+        }
         let mut free = self.capacity.clone();
         let fits = free.take(&self.leased) && free.take(&self.local);
         if fits { free.count_of(shape).unwrap_or(1) } else { 0 }
@@ -42,6 +47,12 @@ impl Cluster {
         if let Some(view) = self.nodes.get_mut(&node) {
             view.local = local;
         }
+    }
+
+    /// Sets whether a node takes no more work; says whether that is new.
+    pub(crate) fn drain(&mut self, node: NodeId, draining: bool) -> bool {
+        let Some(view) = self.nodes.get_mut(&node) else { return false };
+        std::mem::replace(&mut view.draining, draining) != draining
     }
 
     pub(crate) fn leave(&mut self, node: NodeId) {

@@ -57,6 +57,11 @@ impl Leases {
         self.entries.extract_if(.., |_, lease| lease.node == node || lease.owner == node).collect()
     }
 
+    /// Leases on a node.
+    pub(crate) fn on(&self, node: NodeId) -> impl Iterator<Item = (LeaseId, &Lease)> {
+        self.iter().filter(move |(_, lease)| lease.node == node)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LeaseId, &Lease)> {
         self.entries.iter().map(|(id, lease)| (*id, lease))
     }

@@ -2,8 +2,8 @@
 //! the same events at the same times give the same actions, byte for byte.
 //!
 //! ```text
-//! nodes ── NodeJoined, NodeReported, NodeLost ──▶ ┌──────┐
-//!                                                 │ Core │ ──▶ Action: Grant, Refuse, Revoke
+//! nodes ── NodeJoined, Reported, Draining, Lost ─▶ ┌──────┐
+//!                                                 │ Core │ ──▶ Action: Grant, Refuse, Revoke, Retire
 //! owners ─ Wanted, LeaseReturned ───────────────▶ └──────┘
 //! ```
 //!
@@ -47,6 +47,13 @@ pub enum Event {
     NodeLost {
         /// Which.
         node: NodeId,
+    },
+    /// A node takes no more work, or takes work again.
+    NodeDraining {
+        /// Which.
+        node: NodeId,
+        /// Whether it takes none.
+        draining: bool,
     },
     /// An owner wants slots; it replaces what was wanted under the same key, and 0 slots withdraw it.
     Wanted {
@@ -96,6 +103,15 @@ pub enum Action {
         /// Why.
         error: Error,
     },
+    /// Tell an owner to send nothing more on a lease, and to give it back when what it sent has ended.
+    Retire {
+        /// Who holds it.
+        owner: NodeId,
+        /// Which.
+        lease: LeaseId,
+        /// Why.
+        error: Error,
+    },
 }
 
 /// The state machine.
@@ -124,6 +140,11 @@ impl Core {
             }
             Event::NodeReported { node, local } => self.cluster.report(node, local),
             Event::NodeLost { node } => self.lose(node, &mut actions),
+            Event::NodeDraining { node, draining } => {
+                if self.cluster.drain(node, draining) && draining {
+                    self.retire(node, &mut actions);
+                }
+            }
             Event::Wanted { key, demand } => self.demands.set(key, demand),
             Event::LeaseReturned { lease, unreachable } => {
                 if let Some(lease) = self.leases.remove(lease) {
@@ -165,6 +186,13 @@ impl Core {
             if lease.node != node {
                 self.cluster.unlease(lease.node, &lease.held());
             }
+        }
+    }
+
+    fn retire(&self, node: NodeId, actions: &mut Vec<Action>) {
+        for (id, lease) in self.leases.on(node) {
+            let error = Error::new(Code::NODE_DRAINED, format!("node {node} is being drained")).with("node", node);
+            actions.push(Action::Retire { owner: lease.owner, lease: id, error });
         }
     }
 
@@ -292,6 +320,24 @@ mod tests {
         assert!(matches!(&core.step(Event::TryUnreachable)[..], [Action::Grant { .. }]));
     }
 
+    #[test]
+    fn a_draining_node_gets_no_leases_and_keeps_those_it_has_until_they_are_returned() {
+        let mut core = Core::new();
+        core.step(joined(1, 1));
+        core.step(joined(2, 2));
+        let granted = core.step(Event::Wanted { key: key(1, 1), demand: want(1) });
+        let [Action::Grant { lease, .. }] = granted[..] else { panic!("{granted:?}") };
+        let drain = |draining| Event::NodeDraining { node: node(2), draining };
+        let retired = core.step(drain(true));
+        assert!(matches!(&retired[..], [Action::Retire { owner, lease: id, .. }] if owner.get() == 1 && *id == lease), "{retired:?}");
+        assert_eq!(core.step(drain(true)), [], "said once");
+        assert_eq!(core.step(Event::Wanted { key: key(1, 2), demand: want(1) }), [], "it waits: the node may be of use again");
+        assert_eq!(core.leases().count(), 1);
+        assert_eq!(core.step(Event::LeaseReturned { lease, unreachable: false }), []);
+        assert!(matches!(&core.step(drain(false))[..], [Action::Grant { node, .. }] if node.get() == 2));
+        assert_eq!(core.step(Event::NodeDraining { node: node(9), draining: true }), [], "a node that is not there");
+    }
+
     fn events() -> impl Strategy<Value = Vec<Event>> {
         let event = prop_oneof![
             (1u32..5, 1u32..4).prop_map(|(number, cpus)| joined(number, cpus)),
@@ -299,6 +345,7 @@ mod tests {
             (1u32..5, 0u32..3).prop_map(|(number, cpus)| Event::NodeReported { node: node(number), local: ResourceSet::cpus(cpus) }),
             (1u32..5, 0u64..3, 0u32..6).prop_map(|(owner, request, slots)| Event::Wanted { key: key(owner, request), demand: want(slots) }),
             (0u64..40, any::<bool>()).prop_map(|(lease, unreachable)| Event::LeaseReturned { lease: LeaseId(lease), unreachable }),
+            (1u32..5, any::<bool>()).prop_map(|(number, draining)| Event::NodeDraining { node: node(number), draining }),
             Just(Event::TryUnreachable),
         ];
         proptest::collection::vec(event, 0..60)
@@ -312,13 +359,14 @@ mod tests {
             for event in events {
                 let actions = core.step(event.clone());
                 prop_assert_eq!(&actions, &again.step(event));
+                let drained: Vec<NodeId> = core.nodes().iter().filter(|(_, view)| view.draining).map(|(id, _)| *id).collect();
                 for (number, view) in core.nodes() {
                     let slots: u32 = core.leases().filter(|(_, lease)| lease.node == *number).map(|(_, lease)| lease.slots).sum();
                     prop_assert_eq!(&view.leased, &ResourceSet::cpus(slots));
                 }
                 for action in &actions {
                     if let Action::Grant { key, node, .. } = action {
-                        prop_assert!(*node != key.owner && core.nodes().contains_key(node));
+                        prop_assert!(*node != key.owner && core.nodes().contains_key(node) && !drained.contains(node));
                     }
                 }
             }

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result,
-    api::{ArtifactRecord, Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::oneshot;
 
 use crate::state::{Shared, ToNode};
 
@@ -47,23 +48,41 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             all.rows.truncate((*limit).min(LIMIT_MAX));
             json(&all)
         }
-        Ask::Query(Query::Artifacts { limit }) => {
-            let mut all: Listing<ArtifactRecord> = from_all(shared, question).await?;
-            // The same artifact lies on several nodes; the first that had it counts.
-            all.rows.sort_by_key(|row| (row.digest, row.stored_ms));
-            all.rows.dedup_by_key(|row| row.digest);
-            all.rows.sort_by_key(|row| std::cmp::Reverse(row.stored_ms));
-            all.total = all.rows.len() as u64;
+        Ask::Query(Query::Artifacts { limit, digest }) => {
+            let mut all = shared.artifacts(question, digest.as_ref()).await?;
             all.rows.truncate((*limit).min(LIMIT_MAX));
             json(&all)
+        }
+        Ask::Query(Query::Artifact { artifact }) => json(&shared.artifact(question, artifact).await?),
+        Ask::Query(Query::Tags { limit }) => json(&shared.tags(&question.tenant, *limit)?),
+        Ask::Order(Order::TagArtifact { tag, artifact }) => json(&shared.tag(question, tag, artifact).await?),
+        Ask::Order(Order::Untag { tag }) => json(&shared.untag(question, tag).await?),
+        Ask::Order(Order::RemoveArtifact { artifact, force }) => json(&shared.remove_artifact(question, artifact, *force).await?),
+        Ask::Order(Order::CollectArtifacts { unused_for_ms, dry_run, keep }) => {
+            json(&shared.collect_artifacts(question, *unused_for_ms, *dry_run, keep).await?)
         }
         Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) | Ask::Order(Order::StopJob { job }) => {
             from_owner(shared, question, job.owner, &job_of(*job)).await
         }
+        Ask::Order(Order::DrainNode { node, within_ms }) => {
+            settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await
+        }
+        Ask::Order(Order::UndrainNode { node }) => settled(shared, *node, shared.undrain(*node).await?).await,
         Ask::Query(Query::Task { task } | Query::Why { task }) => {
             from_owner(shared, question, task.owner, &Error::new(Code::NOT_FOUND, format!("there is no task {task}"))).await
         }
     }
+}
+
+/// Waits until a node has heard an order, if it is there, and gives its record. What it reports comes before its answer, so the record tells
+/// what runs there since then.
+async fn settled(shared: &Shared, node: NodeId, heard: Option<oneshot::Receiver<Result<Bytes>>>) -> Result<Bytes> {
+    if let Some(heard) = heard
+        && !matches!(tokio::time::timeout(ANSWER_WITHIN, heard).await, Ok(Ok(Ok(_))))
+    {
+        tracing::warn!(%node, "a node has not heard an order yet; it is told again when it joins");
+    }
+    json(&shared.node_record(node)?)
 }
 
 fn job_of(job: JobId) -> Error {
@@ -93,7 +112,7 @@ async fn from_owner(shared: &Shared, question: &msg::Question, owner: NodeId, un
 }
 
 /// Asks all nodes at once and puts their parts together; says who did not answer.
-async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<Listing<T>> {
+pub(crate) async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<Listing<T>> {
     let asked = shared.nodes_reachable().into_iter().map(|node| (node, shared.question(node, &question.tenant, question.ask.clone())));
     let asked: Vec<_> = asked.collect();
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
@@ -117,7 +136,7 @@ async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question
     Ok(all)
 }
 
-fn json<T: Serialize>(answer: &T) -> Result<Bytes> {
+pub(crate) fn json<T: Serialize>(answer: &T) -> Result<Bytes> {
     serde_json::to_vec(answer).map(Bytes::from).map_err(no_json)
 }
 

@@ -32,6 +32,7 @@ impl HeadService for Joining {
         };
         let (queue, waiting) = mpsc::unbounded_channel();
         let joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address.is_none())?;
+        let again = joining.node.is_some();
         let joined = shared.join(joining, queue.clone());
         let (sender, outbound) = Outbound::channel(QUEUE);
         let registered = msg::Registered {
@@ -47,6 +48,7 @@ impl HeadService for Joining {
         }
         if let Ok((node, stream)) = joined {
             tracing::info!(%node, "a node joined");
+            shared.remind_of_drain(node, again).await?;
             let shared = Arc::clone(shared);
             self.0.scope.spawn("node-stream", OnEnd::Continue, async move {
                 let outcome = tokio::select! {
@@ -132,6 +134,7 @@ fn read_report(report: &msg::Report) -> Result<Report> {
         tasks_running: report.tasks_running,
         memory_bytes: report.memory_bytes,
         waiting: report.waiting.iter().map(waiting).collect::<Result<_>>()?,
+        leaving: report.leaving,
     })
 }
 

@@ -7,12 +7,15 @@
 //!
 //! The head knows nodes, demands and leases. It never sees a task, a result or an object's bytes.
 
+mod artifacts;
 mod ask;
 mod join;
 mod state;
+mod stored;
 
 use std::{sync::Arc, time::Duration};
 
+use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::Result;
 use rwasm_wire::{Listener, Server};
@@ -35,6 +38,8 @@ pub struct HeadOptions {
     pub cluster: String,
     /// The cluster's token.
     pub token: String,
+    /// What survives.
+    pub journal: Journal,
     /// Where nodes join.
     pub listener: Listener,
 }
@@ -50,10 +55,10 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// None yet; binding the listener was the caller's.
+    /// If what was written down cannot be read.
     pub fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { cluster, token, listener } = options;
-        let shared = Arc::new(Shared::new(cluster, &token, scope.clone()));
+        let HeadOptions { cluster, token, journal, listener } = options;
+        let shared = Arc::new(Shared::new(cluster, &token, journal, scope.clone())?);
         let head = Self { shared };
         head.serve(listener, scope);
         scope.spawn("node-watch", OnEnd::ShutDown, watch(Arc::clone(&head.shared)));

@@ -1,5 +1,7 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
+mod drain;
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -8,10 +10,11 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_core::{Action, Core, DemandKey, Event};
+use rwasm_journal::Journal;
 use rwasm_runtime::Scope;
 use rwasm_types::{
     Code, Error, Incarnation, Name, NodeId, ResourceSet, Result,
-    api::{ClusterStatus, NodeRecord, PendingDemand, UnixMs},
+    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
 };
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
     pub(crate) scope: Scope,
+    /// What survives a restart.
+    pub(crate) journal: Journal,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -46,6 +51,8 @@ struct State {
     last_node: u32,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
+    /// Nodes that were told to take no more work.
+    drains: BTreeMap<NodeId, Drain>,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -60,6 +67,8 @@ struct Node {
     waiting: Vec<PendingDemand>,
     /// Which of the node's streams is the current one.
     stream: u64,
+    /// Whether it said that it is about to leave and takes no more work.
+    leaving: bool,
 }
 
 /// What a node says of itself when it joins.
@@ -84,16 +93,18 @@ fn message(message: msg::head_message::Message) -> msg::HeadMessage {
 }
 
 impl Shared {
-    pub(crate) fn new(cluster: String, token: &str, scope: Scope) -> Self {
+    pub(crate) fn new(cluster: String, token: &str, journal: Journal, scope: Scope) -> Result<Self> {
         let started_ms = now_ms();
-        Self {
+        let state = State { drains: drain::read(&journal)?, ..State::default() };
+        Ok(Self {
             cluster,
             incarnation: Incarnation(started_ms),
             scope,
+            journal,
             token: blake3::hash(token.as_bytes()),
             started_ms,
-            state: Mutex::default(),
-        }
+            state: Mutex::new(state),
+        })
     }
 
     /// Checks a caller's token; comparing hashes takes the same time whatever they hold.
@@ -157,11 +168,22 @@ impl Shared {
             memory_bytes: 0,
             joined_ms,
             lost_ms: None,
+            drain: state.drains.get(&id).copied(),
         };
         let stream = state.nodes.get(&id).map_or(1, |node| node.stream + 1);
-        let node = Node { record, incarnation, data_address, sender: Some(sender), heard: Instant::now(), waiting: Vec::new(), stream };
+        let node = Node {
+            record,
+            incarnation,
+            data_address,
+            sender: Some(sender),
+            heard: Instant::now(),
+            waiting: Vec::new(),
+            stream,
+            leaving: false,
+        };
         state.nodes.insert(id, node);
         state.step(Event::NodeJoined { node: id, capacity });
+        state.settle_drain(id);
         Ok((id, stream))
     }
 
@@ -189,6 +211,9 @@ impl Shared {
         node.record.tasks_running = report.tasks_running;
         node.record.memory_bytes = report.memory_bytes;
         node.waiting.clone_from(&report.waiting);
+        if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
+            state.settle_drain(id);
+        }
         state.step(Event::NodeReported { node: id, local: report.local.clone() });
         Ok(())
     }
@@ -275,6 +300,7 @@ pub(crate) struct Report {
     pub(crate) tasks_running: u64,
     pub(crate) memory_bytes: u64,
     pub(crate) waiting: Vec<PendingDemand>,
+    pub(crate) leaving: bool,
 }
 
 impl State {
@@ -292,8 +318,12 @@ impl State {
                     (owner, msg::head_message::Message::LeaseRefusal(refusal))
                 }
                 Action::Revoke { owner, lease, error } => {
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()) };
+                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
                     (owner, msg::head_message::Message::LeaseRevoke(revoke))
+                }
+                Action::Retire { owner, lease, error } => {
+                    let retire = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
+                    (owner, msg::head_message::Message::LeaseRevoke(retire))
                 }
             };
             // An owner that is away asks again when it is back.

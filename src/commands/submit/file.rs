@@ -7,8 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::{FlockOperation, flock};
 use rwasm_types::{Code, Error, Result};
 use tempfile::NamedTempFile;
+
+/// What a file is called while it is written.
+const PART_PREFIX: &str = ".rwasm-";
+const PART_SUFFIX: &str = ".part";
 
 /// A file that results are written to.
 pub(crate) struct ResultFile {
@@ -51,8 +56,14 @@ impl ResultFile {
 
     fn to(path: &Path) -> io::Result<To> {
         let dir = |path: &Path| path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")).to_owned();
-        let beside = |path: &Path, permissions| {
-            tempfile::Builder::new().prefix(".").suffix(".part").permissions(permissions).tempfile_in(dir(path)).map(To::Beside)
+        let beside = |path: &Path, permissions| -> io::Result<To> {
+            let dir = dir(path);
+            // Of a command that was killed; one that runs holds its own.
+            rwasm_runtime::remove_leftovers(&dir, |name| name.starts_with(PART_PREFIX) && name.ends_with(PART_SUFFIX));
+            let file = tempfile::Builder::new().prefix(PART_PREFIX).suffix(PART_SUFFIX).permissions(permissions).tempfile_in(dir)?;
+            // A file system without locks has no leftovers removed either.
+            let _ = flock(file.as_file(), FlockOperation::NonBlockingLockShared);
+            Ok(To::Beside(file))
         };
         match fs::metadata(path) {
             Ok(there) if there.is_file() => {
@@ -95,7 +106,7 @@ impl ResultFile {
             return Ok(None);
         }
         let mut name = self.path.clone().into_os_string();
-        name.push(".part");
+        name.push(PART_SUFFIX);
         let part = PathBuf::from(name);
         self.persist(&part)?;
         Ok(Some(part))

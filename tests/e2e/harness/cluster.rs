@@ -127,6 +127,16 @@ impl Cluster {
         self.nodes.last().expect("just pushed")
     }
 
+    /// The head starts again where it was, after its end.
+    pub(crate) fn start_head_again(&mut self) -> &Daemon {
+        let port = |address: String| address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap();
+        let (port, client_port, cpus) = (port(self.head_address()), port(self.gateway()), self.builder.cpus.to_string());
+        let ports = ["start", "--head", "--port", &port, "--client-port", &client_port, "--num-cpus", &cpus, "--json"];
+        let ready = self.home.rwasm(ports).args(&self.builder.args).run().ok().json();
+        self.head = Daemon::read(ready);
+        &self.head
+    }
+
     /// `rwasm ARGS…` of the user who started the cluster, which finds it by the endpoint file.
     pub(crate) fn rwasm(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run<'_> {
         self.home.rwasm(args)

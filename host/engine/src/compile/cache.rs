@@ -19,6 +19,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use rwasm_types::{ArtifactDigest, Result, Tenant};
@@ -26,11 +27,14 @@ use rwasm_values::ArtifactInfo;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use super::{Compiled, child::disk_error, worker};
+use super::{Compiled, child::disk_error, evict, worker};
 
 /// Grows when the meaning of entries changes.
 const FORMAT: u32 = 2;
 const SCRATCH_PREFIX: &str = "scratch-";
+const SECRET_PREFIX: &str = "secret-";
+/// Writing a secret takes no longer.
+const SECRET_WRITTEN_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) struct Cache {
     dir: PathBuf,
@@ -95,7 +99,29 @@ impl Cache {
         if info.is_none() {
             tracing::warn!(%tenant, artifact = %digest.short(), "a compile cache entry is not what was written, compiling anew");
         }
-        Some(Compiled { info: Arc::new(info?), code })
+        let info = Arc::new(info?);
+        evict::touch(&code);
+        Some(Compiled { info, code })
+    }
+
+    /// Bytes of an artifact's entry; 0 if there is none.
+    pub(super) fn size(&self, tenant: &Tenant, digest: ArtifactDigest) -> u64 {
+        evict::size(&self.code(tenant, digest))
+    }
+
+    /// Removes an artifact's entry; gives the bytes that it had.
+    pub(super) fn remove(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<u64> {
+        evict::remove(&self.code(tenant, digest)).map_err(|error| disk_error(&error, &self.dir))
+    }
+
+    /// Removes what was not used for longest, beside the artifacts that are in use, until the rest has at most so many bytes.
+    pub(super) fn evict(&self, bytes_max: u64, in_use: &[(Tenant, ArtifactDigest)]) {
+        let kept = in_use.iter().map(|(tenant, digest)| self.code(tenant, *digest)).collect();
+        evict::evict(&self.dir, bytes_max, &kept);
+    }
+
+    fn code(&self, tenant: &Tenant, digest: ArtifactDigest) -> PathBuf {
+        self.dir.join(self.name(tenant, digest))
     }
 
     /// Makes an entry of what a child left in `scratch`.
@@ -144,8 +170,10 @@ fn secret(dir: &Path) -> io::Result<[u8; 32]> {
         }
         let mut secret = [0; 32];
         rustix::rand::getrandom(&mut secret, rustix::rand::GetRandomFlags::empty())?;
-        let written =
-            tempfile::Builder::new().prefix("secret-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600)).tempfile_in(dir)?;
+        let written = tempfile::Builder::new()
+            .prefix(SECRET_PREFIX)
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .tempfile_in(dir)?;
         fs::OpenOptions::new()
             .write(true)
             .mode(0o600)
@@ -165,13 +193,36 @@ fn is_private(path: &Path) -> io::Result<bool> {
     Ok(metadata.mode() & 0o077 == 0 && metadata.uid() == rustix::process::geteuid().as_raw())
 }
 
+/// Whether a path is a scratch directory.
+pub(super) fn is_scratch(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_bytes().starts_with(SCRATCH_PREFIX.as_bytes()))
+}
+
+/// Whether a process has ended. One that nobody has waited for yet still has a number; it works until its last thread has ended.
+fn has_ended(pid: &str) -> bool {
+    let Ok(stat) = fs::read_to_string(Path::new("/proc").join(pid).join("stat")) else { return true };
+    // The name, in brackets before, may hold anything.
+    let fields: Vec<&str> = stat.rsplit_once(')').map_or(Vec::new(), |(_, fields)| fields.split_whitespace().collect());
+    matches!(fields.first(), Some(&("Z" | "X"))) && matches!(fields.get(17), Some(&("0" | "1")))
+}
+
+/// Whether nobody can be writing a file any more.
+fn is_old(entry: &fs::DirEntry) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > SECRET_WRITTEN_WITHIN))
+}
+
 /// Removes scratch directories of processes that are gone.
 fn remove_scratch(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
+        if name.as_bytes().starts_with(SECRET_PREFIX.as_bytes()) && is_old(&entry) {
+            // Of a process that was killed before it had the secret written. Whoever is late loses a race that it would have lost anyway.
+            let _ = fs::remove_file(entry.path());
+        }
         let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH_PREFIX)).and_then(|rest| rest.split('-').next());
-        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        if owner.is_some_and(has_ended) {
             match fs::remove_dir_all(entry.path()) {
                 // Another process that starts just now came first.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -180,4 +231,21 @@ fn remove_scratch(dir: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_nobody_waits_for_has_ended_all_the_same() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id().to_string();
+        while !has_ended(&pid) {
+            std::thread::yield_now();
+        }
+        assert!(Path::new("/proc").join(&pid).exists(), "it is there until it is waited for");
+        child.wait().unwrap();
+        assert!(has_ended(&pid) && !has_ended("self"));
+    }
 }

@@ -76,6 +76,7 @@ async fn run(options: &CompileOptions, scratch: &Path, goal: Goal) -> Result<End
         .arg(format!("--memory={}", limits.memory_bytes))
         .arg(format!("--cpu-seconds={cpu_seconds}"))
         .arg(format!("--output-bytes={}", limits.output_bytes))
+        .arg(format!("--parent={}", std::process::id()))
         .args((goal == Goal::Code).then_some("--code"))
         .env_clear()
         .env(ALLOCATOR.0, ALLOCATOR.1)

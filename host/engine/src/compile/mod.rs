@@ -10,9 +10,18 @@
 
 mod cache;
 mod child;
+mod evict;
 pub mod worker;
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rwasm_types::{ArtifactDigest, Result, Tenant};
@@ -49,6 +58,13 @@ pub struct CompileOptions {
     pub limits: CompileLimits,
     /// Children that may run at once.
     pub workers_max: usize,
+    /// Bytes that the cache keeps; beyond, entries that nothing uses make room for new ones, those that were not used for longest first.
+    pub cache_bytes_max: u64,
+}
+
+impl CompileOptions {
+    /// What a cache keeps where nothing else is said: 10 GiB.
+    pub const CACHE_BYTES_DEFAULT: u64 = 10 << 30;
 }
 
 /// An artifact that can be loaded: what it offers and where its machine code is.
@@ -69,12 +85,20 @@ pub(crate) struct Compiler {
     cache: Cache,
     permits: tokio::sync::Semaphore,
     running: Mutex<HashMap<(Tenant, ArtifactDigest), Compiling>>,
+    /// Whether something was added to the cache.
+    grown: AtomicBool,
 }
 
 impl Compiler {
     pub(crate) fn new(options: CompileOptions, compatibility: blake3::Hash) -> Result<Self> {
         let cache = Cache::open(&options.cache_dir, compatibility)?;
-        Ok(Self { cache, permits: tokio::sync::Semaphore::new(options.workers_max.max(1)), running: Mutex::default(), options })
+        Ok(Self {
+            cache,
+            permits: tokio::sync::Semaphore::new(options.workers_max.max(1)),
+            running: Mutex::default(),
+            grown: AtomicBool::new(true),
+            options,
+        })
     }
 
     /// The compiled form of an artifact, from the cache or a child. `bytes` are read on a miss only.
@@ -90,7 +114,26 @@ impl Compiler {
         let _permit = self.permits.acquire().await;
         let scratch = self.cache.scratch()?;
         let info = child::compile(&self.options, scratch.path(), bytes, child::Goal::Code).await?;
-        self.cache.insert(tenant, digest, info, scratch)
+        let compiled = self.cache.insert(tenant, digest, info, scratch)?;
+        self.grown.store(true, Relaxed);
+        Ok(compiled)
+    }
+
+    /// Keeps the cache within its size, if it has grown since this was last called. What is in use stays.
+    pub(crate) fn tidy(&self, in_use: impl FnOnce() -> Vec<(Tenant, ArtifactDigest)>) {
+        if self.grown.swap(false, Relaxed) {
+            self.cache.evict(self.options.cache_bytes_max, &in_use());
+        }
+    }
+
+    /// Bytes of an artifact's machine code, and what belongs to it, in the cache.
+    pub(crate) fn size(&self, tenant: &Tenant, digest: ArtifactDigest) -> u64 {
+        self.cache.size(tenant, digest)
+    }
+
+    /// Removes an artifact from the cache; gives the bytes that it had.
+    pub(crate) fn remove(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<u64> {
+        self.cache.remove(tenant, digest)
     }
 
     /// An artifact in the cache.

@@ -5,7 +5,7 @@
 
 use std::{fs, io, process::ExitCode};
 
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getppid, set_parent_process_death_signal, setrlimit};
 use rwasm_artifact::AnalyseLimits;
 use rwasm_types::{Code, Error, Result, format_bytes};
 use rwasm_values::{ArtifactInfo, Profile};
@@ -36,6 +36,8 @@ pub struct WorkerOptions {
     pub output_bytes: u64,
     /// Whether machine code is wanted, or only what the artifact offers.
     pub code: bool,
+    /// The process that started it.
+    pub parent: u32,
 }
 
 /// Runs a compile worker in the current directory; to be called first thing in a process made for it.
@@ -66,6 +68,10 @@ fn confine(options: &WorkerOptions) -> Result<()> {
     // Whoever was killed cannot end its children, and nobody waits for this any more.
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(|error| Error::internal(format!("a compile worker cannot end with its parent: {error}")))?;
+    // It may have been killed before that was said.
+    if getppid().is_none_or(|parent| parent.as_raw_pid().unsigned_abs() != options.parent) {
+        return Err(Error::new(Code::COMPILE_FAILED, "whoever started the compile worker is gone"));
+    }
     // Where memory runs out for the whole machine or container, this process goes first. Without /proc there is nobody to tell.
     let _ = fs::write("/proc/self/oom_score_adj", "1000");
     forbid_system_calls().map_err(|error| Error::internal(format!("cannot confine a compile worker: {error}")))

@@ -46,6 +46,7 @@ pub(crate) fn options(cache: &Path) -> EngineOptions {
             cache_dir: cache.to_owned(),
             limits: CompileLimits::default(),
             workers_max: 2,
+            cache_bytes_max: CompileOptions::CACHE_BYTES_DEFAULT,
         },
         pool: PoolOptions { instances_max: 2, async_instances_max: 2, ..PoolOptions::default() },
         reserved: Vec::new(),

@@ -101,6 +101,18 @@ async fn too_little_memory_is_always_told() {
     assert!(enough > 0);
 }
 
+/// One whose parent was killed before it could say that it ends with it has nobody to work for.
+#[test]
+fn a_worker_of_nobody_does_not_begin() {
+    let scratch = tempfile::tempdir().unwrap();
+    fs::write(scratch.path().join("in.wasm"), bomb()).unwrap();
+    let command = worker::command();
+    let mut worker = Command::new(&command[0]);
+    worker.args(&command[1..]).args(["--memory=4294967296", "--cpu-seconds=60", "--output-bytes=1000000", "--code", "--parent=1"]);
+    assert_eq!(worker.current_dir(scratch.path()).status().unwrap().code(), Some(3));
+    assert!(fs::read_to_string(scratch.path().join("error.json")).unwrap().contains("is gone"));
+}
+
 /// A worker whose parent is gone ends by itself, and in a way that tells why.
 #[test]
 fn processor_time_is_limited_without_a_parent() {
@@ -111,6 +123,7 @@ fn processor_time_is_limited_without_a_parent() {
     let status = Command::new(&command[0])
         .args(&command[1..])
         .args(["--memory=4294967296", "--cpu-seconds=1", "--output-bytes=1000000", "--code"])
+        .arg(format!("--parent={}", std::process::id()))
         .current_dir(scratch.path())
         .status()
         .unwrap();

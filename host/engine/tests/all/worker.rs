@@ -16,13 +16,15 @@ pub(crate) fn command() -> Vec<PathBuf> {
 #[test]
 fn compile_worker() {
     let arguments: Vec<String> = env::args().collect();
-    let number = |name: &str| arguments.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')?.parse().ok());
+    let number =
+        |name: &str| -> Option<u64> { arguments.iter().find_map(|argument| argument.strip_prefix(name)?.strip_prefix('=')?.parse().ok()) };
     let Some(memory_bytes) = number("--memory") else { return };
     let status = rwasm_engine::compile_worker(&WorkerOptions {
         memory_bytes,
         cpu_seconds: number("--cpu-seconds").unwrap(),
         output_bytes: number("--output-bytes").unwrap(),
         code: arguments.iter().any(|argument| argument == "--code"),
+        parent: number("--parent").and_then(|parent| u32::try_from(parent).ok()).unwrap(),
     });
     exit((0..=255u8).find(|number| status == (*number).into()).unwrap().into());
 }

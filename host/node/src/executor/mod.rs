@@ -51,6 +51,9 @@ pub(crate) trait Taker: Send + Sync {
     /// Attempts ended.
     fn ended(&self, ended: Vec<Ended>);
 
+    /// This node ended attempts that their owner may try again; gives those that are to wait here as the next attempt.
+    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item>;
+
     /// Where an attempt's output goes.
     fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output>;
 }

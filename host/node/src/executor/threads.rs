@@ -73,9 +73,11 @@ struct Run {
 #[derive(Default)]
 struct RunState {
     waiting: VecDeque<Item>,
-    current: Option<(TaskId, Arc<Control>)>,
+    current: Option<(Item, Arc<Control>)>,
     /// Attempts that were cancelled before they began.
     cancelled: Vec<Item>,
+    /// Whether its attempts were given to somebody else.
+    taken: bool,
 }
 
 impl Run {
@@ -84,13 +86,13 @@ impl Run {
         let mut state = self.state.lock();
         let item = state.waiting.pop_front();
         let control = Arc::new(Control::default());
-        state.current = item.as_ref().map(|item| (item.task, Arc::clone(&control)));
+        state.current = item.as_ref().map(|item| (item.clone(), Arc::clone(&control)));
         item.map(|item| (item, control))
     }
 
     fn cancel(&self, task: TaskId) {
         let mut state = self.state.lock();
-        if let Some((_, control)) = state.current.as_ref().filter(|(current, _)| *current == task) {
+        if let Some((_, control)) = state.current.as_ref().filter(|(current, _)| current.task == task) {
             control.cancel();
         } else if let Some(position) = state.waiting.iter().position(|item| item.task == task) {
             let item = state.waiting.remove(position);
@@ -105,6 +107,20 @@ impl Run {
         if let Some((_, control)) = &state.current {
             control.cancel();
         }
+    }
+
+    /// Takes all attempts, once: none of those that wait begins, and the one that runs is ended. Nobody hears of the end of those that waited.
+    fn take_all(&self) -> Option<Vec<Item>> {
+        let mut state = self.state.lock();
+        if std::mem::replace(&mut state.taken, true) {
+            return None;
+        }
+        let waiting = std::mem::take(&mut state.waiting);
+        let current = state.current.as_ref().map(|(item, control)| {
+            control.cancel();
+            item.clone()
+        });
+        Some(current.into_iter().chain(waiting).collect())
     }
 
     /// Attempts that were cancelled before they began, as ended.
@@ -189,7 +205,7 @@ impl Threads {
     /// thread of the executor. Saves a thread switch each way for short calls, which cost more than the calls.
     pub(crate) fn run_here(&self, run: RunId, call: Arc<LoadedCall>, item: Item) {
         let control = Arc::new(Control::default());
-        let state = RunState { current: Some((item.task, Arc::clone(&control))), ..RunState::default() };
+        let state = RunState { current: Some((item.clone(), Arc::clone(&control))), ..RunState::default() };
         let run = Arc::new(Run { id: run, call, state: Mutex::new(state) });
         self.shared.runs.lock().insert(run.id, Arc::clone(&run));
         let shared = Arc::clone(&self.shared);
@@ -213,6 +229,15 @@ impl Threads {
         if let Some(run) = run {
             run.cancel_all();
         }
+    }
+}
+
+impl Threads {
+    /// Ends a run and gives its attempts to the caller; `None` if it has ended or they were taken before. The end of the attempt that ran is still told, and so is the
+    /// run's.
+    pub(crate) fn take_run(&self, run: RunId) -> Option<(Arc<LoadedCall>, Vec<Item>)> {
+        let run = self.shared.runs.lock().get(&run).map(Arc::clone)?;
+        Some((Arc::clone(&run.call), run.take_all()?))
     }
 }
 

@@ -267,8 +267,7 @@ impl Job {
         match again {
             Some(_) => {
                 let attempt = item.attempt.next();
-                self.state.lock().tasks.requeued(item.task.sequence, attempt);
-                Some(Item { attempt, ..item })
+                self.state.lock().tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
             }
             None => {
                 let tried = format!("{} (attempt {})", error.message(), item.attempt.0);
@@ -463,6 +462,10 @@ impl Taker for JobTaker {
         if pressure != Pressure::Unchanged {
             (self.pressure)(&self.job, pressure);
         }
+    }
+
+    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
+        items.into_iter().filter_map(|item| self.job.lost(item, error)).collect()
     }
 
     fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output> {

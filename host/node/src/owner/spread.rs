@@ -4,7 +4,7 @@
 //! given back.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     batch,
     dispatch::ClassId,
+    drain,
     executor::{Ended, Item},
     node::{Shared, cancelled},
 };
@@ -67,6 +68,8 @@ struct Lease {
     /// What was sent and has not ended, by sequence.
     sent: HashMap<u64, Item>,
     idle_since: Instant,
+    /// Nothing more is sent on it: its node takes no more work.
+    retired: bool,
 }
 
 impl Spread {
@@ -158,7 +161,7 @@ impl Shared {
             let (queued, mean, slots_here) = {
                 let dispatcher = self.dispatcher.lock();
                 let shape = &class.call.shape;
-                (dispatcher.queued_in(*id), dispatcher.mean(*id), dispatcher.capacity().count_of(shape).unwrap_or(1))
+                (dispatcher.queued_in(*id), dispatcher.mean(*id), dispatcher.slots(shape))
             };
             busy |= queued > 0;
             let soon_done =
@@ -198,7 +201,10 @@ impl Shared {
                     link
                 }
             };
-            state.leases.insert(lease, Lease { node, class, slots: grant.slots, link, sent: HashMap::new(), idle_since: Instant::now() });
+            state.leases.insert(
+                lease,
+                Lease { node, class, slots: grant.slots, link, sent: HashMap::new(), idle_since: Instant::now(), retired: false },
+            );
         }
         self.supply(lease);
         self.surplus.notify_one();
@@ -220,6 +226,14 @@ impl Shared {
             let waiting = self.dispatcher.lock().remove_class(id);
             self.end(&job, waiting, error);
         }
+    }
+
+    /// A lease's node takes no more work: nothing more is sent on it, and it is given back when all that was has ended.
+    pub(crate) fn retired(&self, lease: LeaseId) {
+        if let Some(lease) = self.spread.state.lock().leases.get_mut(&lease) {
+            lease.retired = true;
+        }
+        self.surplus.notify_one();
     }
 
     /// A lease is over, and whatever was sent on it lost; a task may have begun only where its node had answered.
@@ -263,7 +277,7 @@ impl Shared {
     fn supply(&self, lease: LeaseId) {
         let (class, room) = {
             let state = self.spread.state.lock();
-            let Some(lease) = state.leases.get(&lease) else { return };
+            let Some(lease) = state.leases.get(&lease).filter(|lease| !lease.retired) else { return };
             let mean = self.dispatcher.lock().mean(lease.class);
             let ahead = mean.map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
             (lease.class, (lease.slots.saturating_mul(ahead) as usize).saturating_sub(lease.sent.len()))
@@ -298,20 +312,28 @@ impl Shared {
     /// Outcomes of tasks that ran on a lease.
     pub(crate) fn outcomes(&self, outcomes: msg::RemoteOutcomes) -> Result<()> {
         let lease = LeaseId(outcomes.lease);
-        let (job, ended, took) = {
+        let (job, class, ended, given_back, took) = {
             let mut state = self.spread.state.lock();
             let State { classes, leases, .. } = &mut *state;
             let Some(known) = leases.get_mut(&lease) else { return Ok(()) };
             let Some(class) = classes.get(&known.class) else { return Ok(()) };
             let mut ended = Vec::with_capacity(outcomes.outcomes.len());
-            let mut took = Duration::ZERO;
+            let (mut took, mut given_back) = (Duration::ZERO, Vec::new());
             for outcome in outcomes.outcomes {
                 let attempt = Attempt(outcome.attempt);
                 // An outcome of an attempt that was given up is of no interest.
-                if known.sent.get(&outcome.sequence).is_some_and(|item| item.attempt == attempt) {
-                    known.sent.remove(&outcome.sequence);
-                    took += Duration::from_nanos(outcome.wall_ns);
+                if let Entry::Occupied(sent) = known.sent.entry(outcome.sequence)
+                    && sent.get().attempt == attempt
+                {
+                    let item = sent.remove();
                     let result = convert::read_outcome_result(outcome.result);
+                    if let Err(error) = &result
+                        && error.code() == Code::NODE_DRAINED
+                    {
+                        given_back.push((item, error.clone()));
+                        continue;
+                    }
+                    took += Duration::from_nanos(outcome.wall_ns);
                     let failed = outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case"));
                     ended.push(Ended {
                         task: class.job.id.task(outcome.sequence),
@@ -325,14 +347,34 @@ impl Shared {
                 }
             }
             known.idle_since = Instant::now();
-            self.dispatcher.lock().observe(known.class, ended.len(), took);
-            (Arc::clone(&class.job), ended, took)
+            let id = known.class;
+            self.dispatcher.lock().observe(id, ended.len(), took);
+            (Arc::clone(&class.job), id, ended, given_back, took)
         };
+        if !given_back.is_empty() {
+            self.take_back(&job, class, given_back);
+        }
         tracing::trace!(%lease, outcomes = ended.len(), ?took, "outcomes from elsewhere");
         let pressure = job.end(ended);
         self.relieve(&job, pressure);
         self.supply(lease);
         Ok(())
+    }
+
+    /// A node that is drained gave attempts back: they wait again, as they were if they had not begun there.
+    fn take_back(&self, job: &Job, class: ClassId, items: Vec<(Item, Error)>) {
+        let again = items.into_iter().filter_map(|(item, error)| {
+            if drain::had_begun(&error) {
+                return job.lost(item, &error);
+            }
+            job.requeued(&item);
+            Some(item)
+        });
+        let again: Vec<Item> = again.collect();
+        let orphans = self.dispatcher.lock().put_back(class, again).err().unwrap_or_default();
+        let pressure = job.end(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+        self.relieve(job, pressure);
+        self.pump();
     }
 
     /// A node cannot run a call at all: its lease is given back, and the call fails where it would fail everywhere.
@@ -356,7 +398,7 @@ impl Shared {
     fn return_idle_leases(&self) {
         let idle: Vec<LeaseId> = {
             let mut state = self.spread.state.lock();
-            let over = |lease: &Lease| lease.sent.is_empty() && lease.idle_since.elapsed() > LINGER;
+            let over = |lease: &Lease| lease.sent.is_empty() && (lease.retired || lease.idle_since.elapsed() > LINGER);
             let idle: Vec<LeaseId> = state.leases.iter().filter(|(_, lease)| over(lease)).map(|(id, _)| *id).collect();
             idle.iter().for_each(|lease| drop(state.leases.remove(lease)));
             idle

@@ -111,12 +111,12 @@ impl TaskTable {
         }
     }
 
-    /// A task waits again, for another attempt.
-    pub(crate) fn requeued(&mut self, sequence: u64, attempt: Attempt) {
-        if let Some(entry) = self.change(sequence, TaskState::Queued) {
-            entry.attempt = attempt;
-            entry.node = None;
-        }
+    /// A task waits again, for another attempt; says whether it does, which one that has ended does not.
+    pub(crate) fn requeued(&mut self, sequence: u64, attempt: Attempt) -> bool {
+        let Some(entry) = self.change(sequence, TaskState::Queued) else { return false };
+        entry.attempt = attempt;
+        entry.node = None;
+        true
     }
 
     /// A task ended. Says whether it had not ended before: only the first end of the newest attempt counts.

@@ -11,7 +11,8 @@ use crate::node::Shared;
 pub(crate) async fn fetch(shared: &Arc<Shared>, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
     let mut client = PeerClient::connect(&Connector::Tcp(address.to_owned()), shared.head.token()).await?;
     let chunks = client.fetch(tenant, digest).await?;
-    shared.artifacts.receive(tenant, chunks).await?;
+    let received = shared.artifacts.receive(tenant, chunks).await?;
+    shared.store(received).await?;
     tracing::info!(%tenant, artifact = %digest.short(), from = address, "fetched an artifact");
     Ok(())
 }

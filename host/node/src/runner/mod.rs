@@ -14,8 +14,9 @@ use rwasm_wire::{Caller, Inbound, Outbound, PeerService, accept_hello, convert, 
 
 use self::taker::{LinkTaker, RunnerQueue};
 use crate::{
-    artifacts,
+    artifacts::{self, Hold},
     dispatch::ClassId,
+    drain,
     executor::{Ended, Item},
     node::{CallRequest, Load, Shared, find_export},
 };
@@ -69,12 +70,30 @@ struct OwnerLink {
     data_address: String,
     shared: Arc<Shared>,
     queue: Arc<RunnerQueue>,
-    calls: Mutex<HashMap<(u32, u32), ClassId>>,
+    calls: Mutex<HashMap<(u32, u32), RemoteCall>>,
+}
+
+/// A call of a session.
+struct RemoteCall {
+    class: ClassId,
+    /// Its artifact stays as long as the call does.
+    _artifact: Hold,
 }
 
 impl OwnerLink {
     async fn read(self: &Arc<Self>, mut inbound: Inbound<msg::OwnerMessage>) -> Result<()> {
-        while let Some(message) = inbound.next().await? {
+        let mut draining = self.shared.draining.subscribe();
+        loop {
+            let message = tokio::select! {
+                message = inbound.next() => match message? {
+                    Some(message) => message,
+                    None => return Ok(()),
+                },
+                _changed = draining.changed() => {
+                    self.give_back_if_draining();
+                    continue;
+                }
+            };
             match convert::required(message.message, "a link's message")? {
                 msg::owner_message::Message::Define(define) => self.define(define)?,
                 msg::owner_message::Message::Assign(assign) => self.assign(assign)?,
@@ -83,7 +102,19 @@ impl OwnerLink {
                 msg::owner_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
             }
         }
-        Ok(())
+    }
+
+    /// Tasks that wait here while the node takes no more work are their owner's again.
+    fn give_back_if_draining(&self) {
+        if !self.shared.draining.is_on() {
+            return;
+        }
+        let calls: Vec<(u32, ClassId)> = self.calls.lock().iter().map(|((session, _), call)| (*session, call.class)).collect();
+        for (session, class) in calls {
+            let waiting = self.shared.dispatcher.lock().take_if(class, |_| true);
+            let error = drain::given_back(self.shared.id);
+            self.queue.ended(session, waiting.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
+        }
     }
 
     /// A call's class is there at once, so that its tasks can wait in it; the artifact may have to be fetched and compiled first.
@@ -98,7 +129,8 @@ impl OwnerLink {
         };
         let shape = convert::resources(&convert::required(define.shape, "a shape")?)?;
         let class = self.shared.dispatcher.lock().add_class(shape, request.options.priority, true);
-        self.calls.lock().insert((define.session, define.number), class);
+        let hold = self.shared.artifacts.hold(&tenant, request.artifact);
+        self.calls.lock().insert((define.session, define.number), RemoteCall { class, _artifact: hold });
         let link = Arc::clone(self);
         let (session, number) = (define.session, define.number);
         self.shared.scope.spawn("prepare-remote", OnEnd::Continue, async move {
@@ -114,6 +146,9 @@ impl OwnerLink {
         let CallRequest { artifact, export, options, grants } = request;
         self.have(&tenant, artifact).await?;
         let prepared = self.shared.prepared(&tenant, artifact).await?;
+        if self.shared.use_artifact(&tenant, artifact).is_none() {
+            self.shared.artifacts.set_info(&tenant, artifact, prepared.info())?;
+        }
         let (export, _) = find_export(prepared.info(), &export)?;
         let grants = Arc::new(self.shared.resolve_grants(grants)?);
         let job = JobId { owner: self.owner, session };
@@ -140,17 +175,18 @@ impl OwnerLink {
         let items: Vec<Item> = items.collect();
         // A class that failed is gone; the owner has been told and sends these tasks elsewhere.
         let _ = self.shared.dispatcher.lock().enqueue(class, items);
+        self.give_back_if_draining();
         self.shared.pump();
         Ok(())
     }
 
     fn class(&self, session: u32, call: u32) -> Result<ClassId> {
-        self.calls.lock().get(&(session, call)).copied().ok_or_else(|| convert::malformed("a task's call was not defined"))
+        self.calls.lock().get(&(session, call)).map(|call| call.class).ok_or_else(|| convert::malformed("a task's call was not defined"))
     }
 
     fn cancel(&self, cancel: &msg::CancelRemote) {
         let classes: Vec<ClassId> =
-            self.calls.lock().iter().filter(|((session, _), _)| *session == cancel.session).map(|(_, class)| *class).collect();
+            self.calls.lock().iter().filter(|((session, _), _)| *session == cancel.session).map(|(_, call)| call.class).collect();
         let job = JobId { owner: self.owner, session: cancel.session };
         for class in classes {
             let waiting = self.shared.cancel_in_class(class, job, &cancel.sequences);
@@ -164,7 +200,7 @@ impl OwnerLink {
         let classes: Vec<ClassId> = {
             let mut calls = self.calls.lock();
             let of_session = calls.extract_if(|(of, _), _| *of == session);
-            of_session.map(|(_, class)| class).collect()
+            of_session.map(|(_, call)| call.class).collect()
         };
         for class in classes {
             self.shared.drop_class(class);
@@ -173,7 +209,7 @@ impl OwnerLink {
 
     /// The owner is gone, and with it everyone who waits for its tasks.
     fn end(&self) {
-        let classes: Vec<ClassId> = self.calls.lock().drain().map(|(_, class)| class).collect();
+        let classes: Vec<ClassId> = self.calls.lock().drain().map(|(_, call)| call.class).collect();
         self.queue.close();
         for class in classes {
             self.shared.drop_class(class);

@@ -157,6 +157,12 @@ impl Taker for LinkTaker {
         self.queue.ended(self.session, ended.into_iter().map(Ended::into_message).collect());
     }
 
+    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
+        // The owner tries them again, or not, and hears of no other end: what was told once is not expected any more.
+        self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
+        Vec::new()
+    }
+
     fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output> {
         Arc::new(LinkOutput { queue: Arc::clone(&self.queue), session: self.session, sequence: task.sequence, attempt })
     }
