@@ -70,7 +70,7 @@ fn after_kill_9_of_everything_and_a_start_nothing_is_left() {
         let mut cluster = Cluster::build().nodes(1).cpus(1).own_cache().start();
         let drivers = work(&cluster);
         moment(&cluster, random.below(4));
-        let mut dying = vec![cluster.head.clone(), cluster.nodes[0].clone()];
+        let mut dying = [cluster.head.clone(), cluster.nodes[0].clone()];
         if random.below(2) == 0 {
             dying.reverse();
         }

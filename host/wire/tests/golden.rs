@@ -4,6 +4,8 @@
 //! set. Files of older protocols are never touched. `UPDATE_GOLDEN=1 cargo test -p rwasm-wire --test golden` writes the newest one anew,
 //! which is right while that protocol was in no release.
 
+#![cfg(test)]
+
 use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use prost::Message;
