@@ -1,41 +1,36 @@
 //! A daemon: a head with its node, or a node alone, in this process, until it is told to stop.
 //!
 //! ```text
-//! STATE/lock          held while a daemon uses the directory
-//! STATE/token         the cluster's token, 0600 (head)
-//! STATE/cluster       the cluster's id (head)
-//! STATE/journal.redb  what the head must not forget
-//! STATE/daemon.log    what a daemon in the background says
 //! RUNTIME/endpoint.json       where drivers of this user find the cluster, 0600
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
 //! ```
 
 pub(crate) mod log;
 mod register;
-mod state;
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::Duration,
 };
 
 use rwasm_client::Endpoint;
 use rwasm_head::{Head, HeadOptions};
-use rwasm_journal::Journal;
 use rwasm_node::{Node, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
+use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
-use self::{register::Registration, state::State};
 use crate::{
     args::{StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, new_token, pool_options},
     machine,
+    state::State,
 };
 
 const DATA_PORT: &str = "--data-port";
@@ -66,7 +61,7 @@ pub(crate) struct Daemon {
     pub(crate) ready: Ready,
     /// What is left on disk while it runs, removed with it.
     _registration: Registration,
-    _state: State,
+    _state: Arc<State>,
     _head: Option<Head>,
 }
 
@@ -85,20 +80,33 @@ impl Daemon {
         create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
         clear_up(&dirs);
         registered(&dirs);
-        let state = State::open(args, &dirs)?;
-        if args.head { Self::head(args, &dirs, state).await } else { Self::node(args, &dirs, state).await }
+        if args.head {
+            return Self::head(args, &dirs, State::open(args, &dirs)?).await;
+        }
+        // Directories of other clusters, held until another one is found.
+        let mut passed = Vec::new();
+        loop {
+            let state = Arc::new(State::open(args, &dirs)?);
+            match Self::node(args, &dirs, Arc::clone(&state)).await {
+                Err(error) if error.code() == Code::FOREIGN_CLUSTER && args.state_dir.is_none() => {
+                    tracing::info!(dir = %state.dir().display(), %error, "the directory is another cluster's; the next one is tried");
+                    passed.push(state);
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
-        let (token, cluster) = (state.token()?, state.cluster()?);
-        let journal = Journal::open(state.dir())?;
+        let token = state.token()?;
+        let journal = state.journal()?;
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { cluster: cluster.clone(), token: token.clone(), journal, listener }, &scope)?;
+        let head = Head::start(HeadOptions { journal, token: token.clone(), listener }, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::Memory(local), &scope);
@@ -108,17 +116,17 @@ impl Daemon {
         let ready = Ready {
             role: "head".to_owned(),
             pid: std::process::id(),
-            cluster,
+            cluster: head.cluster().to_owned(),
             node: node.id(),
             head_address,
             gateway_address: Some(gateway_address),
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
-        Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: Some(head) })
+        Ok(Self { scope, node, ready, _registration: registration, _state: Arc::new(state), _head: Some(head) })
     }
 
-    async fn node(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
+    async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>) -> Result<Self> {
         let head_address = args.address.clone().unwrap_or_default();
         let head_address = if head_address.contains(':') { head_address } else { format!("{head_address}:6379") };
         let token = match std::env::var("RWASM_TOKEN").ok().filter(|token| !token.is_empty()) {
@@ -237,13 +245,5 @@ impl State {
     /// The cluster's token, made at the first start.
     fn token(&self) -> Result<String> {
         self.once("token", new_token)
-    }
-
-    /// The cluster's id, made at the first start.
-    fn cluster(&self) -> Result<String> {
-        self.once("cluster", || {
-            let bytes = rwasm_runtime::random_bytes::<8>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
-            Ok(format!("c{:016x}", u64::from_le_bytes(bytes)))
-        })
     }
 }

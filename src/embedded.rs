@@ -44,8 +44,7 @@ impl Embedded {
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
         let listener = Listener::Memory(head_listener);
-        let journal = Journal::in_memory()?;
-        let head = Head::start(HeadOptions { cluster: "embedded".to_owned(), token: token.clone(), journal, listener }, &scope)?;
+        let head = Head::start(HeadOptions { journal: Journal::in_memory()?, token: token.clone(), listener }, &scope).await?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
         pool.async_instances_max = pool.async_instances_max.min(100);

@@ -9,6 +9,7 @@ mod doctor;
 mod embedded;
 mod exit;
 mod machine;
+mod state;
 mod target;
 mod ui;
 mod usage;

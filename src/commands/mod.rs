@@ -12,6 +12,7 @@ mod list;
 mod new;
 mod node;
 mod start;
+mod state;
 mod status;
 mod stop;
 mod submit;
@@ -49,6 +50,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Doctor(args) => block_on(doctor::doctor(&args, json)),
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
+        Command::State(args) => block_on(state::state(args.command, json)),
         Command::Bench(args) => block_on(bench::bench(args, json)),
         Command::Status(args) => block_on(status::status(&args, json)),
         Command::Submit(args) => submit::submit(*args, json),

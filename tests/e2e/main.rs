@@ -20,3 +20,4 @@ mod limits;
 mod map;
 mod output;
 mod shell;
+mod state;

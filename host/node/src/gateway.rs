@@ -39,6 +39,8 @@ const QUEUE: usize = 64;
 const JOB_NAME_BYTES_MAX: usize = 200;
 /// Numbers of sessions that are reserved on disk at once.
 const SESSIONS_RESERVED: SessionId = 1024;
+/// How far they go on after a restore.
+const SESSIONS_RESTORED: SessionId = 1 << 20;
 
 /// The service of a node that has a gateway. Clones are the same.
 #[derive(Clone)]
@@ -160,7 +162,7 @@ impl GatewayService for Gateway {
         let tenant = self.tenant(&caller)?;
         let query: Query =
             serde_json::from_slice(&query).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Query(query)).await.map(Bytes::from)
+        self.shared.answer(&tenant, &Ask::Query(query), Bytes::new()).await.map(Bytes::from)
     }
 
     async fn control(&self, caller: Caller, order: Bytes, key: Bytes) -> Result<Bytes> {
@@ -170,7 +172,7 @@ impl GatewayService for Gateway {
         }
         let order: Order =
             serde_json::from_slice(&order).map_err(|error| convert::malformed(format_args!("an order is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Order(order)).await.map(Bytes::from)
+        self.shared.answer(&tenant, &Ask::Order(order), key).await.map(Bytes::from)
     }
 
     async fn logs(&self, caller: Caller, request: msg::LogsRequest) -> Result<Outbound<Result<msg::LogsChunk>>> {
@@ -440,32 +442,46 @@ async fn follow(job: Arc<Job>, only: Option<u64>, follow: bool, sender: Sender<R
 }
 
 /// Numbers for sessions, never given twice by a node, whatever happens to it: blocks of them are reserved on disk before they are used.
-struct Sessions {
+pub(crate) struct Sessions {
     path: PathBuf,
     next: SessionId,
     reserved: SessionId,
 }
 
 impl Sessions {
-    fn open(state_dir: &Path) -> Result<Self> {
+    pub(crate) fn open(state_dir: &Path) -> Result<Self> {
         let path = state_dir.join("sessions");
+        let damaged = || Error::new(Code::DAMAGED_STATE, format!("{} is damaged", path.display()));
         let reserved = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| Error::new(Code::IO, format!("{} is damaged", path.display())))?,
+            Ok(text) => text.trim().parse().map_err(|_| damaged().hint("put it back from a backup"))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(Error::new(Code::IO, format!("cannot read {}: {error}", path.display()))),
         };
         Ok(Self { path, next: reserved + 1, reserved })
     }
 
+    /// Leaves out the numbers that may have been given since a backup was made.
+    pub(crate) fn renumber(state_dir: &Path) -> Result<()> {
+        let mut sessions = Self::open(state_dir)?;
+        if sessions.reserved > 0 {
+            sessions.reserve(sessions.reserved.saturating_add(SESSIONS_RESTORED))?;
+        }
+        Ok(())
+    }
+
     fn next(&mut self) -> Result<SessionId> {
         if self.next > self.reserved {
-            let reserved = self.next.saturating_add(SESSIONS_RESERVED);
-            let written = write_private(&self.path, reserved.to_string().as_bytes());
-            written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", self.path.display())))?;
-            self.reserved = reserved;
+            self.reserve(self.next.saturating_add(SESSIONS_RESERVED))?;
         }
         self.next += 1;
         Ok(self.next - 1)
+    }
+
+    fn reserve(&mut self, reserved: SessionId) -> Result<()> {
+        let written = write_private(&self.path, reserved.to_string().as_bytes());
+        written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", self.path.display())))?;
+        self.reserved = reserved;
+        Ok(())
     }
 }
 
@@ -481,6 +497,9 @@ mod tests {
             let mut sessions = Sessions::open(dir.path()).unwrap();
             assert!((0..1500).all(|_| seen.insert(sessions.next().unwrap())));
         }
+        let last = *seen.last().unwrap();
+        Sessions::renumber(dir.path()).unwrap();
+        assert!(Sessions::open(dir.path()).unwrap().next().unwrap() > last + SESSIONS_RESTORED);
         fs::write(dir.path().join("sessions"), "x").unwrap();
         assert!(Sessions::open(dir.path()).is_err());
     }

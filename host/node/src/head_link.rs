@@ -11,7 +11,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant, api::Ask};
-use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome};
+use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::node::Shared;
@@ -69,17 +69,17 @@ impl HeadHandle {
         self.send(msg::node_message::Message::Report(report(shared)));
     }
 
-    /// Asks the head something for a tenant.
+    /// Asks the head something for a tenant; an order comes with the key that its driver drew.
     ///
     /// # Errors
     ///
     /// What the head says, or [`Code::DEADLINE`] if it says nothing.
-    pub(crate) async fn ask(&self, tenant: &Tenant, ask: &Ask) -> Result<bytes::Bytes> {
+    pub(crate) async fn ask(&self, tenant: &Tenant, ask: &Ask, key: bytes::Bytes) -> Result<bytes::Bytes> {
         let number = self.last_question.fetch_add(1, Relaxed) + 1;
         let (answer, answered) = oneshot::channel();
         self.questions.lock().insert(number, answer);
         let json = serde_json::to_vec(ask).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
-        self.send(msg::node_message::Message::Question(msg::Question { number, tenant: tenant.to_string(), ask: json.into() }));
+        self.send(msg::node_message::Message::Question(msg::Question { number, tenant: tenant.to_string(), ask: json.into(), key }));
         let outcome = tokio::time::timeout(ANSWER_WITHIN, answered).await;
         self.questions.lock().remove(&number);
         match outcome {
@@ -104,6 +104,8 @@ impl HeadHandle {
 pub(crate) struct Joined {
     pub(crate) node: NodeId,
     pub(crate) cluster: String,
+    /// Which life of the head it is.
+    pub(crate) head: Incarnation,
     pub(crate) heartbeat: Duration,
     sender: Sender<msg::NodeMessage>,
     inbound: Inbound<msg::HeadMessage>,
@@ -141,6 +143,7 @@ pub(crate) async fn join(
         return Err(convert::malformed("a head does not begin with a welcome"));
     };
     read_welcome(&welcome)?;
+    same_cluster(cluster, &welcome.cluster)?;
     let msg::head_message::Message::Registered(registered) = next(&mut inbound).await? else {
         return Err(convert::malformed("a head does not answer a registration"));
     };
@@ -148,7 +151,8 @@ pub(crate) async fn join(
         msg::registered::Result::Node(node) => convert::node(node)?,
         msg::registered::Result::Error(error) => return Err(convert::any_error(error)),
     };
-    Ok(Joined { node, cluster: welcome.cluster, heartbeat: Duration::from_nanos(registered.heartbeat_ns), sender, inbound })
+    let head = Incarnation(welcome.incarnation);
+    Ok(Joined { node, cluster: welcome.cluster, head, heartbeat: Duration::from_nanos(registered.heartbeat_ns), sender, inbound })
 }
 
 async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_message::Message> {
@@ -156,8 +160,9 @@ async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_messa
     convert::required(message.message, "a head's message")
 }
 
-/// Keeps the stream open for as long as the node runs.
+/// Keeps the stream open for as long as the node runs. Returns if another process has this node's number by now.
 pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Joined) {
+    let mut head = first.head;
     let mut joined = Some(first);
     let mut pause = RETRY_FIRST;
     let mut refused = None;
@@ -174,12 +179,20 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
         pause = (pause * 2).min(RETRY_LONGEST);
         let Some(shared) = shared.upgrade() else { return };
         match join(&connector, shared.head.token(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
+            Ok(again) if again.head < head => {
+                tracing::error!(life = %again.head, last = %head, "an earlier life of the head answered, from a copy; it is left alone");
+            }
             Ok(again) if again.node == shared.id => {
-                tracing::info!("the head is back");
+                tracing::info!(life = %again.head, "the head is back");
+                head = again.head;
                 refused = None;
                 joined = Some(again);
             }
             Ok(again) => tracing::error!(node = %again.node, "the head answered with another node's number"),
+            Err(error) if error.code() == Code::STALE_INCARNATION => {
+                tracing::error!(%error, "this node ends");
+                return;
+            }
             Err(error) => {
                 // Said once for each cause, not at every attempt.
                 if refused != Some(error.code()) {

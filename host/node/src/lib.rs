@@ -12,6 +12,7 @@ mod drain;
 mod executor;
 mod gateway;
 mod head_link;
+mod identity;
 mod local_runs;
 mod logs;
 mod node;
@@ -30,13 +31,14 @@ use std::{
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
-use rwasm_types::{Code, Error, Incarnation, Name, NodeId, ResourceSet, Result};
+use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server};
 
 use self::{
     artifacts::Artifacts,
     gateway::Gateway,
     head_link::{HeadHandle, Registration},
+    identity::Identity,
     logs::LogThread,
     node::{NodeLimits, Parts, Shared, Token, own_addresses},
     runner::Runner,
@@ -44,6 +46,7 @@ use self::{
 
 pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
+    identity::{check, renumber},
     local_runs::LocalRuns,
 };
 
@@ -150,9 +153,11 @@ impl Node {
             data_address: address(&data),
             gateway_address: address(&gateway),
         };
-        let incarnation = Incarnation(clock::now_ms());
-        let joined = head_link::join(&head, &token, "", incarnation, None, &registration).await?;
+        let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
+        let incarnation = identity.incarnation();
+        let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
+        identity.joined(&cluster, id)?;
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
@@ -12,15 +13,15 @@ use crate::node::Shared;
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
-    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
+    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
             Some(owner) if owner == self.id => self.answer_here(tenant, ask),
             // Lists are put together by the head; without it, this node's part is better than nothing.
-            None => match (self.head.ask(tenant, ask).await, ask) {
+            None => match (self.head.ask(tenant, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
                 (answer, _) => answer.map(|answer| answer.to_vec()),
             },
-            Some(_) => self.head.ask(tenant, ask).await.map(|answer| answer.to_vec()),
+            Some(_) => self.head.ask(tenant, ask, key).await.map(|answer| answer.to_vec()),
         }
     }
 

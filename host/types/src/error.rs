@@ -127,6 +127,13 @@ codes! {
     DAMAGED_JOURNAL = 612, Refused, "The journal is truncated or damaged.";
     NEWER_STATE = 613, Refused, "The state was written by a newer version.";
     JOURNAL_FULL = 614, Refused, "The disk of the journal is full.";
+    FOREIGN_CLUSTER = 615, Refused, "The other side belongs to another cluster.";
+    STALE_INCARNATION = 616, Refused, "A later life of the same node has taken its place.";
+    KEY_REUSED = 617, Refused, "The idempotency key was that of another order.";
+    DAMAGED_STATE = 618, Refused, "Something in the state directory is missing or damaged.";
+    FOREIGN_BACKUP = 619, Refused, "The file is not a backup of rwasm.";
+    DAMAGED_BACKUP = 620, Refused, "The backup is truncated or damaged.";
+    NOT_EMPTY = 621, Refused, "The directory for a backup is not empty.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";

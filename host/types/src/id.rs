@@ -98,9 +98,15 @@ fn node_of(number: u64) -> Option<NodeId> {
     u32::try_from(number).ok().and_then(NodeId::new)
 }
 
-/// One life of a daemon: it grows by one at each start, and messages of an older life are refused.
+/// One life of a daemon: a later one is larger, whatever the clock says, and an earlier one is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
 
 /// A numbering space of one owner node: a job that came in there, or a job's work that spread there. Never reused.
 pub type SessionId = u32;

@@ -1622,6 +1622,9 @@ pub struct Question {
     /// As JSON.
     #[prost(bytes = "bytes", tag = "3")]
     pub ask: ::prost::bytes::Bytes,
+    /// Of an order: the 16 bytes that its driver drew for it. The same key again is not carried out again.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub key: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Answer {

@@ -36,7 +36,7 @@ pub use echo::EchoClient;
 pub use gateway::{GatewayClient, GatewayService};
 pub use head::{HeadClient, HeadService};
 pub use io::{Connector, DuplexListener, Listener, duplex};
-pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, accept_hello, hello, read_welcome};
+pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, accept_hello, hello, read_welcome, same_cluster};
 pub use peer::{PeerClient, PeerService};
 pub use server::{Caller, Server};
 pub use stream::{Inbound, Outbound, Sender};

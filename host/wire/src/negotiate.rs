@@ -27,7 +27,7 @@ pub fn hello(cluster: &str, incarnation: Incarnation) -> proto::Hello {
 ///
 /// # Errors
 ///
-/// [`Code::PROTOCOL_MISMATCH`] if there is no common protocol, or the other side belongs to another cluster.
+/// [`Code::PROTOCOL_MISMATCH`] if there is no common protocol, [`Code::FOREIGN_CLUSTER`] if the other side belongs to another cluster.
 pub fn accept_hello(hello: &proto::Hello, cluster: &str, incarnation: Incarnation, node: Option<NodeId>) -> Result<proto::Welcome> {
     let protocol = hello.protocol_max.min(PROTOCOL_MAX);
     if protocol < hello.protocol_min.max(PROTOCOL_MIN) {
@@ -37,10 +37,7 @@ pub fn accept_hello(hello: &proto::Hello, cluster: &str, incarnation: Incarnatio
         );
         return Err(Error::new(Code::PROTOCOL_MISMATCH, message).hint("upgrade the older side"));
     }
-    if !hello.cluster.is_empty() && hello.cluster != cluster {
-        let message = format!("this is cluster {cluster}, but the other side belongs to cluster {}", hello.cluster);
-        return Err(Error::new(Code::PROTOCOL_MISMATCH, message).hint("check the address, or use another state directory"));
-    }
+    same_cluster(&hello.cluster, cluster)?;
     Ok(proto::Welcome {
         protocol,
         features: hello.features.iter().filter(|name| FEATURES.contains(&name.as_str())).cloned().collect(),
@@ -49,6 +46,25 @@ pub fn accept_hello(hello: &proto::Hello, cluster: &str, incarnation: Incarnatio
         incarnation: incarnation.0,
         node: node.map_or(0, NodeId::get),
     })
+}
+
+/// Makes sure that whoever dials belongs to the cluster that it reached; one that belongs to none yet may join any.
+///
+/// # Errors
+///
+/// [`Code::FOREIGN_CLUSTER`] if it belongs to another.
+pub fn same_cluster(dialler: &str, reached: &str) -> Result<()> {
+    if dialler.is_empty() || dialler == reached {
+        return Ok(());
+    }
+    let message = format!("a member of cluster {dialler} reached cluster {reached}");
+    Err(Error::new(Code::FOREIGN_CLUSTER, message)
+        .hint(
+            "check the address; if the head lost its state directory, put it back from a backup; to leave the old cluster for this one, \
+             start the node with an empty --state-dir",
+        )
+        .with("ours", dialler)
+        .with("theirs", reached))
 }
 
 /// Reads the answer to our hello.
@@ -79,7 +95,7 @@ mod tests {
         let too_new = proto::Hello { protocol_min: PROTOCOL_MAX + 1, protocol_max: PROTOCOL_MAX + 5, ..mine.clone() };
         assert_eq!(accept(&too_new).unwrap_err().code(), Code::PROTOCOL_MISMATCH);
         let foreign = proto::Hello { cluster: "other".into(), ..mine.clone() };
-        assert_eq!(accept(&foreign).unwrap_err().code(), Code::PROTOCOL_MISMATCH);
+        assert_eq!(accept(&foreign).unwrap_err().code(), Code::FOREIGN_CLUSTER);
         assert!(accept(&proto::Hello { cluster: String::new(), ..mine }).is_ok());
         assert!(read_welcome(&proto::Welcome { protocol: PROTOCOL_MAX + 1, ..Default::default() }).is_err());
     }

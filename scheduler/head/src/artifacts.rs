@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
 use rwasm_journal::{Change, Table};
 use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, DigestPrefix, Error, Result, Tag,
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ask::{from_all, json},
+    orders::Once,
     state::{Shared, now_ms},
     stored,
 };
@@ -95,12 +97,12 @@ impl Shared {
         })
     }
 
-    /// Gives an artifact a tag.
+    /// Gives an artifact a tag; answers with its record.
     ///
     /// # Errors
     ///
     /// [`Code::LIMIT`] with too many tags; what finding the artifact or writing the journal says.
-    pub(crate) async fn tag(&self, question: &msg::Question, tag: &Tag, name: &ArtifactName) -> Result<TagRecord> {
+    pub(crate) async fn tag(&self, question: &msg::Question, tag: &Tag, name: &ArtifactName, once: &Once) -> Result<Bytes> {
         let digest = self.artifact(question, name).await?.digest;
         let tags = self.tags_of(&question.tenant)?;
         let before = tags.iter().find(|record| record.tag == *tag).map(|record| record.digest);
@@ -109,21 +111,27 @@ impl Shared {
                 .hint("remove some with `rwasm artifact rm TAG`"));
         }
         let stored = StoredTag { digest, set_ms: now_ms() };
-        self.journal.commit(vec![stored::put(Table::Tags, key(&question.tenant, tag), &stored)?]).await?;
+        let record = TagRecord { tag: tag.clone(), digest, set_ms: stored.set_ms, before: before.filter(|before| *before != digest) };
+        let answer = json(&record)?;
+        let mut changes = once.remember(&answer)?;
+        changes.push(stored::put(Table::Tags, key(&question.tenant, tag), &stored)?);
+        self.journal.commit(changes).await?;
         tracing::info!(tenant = question.tenant, %tag, artifact = %digest.short(), "a tag was set");
-        Ok(TagRecord { tag: tag.clone(), digest, set_ms: stored.set_ms, before: before.filter(|before| *before != digest) })
+        Ok(answer)
     }
 
-    /// Removes a tag.
+    /// Removes a tag; answers with its record.
     ///
     /// # Errors
     ///
     /// [`Code::NO_SUCH_ARTIFACT`] if there is none.
-    pub(crate) async fn untag(&self, question: &msg::Question, tag: &Tag) -> Result<TagRecord> {
-        let record = self.tag_record(&question.tenant, tag)?;
-        self.journal.commit(vec![Change::Delete { table: Table::Tags, key: key(&question.tenant, tag) }]).await?;
+    pub(crate) async fn untag(&self, question: &msg::Question, tag: &Tag, once: &Once) -> Result<Bytes> {
+        let answer = json(&self.tag_record(&question.tenant, tag)?)?;
+        let mut changes = once.remember(&answer)?;
+        changes.push(Change::Delete { table: Table::Tags, key: key(&question.tenant, tag) });
+        self.journal.commit(changes).await?;
         tracing::info!(tenant = question.tenant, %tag, "a tag was removed");
-        Ok(record)
+        Ok(answer)
     }
 
     /// Removes an artifact from all nodes, and its tags.

@@ -4,14 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result,
+    Code, Error, JobId, NodeId, Result, Tenant,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
-use crate::state::{Shared, ToNode};
+use crate::{
+    orders::Begun,
+    state::{Shared, ToNode},
+};
 
 /// How long nodes have to answer. Whoever has not is named in the answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -55,19 +58,10 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         }
         Ask::Query(Query::Artifact { artifact }) => json(&shared.artifact(question, artifact).await?),
         Ask::Query(Query::Tags { limit }) => json(&shared.tags(&question.tenant, *limit)?),
-        Ask::Order(Order::TagArtifact { tag, artifact }) => json(&shared.tag(question, tag, artifact).await?),
-        Ask::Order(Order::Untag { tag }) => json(&shared.untag(question, tag).await?),
-        Ask::Order(Order::RemoveArtifact { artifact, force }) => json(&shared.remove_artifact(question, artifact, *force).await?),
-        Ask::Order(Order::CollectArtifacts { unused_for_ms, dry_run, keep }) => {
-            json(&shared.collect_artifacts(question, *unused_for_ms, *dry_run, keep).await?)
-        }
-        Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) | Ask::Order(Order::StopJob { job }) => {
+        Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) => {
             from_owner(shared, question, job.owner, &job_of(*job)).await
         }
-        Ask::Order(Order::DrainNode { node, within_ms }) => {
-            settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await
-        }
-        Ask::Order(Order::UndrainNode { node }) => settled(shared, *node, shared.undrain(*node).await?).await,
+        Ask::Order(order) => carry_out(shared, question, order).await,
         Ask::Query(Query::Task { task } | Query::Why { task }) => {
             from_owner(shared, question, task.owner, &Error::new(Code::NOT_FOUND, format!("there is no task {task}"))).await
         }
@@ -83,6 +77,30 @@ async fn settled(shared: &Shared, node: NodeId, heard: Option<oneshot::Receiver<
         tracing::warn!(%node, "a node has not heard an order yet; it is told again when it joins");
     }
     json(&shared.node_record(node)?)
+}
+
+/// Carries out an order, if it was not carried out before.
+async fn carry_out(shared: &Shared, question: &msg::Question, order: &Order) -> Result<Bytes> {
+    let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
+    let once = match shared.orders.begin(&tenant, &question.key, order).await? {
+        Begun::Before(answer) => return Ok(answer),
+        Begun::Now(once) => once,
+    };
+    let answer = match order {
+        Order::StopJob { job } => from_owner(shared, question, job.owner, &job_of(*job)).await?,
+        Order::TagArtifact { tag, artifact } => shared.tag(question, tag, artifact, &once).await?,
+        Order::Untag { tag } => shared.untag(question, tag, &once).await?,
+        Order::RemoveArtifact { artifact, force } => json(&shared.remove_artifact(question, artifact, *force).await?)?,
+        Order::CollectArtifacts { unused_for_ms, dry_run, keep } => {
+            json(&shared.collect_artifacts(question, *unused_for_ms, *dry_run, keep).await?)?
+        }
+        Order::DrainNode { node, within_ms } => {
+            settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
+        }
+        Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
+    };
+    once.done(&answer).await;
+    Ok(answer)
 }
 
 fn job_of(job: JobId) -> Error {

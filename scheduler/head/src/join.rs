@@ -26,14 +26,16 @@ impl HeadService for Joining {
         let msg::node_message::Message::Hello(hello) = next(&mut inbound).await? else {
             return Err(convert::malformed("a node does not begin with a hello"));
         };
-        let welcome = accept_hello(&hello, &shared.cluster, shared.incarnation, None)?;
+        let welcome = accept_hello(&hello, shared.numbers.cluster(), shared.numbers.incarnation(), None)?;
         let msg::node_message::Message::Register(register) = next(&mut inbound).await? else {
             return Err(convert::malformed("a node does not register"));
         };
         let (queue, waiting) = mpsc::unbounded_channel();
-        let joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address.is_none())?;
+        let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address.is_none())?;
+        // A number is one of its cluster.
+        joining.node = joining.node.filter(|_| !hello.cluster.is_empty());
         let again = joining.node.is_some();
-        let joined = shared.join(joining, queue.clone());
+        let joined = shared.join(joining, queue.clone()).await;
         let (sender, outbound) = Outbound::channel(QUEUE);
         let registered = msg::Registered {
             heartbeat_ns: convert::nanos(HEARTBEAT),
@@ -52,7 +54,7 @@ impl HeadService for Joining {
             let shared = Arc::clone(shared);
             self.0.scope.spawn("node-stream", OnEnd::Continue, async move {
                 let outcome = tokio::select! {
-                    outcome = read(&shared, node, &mut inbound, &queue) => outcome,
+                    outcome = read(&shared, (node, stream), &mut inbound, &queue) => outcome,
                     () = write(waiting, &sender) => Ok(()),
                 };
                 if let Err(error) = outcome {
@@ -96,8 +98,14 @@ async fn write(mut waiting: mpsc::UnboundedReceiver<msg::HeadMessage>, sender: &
     }
 }
 
-async fn read(shared: &Arc<Shared>, node: NodeId, inbound: &mut Inbound<msg::NodeMessage>, queue: &state::ToNode) -> Result<()> {
+async fn read(
+    shared: &Arc<Shared>,
+    (node, stream): (NodeId, u64),
+    inbound: &mut Inbound<msg::NodeMessage>,
+    queue: &state::ToNode,
+) -> Result<()> {
     while let Some(message) = inbound.next().await? {
+        shared.check_stream(node, stream)?;
         match convert::required(message.message, "a node's message")? {
             msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?)?,
             msg::node_message::Message::LeaseRequest(request) => shared.step(wanted(node, &request)?),

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! nodes ──join──▶ join.rs ──events──▶ State { Core } ──actions──▶ the nodes' streams
+//!                    │ └──numbers.rs──▶ journal
 //!                    └────questions──▶ ask.rs ──▶ answered here, or put together from what nodes answer
+//!                                        └─orders──▶ orders.rs ──▶ journal
 //! ```
 //!
 //! The head knows nodes, demands and leases. It never sees a task, a result or an object's bytes.
@@ -10,6 +12,8 @@
 mod artifacts;
 mod ask;
 mod join;
+mod numbers;
+mod orders;
 mod state;
 mod stored;
 
@@ -20,6 +24,7 @@ use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::Result;
 use rwasm_wire::{Listener, Server};
 
+pub use self::numbers::{cluster_of, renumber};
 use self::state::Shared;
 
 /// How often nodes are heard from.
@@ -34,12 +39,10 @@ const TRY_UNREACHABLE_EVERY: Duration = Duration::from_secs(5);
 /// How a head is set up.
 #[derive(Debug)]
 pub struct HeadOptions {
-    /// The cluster's id.
-    pub cluster: String,
+    /// What survives: the cluster itself, its nodes, the orders that were carried out.
+    pub journal: Journal,
     /// The cluster's token.
     pub token: String,
-    /// What survives.
-    pub journal: Journal,
     /// Where nodes join.
     pub listener: Listener,
 }
@@ -55,10 +58,10 @@ impl Head {
     ///
     /// # Errors
     ///
-    /// If what was written down cannot be read.
-    pub fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { cluster, token, journal, listener } = options;
-        let shared = Arc::new(Shared::new(cluster, &token, journal, scope.clone())?);
+    /// If the journal cannot be written, or holds what is not understood.
+    pub async fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
+        let HeadOptions { journal, token, listener } = options;
+        let shared = Arc::new(Shared::new(journal, &token, scope.clone()).await?);
         let head = Self { shared };
         head.serve(listener, scope);
         scope.spawn("node-watch", OnEnd::ShutDown, watch(Arc::clone(&head.shared)));
@@ -73,6 +76,11 @@ impl Head {
                 tracing::error!(%error, "the head's server ended");
             }
         });
+    }
+
+    /// The cluster's id, made when its journal was.
+    pub fn cluster(&self) -> &str {
+        self.shared.numbers.cluster()
     }
 
     /// Nodes that are alive.

@@ -19,7 +19,11 @@ use rwasm_types::{
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::LOST_AFTER;
+use crate::{
+    LOST_AFTER,
+    numbers::{self, Admitted, Claim, Numbers},
+    orders::Orders,
+};
 
 /// Lost nodes stay in lists for so long.
 const SHOW_LOST_MS: u64 = 3_600_000;
@@ -28,8 +32,8 @@ const NODES_MAX: usize = 20_000;
 
 /// Everything that the head's services share.
 pub(crate) struct Shared {
-    pub(crate) cluster: String,
-    pub(crate) incarnation: Incarnation,
+    pub(crate) numbers: Numbers,
+    pub(crate) orders: Orders,
     pub(crate) scope: Scope,
     /// What survives a restart.
     pub(crate) journal: Journal,
@@ -40,7 +44,7 @@ pub(crate) struct Shared {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("cluster", &self.cluster).finish_non_exhaustive()
+        f.debug_struct("Shared").field("cluster", &self.numbers.cluster()).finish_non_exhaustive()
     }
 }
 
@@ -48,7 +52,6 @@ impl std::fmt::Debug for Shared {
 struct State {
     core: Core,
     nodes: BTreeMap<NodeId, Node>,
-    last_node: u32,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
     /// Nodes that were told to take no more work.
@@ -93,16 +96,20 @@ fn message(message: msg::head_message::Message) -> msg::HeadMessage {
 }
 
 impl Shared {
-    pub(crate) fn new(cluster: String, token: &str, journal: Journal, scope: Scope) -> Result<Self> {
-        let started_ms = now_ms();
+    /// Begins another life of a head, with what its journal says.
+    ///
+    /// # Errors
+    ///
+    /// If the journal cannot be written, or holds what is not understood.
+    pub(crate) async fn new(journal: Journal, token: &str, scope: Scope) -> Result<Self> {
         let state = State { drains: drain::read(&journal)?, ..State::default() };
         Ok(Self {
-            cluster,
-            incarnation: Incarnation(started_ms),
+            orders: Orders::read(journal.clone())?,
+            numbers: Numbers::begin(journal.clone()).await?,
             scope,
             journal,
             token: blake3::hash(token.as_bytes()),
-            started_ms,
+            started_ms: now_ms(),
             state: Mutex::new(state),
         })
     }
@@ -124,35 +131,26 @@ impl Shared {
         self.state.lock().step(event);
     }
 
-    /// Takes a node in. One that has not started anew keeps its number, even if the head started anew and forgot it.
+    /// Takes a node in. One that was here before keeps its number. Its number is on disk when this returns.
     ///
     /// # Errors
     ///
-    /// [`Code::LIMIT`] with too many nodes; [`Code::ALREADY_RUNNING`] if another node has the number by now.
-    pub(crate) fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
-        let mut state = self.state.lock();
+    /// [`Code::LIMIT`] with too many nodes; [`Code::STALE_INCARNATION`] if a later life of the node has joined; what the journal says.
+    pub(crate) async fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
         let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, local } = joining;
-        let taken = |id: &NodeId| state.nodes.get(id).is_some_and(|known| known.incarnation != incarnation);
-        if let Some(id) = node.filter(taken) {
-            let message = format!("another node is {id} by now: the head started anew, and forgot who had the number");
-            return Err(Error::new(Code::ALREADY_RUNNING, message).hint("start the node anew"));
-        }
-        let known = node;
-        if known.is_none() && state.nodes.values().filter(|node| node.record.alive).count() >= NODES_MAX {
+        if node.is_none() && self.nodes_alive() >= NODES_MAX {
             return Err(Error::new(Code::LIMIT, format!("the cluster has {NODES_MAX} nodes, which is the limit")));
         }
-        let id = match known {
-            Some(id) => {
-                state.last_node = state.last_node.max(id.get());
-                id
-            }
-            None => {
-                state.last_node += 1;
-                NodeId::new(state.last_node).ok_or_else(|| Error::new(Code::LIMIT, "the cluster has no node numbers left"))?
-            }
-        };
+        let Admitted { node: id, joined_ms } = self.numbers.admit(Claim { node, incarnation, name: name.clone() }).await?;
+        let mut state = self.state.lock();
+        match state.nodes.get(&id).map(|known| known.incarnation) {
+            // It came while this one was written down.
+            Some(known) if known > incarnation => return Err(numbers::stale(id, incarnation, known)),
+            // What the earlier life held ended with it.
+            Some(known) if known < incarnation => state.step(Event::NodeLost { node: id }),
+            _ => {}
+        }
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let joined_ms = state.nodes.get(&id).map_or_else(now_ms, |node| node.record.joined_ms);
         let record = NodeRecord {
             id,
             name,
@@ -192,6 +190,18 @@ impl Shared {
         if let Some(node) = self.state.lock().nodes.get_mut(&node).filter(|node| node.stream == stream) {
             node.sender = None;
         }
+    }
+
+    /// Makes sure that a stream is still its node's own.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::CONNECTION_LOST`] if the node, or a later life of it, has opened another.
+    pub(crate) fn check_stream(&self, id: NodeId, stream: u64) -> Result<()> {
+        if self.state.lock().nodes.get(&id).is_some_and(|node| node.stream == stream) {
+            return Ok(());
+        }
+        Err(Error::new(Code::CONNECTION_LOST, format!("node {id} has opened another stream")))
     }
 
     /// A heartbeat.
@@ -253,7 +263,7 @@ impl Shared {
             }
         }
         ClusterStatus {
-            cluster: self.cluster.clone(),
+            cluster: self.numbers.cluster().to_owned(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
             now_ms: now_ms(),
@@ -275,7 +285,7 @@ impl Shared {
         let number = state.last_question;
         let sender = state.nodes.get(&node)?.sender.clone()?;
         let (answer, answered) = oneshot::channel();
-        let question = msg::Question { number, tenant: tenant.to_owned(), ask };
+        let question = msg::Question { number, tenant: tenant.to_owned(), ask, ..msg::Question::default() };
         sender.send(message(msg::head_message::Message::Question(question))).ok()?;
         // Those that nobody waits for any more are dropped here, so that the table stays as small as what is under way.
         state.questions.retain(|_, waiting| !waiting.is_closed());

@@ -42,7 +42,7 @@ pub(crate) fn foreign(path: &str) -> Error {
 /// The file is a journal, and not whole.
 pub(crate) fn damaged(path: &str, cause: &str) -> Error {
     Error::new(Code::DAMAGED_JOURNAL, format!("{path} is truncated or damaged: {cause}"))
-        .hint("put back a copy of the whole directory that was made before, or start a new cluster with another --state-dir")
+        .hint("put a backup back with `rwasm state restore`, or start a new cluster with another --state-dir")
 }
 
 /// The file is a journal of a later version.

@@ -113,7 +113,7 @@ fn builder() -> Builder {
 }
 
 /// Other processes may read a file while one writes it: a backup needs no order to the head.
-fn on_disk() -> Builder {
+pub(crate) fn on_disk() -> Builder {
     let mut builder = builder();
     builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
     builder
@@ -136,7 +136,7 @@ fn make(path: &Path) -> Result<()> {
 }
 
 /// Makes the tables of a new file.
-fn begin(database: &Database) -> Result<(), redb::Error> {
+pub(crate) fn begin(database: &Database) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut about = transaction.open_table(ABOUT)?;
@@ -152,7 +152,7 @@ fn begin(database: &Database) -> Result<(), redb::Error> {
 }
 
 /// All that is in a file, if it is one of ours.
-fn read(path: &Path, database: &impl ReadableDatabase) -> Result<View> {
+pub(crate) fn read(path: &Path, database: &impl ReadableDatabase) -> Result<View> {
     let name = path.display().to_string();
     match format(database).map_err(|error| fault(path, error))? {
         None => return Err(foreign(&name)),
@@ -190,7 +190,7 @@ fn records(database: &impl ReadableDatabase) -> Result<View, redb::Error> {
 }
 
 /// Carries out changes in one transaction. It is on stable storage when this returns.
-fn transact<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
+pub(crate) fn transact<'a>(database: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut open = BTreeMap::new();

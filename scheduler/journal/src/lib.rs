@@ -12,6 +12,7 @@
 mod change;
 mod fault;
 mod file;
+mod snapshot;
 mod view;
 mod writer;
 
@@ -27,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     change::{CHANGES_MAX, Change, KEY_BYTES_MAX, Table, VALUE_BYTES_MAX},
     file::{FILE, FORMAT},
+    snapshot::Snapshot,
     view::JOURNAL_BYTES_MAX,
 };
 use self::{
@@ -66,8 +68,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`rwasm_types::Code::STATE_LOCKED`] if it is open elsewhere, [`rwasm_types::Code::FOREIGN_JOURNAL`], [`rwasm_types::Code::DAMAGED_JOURNAL`], [`rwasm_types::Code::NEWER_STATE`] if it is
-    /// not one of ours, not whole, or of a later version, [`rwasm_types::Code::JOURNAL_FULL`] and [`rwasm_types::Code::IO`] if it cannot be read or made.
+    /// `STATE_LOCKED` if it is open elsewhere; `FOREIGN_JOURNAL`, `DAMAGED_JOURNAL`, `NEWER_STATE` if it is not one of ours, not whole, or
+    /// of a later version; `JOURNAL_FULL` and `IO` if it cannot be read or made.
     pub fn open(dir: &Path) -> Result<Self> {
         Self::of(Store::in_dir(dir))
     }
@@ -119,8 +121,8 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// [`rwasm_types::Code::JOURNAL_FULL`] if the disk is full, [`rwasm_types::Code::IO`] if it fails otherwise; readers do not see such a commit, and later ones
-    /// succeed as soon as the disk can be written again. [`rwasm_types::Code::LIMIT`] for what is too large.
+    /// `JOURNAL_FULL` if the disk is full, `IO` if it fails otherwise; readers do not see such a commit, and later ones succeed as soon as
+    /// the disk can be written again. `LIMIT` for what is too large.
     pub async fn commit(&self, changes: Vec<Change>) -> Result<()> {
         change::check(&changes)?;
         let (answer, answered) = oneshot::channel();

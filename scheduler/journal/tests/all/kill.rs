@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rwasm_journal::{Change, Journal, Table};
+use rwasm_journal::{Change, Journal, Snapshot, Table};
 
 /// Names the directory of a child.
 const DIR: &str = "RWASM_TEST_JOURNAL_DIR";
@@ -41,6 +41,10 @@ fn what_was_acknowledged_is_there_after_a_kill() {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let number = |line: String| line.strip_prefix("acknowledged ").and_then(|n| n.parse::<usize>().ok());
         acknowledged = lines.by_ref().filter_map(number).nth(7 * round).expect("the child commits");
+        // Read beside it, and never in the middle of a commit.
+        let beside = Snapshot::read(dir.path()).unwrap();
+        assert!(beside.records(Table::Keys) > acknowledged);
+        assert_eq!(beside.records(Table::Keys), beside.records(Table::Tags));
         child.kill().unwrap();
         child.wait().unwrap();
         // What it said before it was killed, and nobody had read yet.

@@ -6,3 +6,4 @@ mod files;
 mod full;
 mod golden;
 mod kill;
+mod snapshot;
