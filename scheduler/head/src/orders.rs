@@ -272,7 +272,8 @@ mod tests {
         drop(first);
         let Begun::Now(second) = again.await.unwrap() else { panic!("the first failed") };
         let third = begin(&orders, 1, &order);
-        let (third, ()) = tokio::join!(third, second.done(&Bytes::from_static(b"1")));
+        let answer = Bytes::from_static(b"1");
+        let (third, ()) = tokio::join!(third, second.done(&answer));
         assert_eq!(before(third).unwrap(), "1");
         drop(begin(&orders, 2, &stop(2)).await);
         assert_eq!(orders.state.lock().under_way.len(), 1, "what is over is forgotten");
@@ -290,7 +291,7 @@ mod tests {
         }
         let forgotten = |changes: Vec<Change>| changes.len();
         assert_eq!(forgotten(state.keep("one more", 10, 0)), 1);
-        assert_eq!(forgotten(state.keep("large", BYTES_MAX - state.bytes + 100, 0)) > 1, true);
+        assert!(forgotten(state.keep("large", BYTES_MAX - state.bytes + 100, 0)) > 1);
         let all = state.kept.len();
         assert_eq!(forgotten(state.keep("a day later", 10, KEPT_MS + 1)), all.min(rwasm_journal::CHANGES_MAX / 2));
         assert!(state.bytes <= BYTES_MAX && state.kept.len() <= KEYS_MAX);
