@@ -4,6 +4,7 @@
 //! or machines cannot, so what is published is ratios. A wrong answer fails the run: a benchmark of something broken is worth nothing.
 
 mod bulk;
+mod journal;
 mod layers;
 mod timing;
 mod transport;
@@ -48,6 +49,7 @@ pub const NOOP: &str = include_str!("noop.wat");
 pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<Vec<Row>> {
     let mut suite = timing::Suite::new(setup.method, setup.only.clone(), told);
     layers::inside(setup, &mut suite).await?;
+    journal::rows(&mut suite).await?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     Ok(suite.into_rows())

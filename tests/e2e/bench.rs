@@ -12,6 +12,15 @@ fn rows_are_measured_and_printed() {
 }
 
 #[test]
+fn the_journal_is_measured_beside_its_disk() {
+    let home = Home::new();
+    let rows = home.rwasm(["bench", "--quick", "--only", "journal: ", "--json"]).run().ok().json();
+    let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let journal = ["bare write of 4 KiB and sync", "commit, one at a time", "commits, 64 at once", "open with 20,000 records"];
+    assert_eq!(names, journal.map(|name| format!("journal: {name}")));
+}
+
+#[test]
 fn a_start_from_the_cache_is_measured_where_the_guests_are() {
     let home = Home::new();
     let guests = std::path::Path::new(&guest("hello")).parent().unwrap().to_str().unwrap().to_owned();

@@ -35,7 +35,16 @@ const ROOMS: &[Room] = &[
     Room {
         package: "rwasm-bench",
         dir: "bench",
-        uses: &["rwasm-client", "rwasm-engine", "rwasm-node", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
+        uses: &[
+            "rwasm-client",
+            "rwasm-engine",
+            "rwasm-journal",
+            "rwasm-node",
+            "rwasm-runtime",
+            "rwasm-types",
+            "rwasm-values",
+            "rwasm-wire",
+        ],
     },
     Room {
         package: "rwasm",
