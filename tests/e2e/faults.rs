@@ -3,23 +3,12 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Home, eventually, everywhere, guest, place::Place, process, run::Running, text_guest};
-
-/// A map of calls that sleep, with the drivers' process.
-fn sleepers(cluster: &Cluster, milliseconds: u64, count: usize, args: &[&str]) -> Running {
-    let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]).args(args);
-    map.stdin(format!("[{milliseconds}]\n").repeat(count)).spawn()
-}
-
-fn tasks(cluster: &Cluster, state: &str) -> Vec<Value> {
-    let listing = cluster.rwasm(["list", "tasks", "--state", state, "--json"]).run().ok().json();
-    listing["rows"].as_array().unwrap().clone()
-}
-
-/// Waits until so many tasks run.
-fn until_running(cluster: &Cluster, count: usize) -> Vec<Value> {
-    eventually("so many tasks run", || Some(tasks(cluster, "running")).filter(|tasks| tasks.len() == count))
-}
+use crate::harness::{
+    Cluster, Home, eventually, everywhere, guest,
+    place::Place,
+    process, text_guest,
+    work::{sleepers, tasks, until_running},
+};
 
 #[test]
 fn work_of_a_killed_node_is_done_by_another() {

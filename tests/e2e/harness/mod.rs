@@ -16,6 +16,7 @@ pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod run;
 pub(crate) mod text;
+pub(crate) mod work;
 
 use std::{
     path::{Path, PathBuf},
