@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_runtime::{OnEnd, write_private};
+use rwasm_runtime::{OnEnd, aside, write_private};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
@@ -83,11 +83,14 @@ impl Gateway {
         if let Some(info) = self.shared.artifacts.info(tenant, digest) {
             return Ok(info);
         }
-        let bytes = self.shared.artifacts.read(tenant, digest)?;
-        let info = match self.shared.engine.known(tenant, digest) {
-            Some(info) => info,
-            None => Arc::new(self.shared.engine.inspect(&bytes).await?),
-        };
+        let info = aside(async {
+            let bytes = self.shared.artifacts.read(tenant, digest)?;
+            match self.shared.engine.known(tenant, digest) {
+                Some(info) => Ok(info),
+                None => self.shared.engine.inspect(&bytes).await.map(Arc::new),
+            }
+        })
+        .await?;
         self.shared.artifacts.set_info(tenant, digest, &info)?;
         Ok(info)
     }

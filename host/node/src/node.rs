@@ -19,7 +19,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
-use rwasm_runtime::{OnEnd, Scope};
+use rwasm_runtime::{OnEnd, Scope, aside};
 use rwasm_types::{
     Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant, VolumeSource,
 };
@@ -361,8 +361,11 @@ impl Shared {
 
     /// An artifact of this node's store, ready to run.
     pub(crate) async fn prepared(&self, tenant: &Tenant, artifact: ArtifactDigest) -> Result<Arc<Prepared>> {
-        let bytes = self.artifacts.read(tenant, artifact)?;
-        self.engine.prepare(tenant, artifact, &bytes).await
+        aside(async {
+            let bytes = self.artifacts.read(tenant, artifact)?;
+            self.engine.prepare(tenant, artifact, &bytes).await
+        })
+        .await
     }
 
     /// Gives a class what it needs to run.

@@ -8,7 +8,7 @@ mod taker;
 use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use rwasm_runtime::OnEnd;
+use rwasm_runtime::{OnEnd, aside};
 use rwasm_types::{ArtifactDigest, Attempt, JobId, NodeId, Result, Tenant};
 use rwasm_wire::{Caller, Inbound, Outbound, PeerService, accept_hello, convert, msg};
 
@@ -58,7 +58,7 @@ impl PeerService for Runner {
         shared.token.check(caller.token.as_deref())?;
         let tenant = Tenant::new(&request.tenant).map_err(convert::malformed)?;
         let digest = convert::digest(&request.digest)?;
-        let bytes = shared.artifacts.read(&tenant, digest)?;
+        let bytes = aside(async { shared.artifacts.read(&tenant, digest) }).await?;
         Ok(artifacts::stream(&shared.scope, digest, bytes))
     }
 }
