@@ -1,5 +1,6 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
+pub(crate) mod access;
 mod artifact;
 mod node;
 mod storage;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
 
+use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
     node::{NodeArgs, NodeCommand},
@@ -54,6 +56,10 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
+    /// Create, list and delete tenants, and set what their guests may be granted
+    Tenant(TenantArgs),
+    /// Create, revoke and list users' tokens
+    Token(TokenArgs),
     /// Look whether this machine has what rwasm needs, and say what to do where it has not
     Doctor(DoctorArgs),
     /// Back up, restore and check what a daemon keeps on disk
@@ -121,6 +127,12 @@ pub(crate) struct StartArgs {
     /// Custom resources, as JSON: '{"license": 2}'
     #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What the node gives")]
     pub(crate) resources: Option<Resources>,
+    /// A directory that guests may have by a name, if their tenant's policy allows it; read-only with `:ro` at the end
+    #[arg(long, value_name = "NAME=DIR[:ro]", value_parser = crate::commands::grants::volume, help_heading = "What the node gives")]
+    pub(crate) volume: Vec<(Name, rwasm_node::Volume)>,
+    /// Network destinations that guests may reach, if their tenant's policy allows it: HOST:PORT, *.DOMAIN:PORT, *:PORT, and `*` for all ports
+    #[arg(long, value_name = "HOST:PORT", help_heading = "What the node gives")]
+    pub(crate) allow_net: Vec<rwasm_types::Destinations>,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -272,8 +284,8 @@ pub(crate) struct LimitArgs {
 /// What a task is given; nothing by default.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GrantArgs {
-    /// A directory, HOST::GUEST, read-only with `:ro` at the end; on the embedded cluster only
-    #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
+    /// On a cluster a volume that nodes offer, embedded a directory, and where the guest sees it; read-only with `:ro` at the end
+    #[arg(long, value_name = "NAME::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
     pub(crate) dir: Vec<rwasm_types::VolumeGrant>,
     /// An environment variable
     #[arg(long, value_name = "K=V", value_parser = crate::commands::grants::variable, help_heading = "Grants")]
@@ -347,14 +359,14 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         list: ListOptions<JobState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Show one job
     Status {
         /// The job, as j1-7
         job: JobId,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Print what a job's tasks wrote
     Logs {
@@ -364,14 +376,14 @@ pub(crate) enum JobCommand {
         #[arg(long, short)]
         follow: bool,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Cancel a job's tasks and end it
     Stop {
         /// The job, as j1-7
         job: JobId,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Wait until a job has ended; exit 0 if it succeeded
     Wait {
@@ -381,7 +393,7 @@ pub(crate) enum JobCommand {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<Duration>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
 }
 
@@ -433,7 +445,7 @@ pub(crate) enum ListCommand {
         #[command(flatten)]
         list: ListOptions<TaskState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Nodes
     Nodes {
@@ -445,7 +457,7 @@ pub(crate) enum ListCommand {
         #[command(flatten)]
         list: ListOptions<JobState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Artifacts, newest first
     Artifacts {
@@ -453,7 +465,7 @@ pub(crate) enum ListCommand {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
         limit: usize,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
 }
 
@@ -462,7 +474,7 @@ pub(crate) struct WhyArgs {
     /// The task, as t1-7-0
     pub(crate) task: TaskId,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) view: ViewArgs,
 }
 
 #[derive(Debug, Args)]

@@ -18,9 +18,9 @@ use std::{
 
 use rwasm_client::Endpoint;
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Node, NodeOptions, StorageOptions};
+use rwasm_node::{Node, NodeOffer, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
-use rwasm_types::{Code, Error, Name, Result};
+use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,7 @@ use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
 use crate::{
     args::{StartArgs, StorageArgs},
-    embedded::{clear_up, compile_options, new_token, pool_options},
+    embedded::{clear_up, compile_options, node_token, pool_options, user_token},
     machine,
     state::State,
 };
@@ -98,7 +98,7 @@ impl Daemon {
     }
 
     async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
-        let token = state.token()?;
+        let (token, admin) = (state.node_token()?, state.admin()?);
         let journal = state.journal()?;
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
@@ -106,13 +106,13 @@ impl Daemon {
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { journal, token: token.clone(), listener }, &scope).await?;
+        let head = Head::start(HeadOptions { journal, token: token.clone(), admin: admin.clone(), listener }, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::Memory(local), &scope);
         let node = node_options(args, dirs, &state, to_head, token.clone(), data, Some(gateway))?;
         let node = Node::start(node, &scope).await?;
-        let endpoint = Endpoint { address: gateway_address.clone(), token };
+        let endpoint = Endpoint { address: gateway_address.clone(), token: admin.reveal(), node_token: Some(token) };
         let ready = Ready {
             role: "head".to_owned(),
             pid: std::process::id(),
@@ -129,10 +129,11 @@ impl Daemon {
     async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>) -> Result<Self> {
         let head_address = args.address.clone().unwrap_or_default();
         let head_address = if head_address.contains(':') { head_address } else { format!("{head_address}:6379") };
-        let token = match std::env::var("RWASM_TOKEN").ok().filter(|token| !token.is_empty()) {
+        let token = match std::env::var("RWASM_NODE_TOKEN").ok().filter(|token| !token.is_empty()) {
             Some(token) => token,
-            None => Endpoint::read(&Endpoint::file(dirs))?.map(|endpoint| endpoint.token).ok_or_else(|| {
-                Error::new(Code::TOKEN_REFUSED, "there is no token to join with").hint("set RWASM_TOKEN to the cluster's token")
+            None => Endpoint::read(&Endpoint::file(dirs))?.and_then(|endpoint| endpoint.node_token).ok_or_else(|| {
+                Error::new(Code::TOKEN_REFUSED, "there is no token to join with")
+                    .hint("set RWASM_NODE_TOKEN to the cluster's node token, which `rwasm start --head` wrote to its state directory")
             })?,
         };
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
@@ -227,6 +228,7 @@ fn node_options(
         data: Some(endpoint(data)),
         gateway: gateway.map(endpoint),
         embedded: false,
+        offer: offer(args)?,
         storage: storage_options(&args.storage),
     })
 }
@@ -241,9 +243,31 @@ fn storage_options(args: &StorageArgs) -> StorageOptions {
     }
 }
 
+/// What guests may have here.
+fn offer(args: &StartArgs) -> Result<NodeOffer> {
+    let mut offer = NodeOffer { volumes: BTreeMap::new(), destinations: args.allow_net.clone() };
+    for (name, volume) in &args.volume {
+        if offer.volumes.insert(name.clone(), volume.clone()).is_some() {
+            return Err(
+                Error::new(Code::INVALID_ARGUMENT, format!("volume `{name}` is offered twice")).hint("give each --volume its own name")
+            );
+        }
+    }
+    Ok(offer)
+}
+
 impl State {
-    /// The cluster's token, made at the first start.
-    fn token(&self) -> Result<String> {
-        self.once("token", new_token)
+    /// What nodes join with, made at the first start.
+    fn node_token(&self) -> Result<String> {
+        self.once("node-token", node_token)
+    }
+
+    /// The token of the admin who starts the cluster, made at the first start.
+    fn admin(&self) -> Result<UserToken> {
+        let text = self.once("token", || Ok(user_token()?.reveal()))?;
+        UserToken::parse(&text).map_err(|error| {
+            let path = self.dir().join("token");
+            error.context(path.display()).hint(format!("remove {}; the next start makes another admin's token", path.display()))
+        })
     }
 }

@@ -6,9 +6,9 @@ use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
 use rwasm_head::{Head, HeadOptions};
 use rwasm_journal::Journal;
-use rwasm_node::{Endpoint, Node, NodeOptions, StorageOptions};
+use rwasm_node::{Endpoint, Node, NodeOffer, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, NEW_PREFIX, Scope, create_private_dir};
-use rwasm_types::{Code, Error, Name, Result};
+use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Listener, duplex};
 use tempfile::TempDir;
 
@@ -40,11 +40,12 @@ impl Embedded {
         let state = tempfile::Builder::new().prefix(EMBEDDED_PREFIX).tempdir_in(&dirs.runtime).map_err(io)?;
         let in_use = rwasm_runtime::in_use(state.path()).map_err(io)?;
         let scope = Scope::new();
-        let token = new_token()?;
+        let (token, admin) = (node_token()?, user_token()?);
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
         let listener = Listener::Memory(head_listener);
-        let head = Head::start(HeadOptions { journal: Journal::in_memory()?, token: token.clone(), listener }, &scope).await?;
+        let options = HeadOptions { journal: Journal::in_memory()?, token: token.clone(), admin: admin.clone(), listener };
+        let head = Head::start(options, &scope).await?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
         pool.async_instances_max = pool.async_instances_max.min(100);
@@ -57,16 +58,17 @@ impl Embedded {
                 compile: compile_options(engine, &dirs),
                 pool,
                 head: to_head,
-                token: token.clone(),
+                token,
                 data: None,
                 gateway: Some(Endpoint { listener: Listener::Memory(gateway_listener), address: String::new() }),
                 embedded: true,
+                offer: NodeOffer::default(),
                 storage: StorageOptions::default(),
             },
             &scope,
         )
         .await?;
-        let client = Client::connect_by(&to_gateway, &token).await?;
+        let client = Client::connect_by(&to_gateway, &admin.reveal(), None).await?;
         Ok((Self { scope, _state: state, _in_use: in_use, _head: Arc::new(head) }, client))
     }
 
@@ -84,13 +86,18 @@ pub(crate) fn clear_up(dirs: &Dirs) {
     }
 }
 
-/// A token that nobody guesses.
-pub(crate) fn new_token() -> Result<String> {
-    let bytes = rwasm_runtime::random_bytes::<32>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
-    Ok(bytes.iter().fold("rwasm_".to_owned(), |mut token, byte| {
-        token.push_str(&format!("{byte:02x}"));
-        token
-    }))
+fn random<const N: usize>() -> Result<[u8; N]> {
+    rwasm_runtime::random_bytes().map_err(|error| Error::internal(format!("no random numbers: {error}")))
+}
+
+/// A user's token that nobody guesses.
+pub(crate) fn user_token() -> Result<UserToken> {
+    Ok(UserToken::from_random(random()?, random()?))
+}
+
+/// What nodes of a cluster show each other; nobody guesses it either.
+pub(crate) fn node_token() -> Result<String> {
+    Ok(format!("rwn_{}", blake3::Hash::from_bytes(random()?).to_hex()))
 }
 
 /// How this process compiles artifacts: in children of this very program.

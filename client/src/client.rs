@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rwasm_runtime::random_bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, JobId, Result,
+    ArtifactDigest, ArtifactName, Code, Error, JobId, Result, Tenant,
     api::{ArtifactRecord, Order, Query},
 };
 use rwasm_values::{ArtifactInfo, Export, Role};
@@ -102,7 +102,16 @@ impl Client {
     ///
     /// [`Code::UNREACHABLE`] if nobody answers.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token).await
+        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token, None).await
+    }
+
+    /// Connects to an endpoint to look into a tenant, which for any but the token's own takes an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect_into(endpoint: &Endpoint, tenant: &Tenant) -> Result<Self> {
+        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token, Some(tenant)).await
     }
 
     /// Connects in any way there is; so the embedded cluster is reached.
@@ -110,8 +119,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Code::UNREACHABLE`] if nobody answers.
-    pub async fn connect_by(connector: &Connector, token: &str) -> Result<Self> {
-        Ok(Self { gateway: GatewayClient::connect(connector, token).await?, session: Arc::default() })
+    pub async fn connect_by(connector: &Connector, token: &str, tenant: Option<&Tenant>) -> Result<Self> {
+        Ok(Self { gateway: GatewayClient::connect(connector, token, tenant).await?, session: Arc::default() })
     }
 
     /// Makes sure that the cluster has an artifact; sends it if need be.

@@ -16,8 +16,11 @@ use serde::{Deserialize, Serialize};
 pub struct Endpoint {
     /// `host:port` of a gateway.
     pub address: String,
-    /// The bearer token.
+    /// The user's token.
     pub token: String,
+    /// What nodes of this user join with, where the file's reader may start some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_token: Option<String>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -52,9 +55,9 @@ impl Endpoint {
         let left = Self::read(file)?;
         let token = token.or_else(|| left.as_ref().map(|left| left.token.clone()));
         match (address, token) {
-            (Some(address), Some(token)) => Ok(Some(Self { address: with_port(&address), token })),
+            (Some(address), Some(token)) => Ok(Some(Self { address: with_port(&address), token, node_token: None })),
             (Some(address), None) => Err(Error::new(Code::TOKEN_REFUSED, format!("there is no token for {address}"))
-                .hint("set RWASM_TOKEN to the cluster's token, which `rwasm start --head` wrote to its state directory")),
+                .hint("set RWASM_TOKEN to a token of that cluster; an admin creates one with `rwasm token create`")),
             (None, token) => Ok(left.map(|left| Self { token: token.unwrap_or_else(|| left.token.clone()), ..left })),
         }
     }
@@ -111,7 +114,7 @@ mod tests {
     fn a_file_of_another_user_is_not_trusted() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("endpoint.json");
-        Endpoint { address: "127.0.0.1:1".into(), token: "t".into() }.write(&file).unwrap();
+        Endpoint { address: "127.0.0.1:1".into(), token: "t".into(), node_token: None }.write(&file).unwrap();
         assert!(Endpoint::read(&file).unwrap().is_some());
         // Root can give the file away; anybody else finds one of root's.
         let foreign = match std::os::unix::fs::chown(&file, Some(1), None) {
@@ -126,7 +129,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("endpoint.json");
         let pick = |address: Option<&str>, token: Option<&str>| Endpoint::pick(address.map(Into::into), token.map(Into::into), &file);
-        let made = |address: &str, token: &str| Some(Endpoint { address: address.into(), token: token.into() });
+        let made = |address: &str, token: &str| Some(Endpoint { address: address.into(), token: token.into(), node_token: None });
         assert_eq!(pick(None, None).unwrap(), None);
         assert_eq!(pick(Some("h:1"), None).unwrap_err().code(), Code::TOKEN_REFUSED);
         assert_eq!(pick(Some("h"), Some("t")).unwrap(), made("h:10001", "t"));
@@ -147,7 +150,7 @@ mod tests {
 
     #[test]
     fn tokens_are_not_printed() {
-        let endpoint = Endpoint { address: "a".into(), token: "secret".into() };
+        let endpoint = Endpoint { address: "a".into(), token: "secret".into(), node_token: Some("secret".into()) };
         assert!(!format!("{endpoint:?}").contains("secret"));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use self::output::Outputs;
 use self::{outcome::Collector, plan::Plan};
 use super::{
     artifact::{no_cluster, stored},
-    block_on, block_on_threads, input,
+    block_on, block_on_threads, grants, input,
 };
 use crate::{
     args::{EngineArgs, RunArgs, SubmitArgs, WorkArgs},
@@ -57,15 +57,12 @@ fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
 }
 
 /// `rwasm submit`.
-pub(crate) fn submit(args: SubmitArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
     // Read first, so that a wrong path is said at once and nothing is started for it.
     let source = Source::of(&args.work)?;
     match target::find(&args.target)? {
         Some(found) => {
-            if let Some(volume) = args.work.grants.dir.first() {
-                return Err(Error::new(Code::NOT_ON_CLUSTER, format!("--dir {} works on the embedded cluster only", volume.guest_path))
-                    .hint("use `rwasm run`, or a volume that nodes offer"));
-            }
+            grants::on_cluster(&mut args.work.grants)?;
             block_on(async {
                 let client = found.connect().await?;
                 work(&client, &args.work, source, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await

@@ -4,7 +4,8 @@
 //! STATE/format.json   which format the directory has, and whether it is a head's
 //! STATE/lock          held while a daemon uses the directory
 //! STATE/journal.redb  the cluster (head)
-//! STATE/token         the cluster's token, 0600 (head)
+//! STATE/token         an admin's token, 0600 (head)
+//! STATE/node-token    what nodes join with, 0600 (head)
 //! STATE/node.json     which node of which cluster this is
 //! STATE/sessions      how far this node's job numbers are reserved
 //! STATE/artifacts     what was submitted

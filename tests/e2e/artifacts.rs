@@ -89,7 +89,7 @@ fn what_is_no_name_of_an_artifact_is_said_so() {
 #[test]
 fn what_is_in_use_or_has_a_tag_stays() {
     let cluster = Cluster::build().own_cache().start();
-    let compiled = cluster.home.cache().join("compiled/default");
+    let compiled = cluster.home.cache().join("compiled/tenants/default");
     let job = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--no-wait"]).run().ok().stdout();
     cluster.rwasm(["artifact", "tag", &guest("hello"), "hello:1"]).run().ok();
     cluster.rwasm(["submit", "hello:1", "--call", "add(1, 2)"]).run().ok();
@@ -148,7 +148,7 @@ fn unused_artifacts_make_room_and_used_ones_do_not() {
 #[test]
 fn compiled_code_that_nothing_uses_makes_room() {
     let cluster = Cluster::build().own_cache().args(&["--compile-cache", "1"]).start();
-    let compiled = cluster.home.cache().join("compiled/default");
+    let compiled = cluster.home.cache().join("compiled/tenants/default");
     let add = |home: &Home| home.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
     add(&cluster.home);
     cluster.rwasm(["submit", &guest("wordcount"), "--stdin", "/dev/null"]).run().ok();

@@ -1,7 +1,8 @@
-//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours.
+//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours, but for `isolation`.
 
 #![cfg(test)]
 
+mod access;
 mod artifacts;
 mod bad_input;
 mod bench;
@@ -14,6 +15,7 @@ mod find;
 mod flights;
 mod grants;
 mod harness;
+mod isolation;
 mod jobs;
 mod left;
 mod limits;

@@ -71,9 +71,10 @@ fn a_node_joins_no_cluster_but_its_own() {
     cluster.head.kill();
     let lost = cluster.home.path("lost");
     fs::rename(state_dir(&cluster.head), &lost).unwrap();
-    let token = fs::read_to_string(Path::new(&lost).join("token")).unwrap();
     fs::create_dir_all(state_dir(&cluster.head)).unwrap();
-    fs::write(Path::new(&state_dir(&cluster.head)).join("token"), &token).unwrap();
+    for token in ["token", "node-token"] {
+        fs::copy(Path::new(&lost).join(token), Path::new(&state_dir(&cluster.head)).join(token)).unwrap();
+    }
     cluster.head = restart(&cluster);
     eventually("the node says why it does not join", || log(&dir).contains("put it back from a backup").then_some(()));
     assert_eq!(alive(&cluster, 1), ["n1"]);

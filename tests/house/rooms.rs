@@ -23,13 +23,18 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-wire", dir: "host/wire", uses: &["rwasm-types"] },
     Room { package: "rwasm-artifact", dir: "host/artifact", uses: &["rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
-    Room { package: "rwasm-node", dir: "host/node", uses: &["rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
+    Room {
+        package: "rwasm-node",
+        dir: "host/node",
+        uses: &["rwasm-auth", "rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
+    },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-auth", dir: "scheduler/auth", uses: &["rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room {
         package: "rwasm-head",
         dir: "scheduler/head",
-        uses: &["rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
+        uses: &["rwasm-auth", "rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
     },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {

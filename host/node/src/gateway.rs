@@ -1,7 +1,7 @@
 //! The service that drivers speak with: sessions with jobs, artifacts, questions, output.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fs, io,
     ops::Bound::{Excluded, Unbounded},
     path::{Path, PathBuf},
@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rwasm_auth::Door;
 use rwasm_runtime::{OnEnd, aside, write_private};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
@@ -26,13 +27,14 @@ use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, Sender, accept_hello
 use tokio::sync::Notify;
 
 use crate::{
+    access::Visitor,
     logs::LogReader,
     node::{CallRequest, Shared, find_export},
     owner::job::{Job, JobOptions},
 };
 
 /// Where jobs' output is, below the state directory.
-const JOBS_DIR: &str = "jobs";
+pub(crate) const JOBS_DIR: &str = "jobs";
 /// Messages to a driver that may wait for the network, each up to a batch of results.
 const QUEUE: usize = 64;
 /// The most bytes of a job's name.
@@ -73,10 +75,8 @@ impl Gateway {
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
-    /// Who calls.
-    fn tenant(&self, caller: &Caller) -> Result<Tenant> {
-        self.shared.token.check(caller.token.as_deref())?;
-        Ok(Tenant::default())
+    fn enter(&self, caller: &Caller, door: Door<'_>) -> Result<Visitor> {
+        self.shared.access.enter(caller, door)
     }
 
     async fn info(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<Arc<ArtifactInfo>> {
@@ -93,6 +93,19 @@ impl Gateway {
         .await?;
         self.shared.artifacts.set_info(tenant, digest, &info)?;
         Ok(info)
+    }
+
+    /// Answers what a caller asks, if it may ask that. A caller without a token is told nothing of what is wrong with its question.
+    async fn answer<E: std::fmt::Display + Send>(&self, caller: &Caller, read: Result<Ask, E>, what: &str, key: Bytes) -> Result<Bytes> {
+        let ask = match read {
+            Ok(ask) => ask,
+            Err(error) => {
+                self.shared.access.admit(caller)?;
+                return Err(convert::malformed(format_args!("{what} is not understood: {error}")));
+            }
+        };
+        let Visitor { tenant, identity, .. } = self.enter(caller, Door::Ask(&ask))?;
+        self.shared.answer(&tenant, identity.token, &ask, key).await.map(Bytes::from)
     }
 
     fn open_job(&self, tenant: &Tenant, open: &msg::OpenJob) -> Result<Arc<Job>> {
@@ -114,10 +127,13 @@ impl Gateway {
         let job =
             Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
         self.shared.jobs.write().insert(id, Arc::clone(&job));
+        // Only now: a tenant that was deleted before is found here, and one that is deleted from now on has its jobs looked for.
+        self.shared.access.there(tenant).inspect_err(|_gone| self.shared.purge(std::slice::from_ref(tenant)))?;
         keys.insert(key, id);
         if id.session.is_multiple_of(FORGET_EVERY) {
-            let forgotten: HashSet<JobId> = self.shared.forget_jobs().into_iter().collect();
-            keys.retain(|_, id| !forgotten.contains(id));
+            self.shared.forget_jobs();
+            let known = self.shared.jobs.read();
+            keys.retain(|_, id| known.contains_key(id));
         }
         tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
         Ok(job)
@@ -126,7 +142,7 @@ impl Gateway {
 
 impl GatewayService for Gateway {
     async fn attach(&self, caller: Caller, mut inbound: Inbound<msg::DriverMessage>) -> Result<Outbound<Result<msg::GatewayMessage>>> {
-        let tenant = self.tenant(&caller)?;
+        let visitor = self.enter(&caller, Door::Attach)?;
         let first = convert::required(inbound.next().await?.and_then(|first| first.message), "a session's first message")?;
         let msg::driver_message::Message::Hello(hello) = first else {
             return Err(convert::malformed("a session does not begin with a hello"));
@@ -138,7 +154,7 @@ impl GatewayService for Gateway {
         let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
         let session = Session {
             gateway: self.clone(),
-            tenant,
+            visitor,
             sender,
             jobs: HashMap::new(),
             open: BTreeMap::new(),
@@ -150,40 +166,49 @@ impl GatewayService for Gateway {
     }
 
     async fn describe(&self, caller: Caller, digest: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
+        let Visitor { tenant, .. } = self.enter(&caller, Door::Describe)?;
         json(&*self.info(&tenant, convert::digest(&digest)?).await?)
     }
 
     async fn upload(&self, caller: Caller, chunks: Inbound<msg::ArtifactChunk>) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
-        let received = self.shared.artifacts.receive(&tenant, chunks).await?;
+        let mut visitor = self.enter(&caller, Door::Upload)?;
+        let tenant = visitor.tenant.clone();
+        let received = tokio::select! {
+            received = self.shared.artifacts.receive(&tenant, chunks) => received?,
+            error = visitor.ended(&self.shared.access) => return Err(error),
+        };
         let digest = self.shared.store(received).await?;
         json(&*self.info(&tenant, digest).await?)
     }
 
     async fn query(&self, caller: Caller, query: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
-        let query: Query =
-            serde_json::from_slice(&query).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Query(query), Bytes::new()).await.map(Bytes::from)
+        let read = serde_json::from_slice::<Query>(&query);
+        self.answer(&caller, read.map(Ask::Query), "a question", Bytes::new()).await
     }
 
     async fn control(&self, caller: Caller, order: Bytes, key: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
         if key.len() != 16 {
             return Err(convert::malformed("an order's key has not 16 bytes"));
         }
-        let order: Order =
-            serde_json::from_slice(&order).map_err(|error| convert::malformed(format_args!("an order is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Order(order), key).await.map(Bytes::from)
+        let read = serde_json::from_slice::<Order>(&order);
+        self.answer(&caller, read.map(Ask::Order), "an order", key).await
     }
 
     async fn logs(&self, caller: Caller, request: msg::LogsRequest) -> Result<Outbound<Result<msg::LogsChunk>>> {
-        let tenant = self.tenant(&caller)?;
+        let mut visitor = self.enter(&caller, Door::Logs)?;
         let id = convert::job(&convert::required(request.job, "a job")?)?;
-        let job = self.shared.job(&tenant, id)?;
+        let job = self.shared.job(&visitor.tenant, id)?;
         let (sender, outbound) = Outbound::channel(QUEUE);
-        self.shared.scope.spawn("log-follower", OnEnd::Continue, follow(job, request.sequence, request.follow, sender));
+        let shared = Arc::clone(&self.shared);
+        self.shared.scope.spawn("log-follower", OnEnd::Continue, async move {
+            tokio::select! {
+                () = follow(job, request.sequence, request.follow, sender.clone()) => {}
+                error = visitor.ended(&shared.access) => {
+                    // The follower may be gone.
+                    let _ = sender.send(Err(error)).await;
+                }
+            }
+        });
         Ok(outbound)
     }
 }
@@ -199,7 +224,7 @@ fn message(message: msg::gateway_message::Message) -> msg::GatewayMessage {
 /// One driver's stream. One task reads and writes it, so that the result of a short task leaves on the thread that the task came in on.
 struct Session {
     gateway: Gateway,
-    tenant: Tenant,
+    visitor: Visitor,
     sender: Sender<Result<msg::GatewayMessage>>,
     jobs: HashMap<SessionId, Arc<Job>>,
     /// Those whose end the driver does not know.
@@ -220,15 +245,18 @@ struct Attached {
 impl Session {
     async fn run(mut self, mut inbound: Inbound<msg::DriverMessage>) {
         let outcome = self.converse(&mut inbound).await;
+        let refused = outcome.as_ref().err().filter(|error| error.code() != Code::CONNECTION_LOST).cloned();
         if let Err(error) = outcome {
-            tracing::info!(tenant = %self.tenant, %error, "a driver's session ended");
+            tracing::info!(tenant = %self.visitor.tenant, %error, "a driver's session ended");
             // The driver may be gone, and then nobody hears why.
             let _ = self.sender.send(Err(error)).await;
         }
         // Nobody waits any more for what is not detached.
         for Attached { job, .. } in self.open.values().filter(|open| !open.job.detached && !open.job.has_ended()) {
-            let error = Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended")
-                .hint("submit with --no-wait to let it go on");
+            let gone = || {
+                Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended").hint("submit with --no-wait to let it go on")
+            };
+            let error = refused.clone().map_or_else(gone, |error| error.context("the driver's session ended"));
             self.gateway.shared.stop(job, Some(error));
         }
         for Attached { job, .. } in self.open.values() {
@@ -242,6 +270,7 @@ impl Session {
         loop {
             let full = !self.flush();
             let message = tokio::select! {
+                biased;
                 message = inbound.next() => message?,
                 () = self.ready.notified(), if !full => continue,
                 // Only waits for room; who takes it is decided above.
@@ -249,8 +278,10 @@ impl Session {
                     drop(room.map_err(|_| driver_gone())?);
                     continue;
                 }
+                error = self.visitor.ended(&self.gateway.shared.access) => return Err(error),
             };
             let Some(message) = message else { return Ok(()) };
+            self.visitor.check(&self.gateway.shared.access)?;
             self.heard(convert::required(message.message, "a driver's message")?).await?;
         }
     }
@@ -295,7 +326,7 @@ impl Session {
     }
 
     async fn open_job(&mut self, open: &msg::OpenJob) -> Result<()> {
-        let (result, window) = match self.gateway.open_job(&self.tenant, open) {
+        let (result, window) = match self.gateway.open_job(&self.visitor.tenant, open) {
             Ok(job) => {
                 self.attach(&job, open.follow);
                 (msg::job_opened::Result::Job(job.id.into()), self.gateway.shared.limits.window)
@@ -335,8 +366,10 @@ impl Session {
             options: convert::options(&convert::required(call.options, "options")?)?,
             grants: convert::grants(convert::required(call.grants, "grants")?)?,
         };
-        let info = self.gateway.info(&self.tenant, request.artifact).await?;
+        let info = self.gateway.info(&self.visitor.tenant, request.artifact).await?;
         find_export(&info, &request.export)?;
+        let Visitor { tenant, identity, .. } = &self.visitor;
+        self.gateway.shared.may_be_granted(tenant, identity.token, &request.grants).await?;
         self.gateway.shared.define(job, define.number, request)
     }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant, api::Ask};
+use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, ResourceSet, Result, Tenant, TokenId, api::Ask};
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,6 +32,7 @@ pub(crate) struct Registration {
     pub(crate) labels: std::collections::BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
+    pub(crate) offer: Offer,
 }
 
 /// The node's side of the stream, for everyone in the node. While the head is away, what is sent is lost, and made up for when it is back.
@@ -69,17 +70,20 @@ impl HeadHandle {
         self.send(msg::node_message::Message::Report(report(shared)));
     }
 
-    /// Asks the head something for a tenant; an order comes with the key that its driver drew.
+    /// Asks the head something for a tenant, on behalf of whoever was admitted by a token; without one, on the node's own. An order comes
+    /// with the key that its driver drew.
     ///
     /// # Errors
     ///
     /// What the head says, or [`Code::DEADLINE`] if it says nothing.
-    pub(crate) async fn ask(&self, tenant: &Tenant, ask: &Ask, key: bytes::Bytes) -> Result<bytes::Bytes> {
+    pub(crate) async fn ask(&self, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: bytes::Bytes) -> Result<bytes::Bytes> {
         let number = self.last_question.fetch_add(1, Relaxed) + 1;
         let (answer, answered) = oneshot::channel();
         self.questions.lock().insert(number, answer);
         let json = serde_json::to_vec(ask).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
-        self.send(msg::node_message::Message::Question(msg::Question { number, tenant: tenant.to_string(), ask: json.into(), key }));
+        let token = token.map(|token| token.to_string()).unwrap_or_default();
+        let question = msg::Question { number, tenant: tenant.to_string(), ask: json.into(), key, token };
+        self.send(msg::node_message::Message::Question(question));
         let outcome = tokio::time::timeout(ANSWER_WITHIN, answered).await;
         self.questions.lock().remove(&number);
         match outcome {
@@ -136,6 +140,7 @@ pub(crate) async fn join(
         labels: registration.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         data_address: registration.data_address.clone(),
         gateway_address: registration.gateway_address.clone(),
+        offer: serde_json::to_vec(&registration.offer).map_err(|error| Error::internal(format!("an offer has no JSON: {error}")))?.into(),
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;
@@ -254,6 +259,11 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
         }
         msg::head_message::Message::Question(question) => answer(shared, &question)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
+        msg::head_message::Message::Addresses(told) => {
+            // What is no address is a name, and what that leads to is the name server's word.
+            shared.engine.reserved().add(told.added.iter().filter_map(|address| address.parse().ok()));
+        }
+        msg::head_message::Message::Directory(word) => shared.purge(&shared.access.hear(&word)?),
         msg::head_message::Message::Welcome(_) | msg::head_message::Message::Registered(_) => {
             return Err(convert::malformed("a second welcome"));
         }

@@ -4,6 +4,7 @@
 //! borrows theirs by leases that the head grants. [`Node::start`] joins a head and serves until its scope is shut down; everything else
 //! here is private.
 
+mod access;
 mod artifacts;
 mod batch;
 mod clock;
@@ -16,20 +17,21 @@ mod identity;
 mod local_runs;
 mod logs;
 mod node;
+mod offer;
 mod owner;
+mod purge;
 mod query;
 mod retention;
 mod runner;
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions};
+use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server};
@@ -40,7 +42,7 @@ use self::{
     head_link::{HeadHandle, Registration},
     identity::Identity,
     logs::LogThread,
-    node::{NodeLimits, Parts, Shared, Token, own_addresses},
+    node::{NodeLimits, Parts, Shared, Token},
     runner::Runner,
 };
 
@@ -48,6 +50,7 @@ pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
     identity::{check, renumber},
     local_runs::LocalRuns,
+    offer::{NodeOffer, Volume},
 };
 
 /// How a node is set up.
@@ -67,7 +70,7 @@ pub struct NodeOptions {
     pub pool: PoolOptions,
     /// How the head is reached.
     pub head: Connector,
-    /// The cluster's token.
+    /// What nodes show each other and the head.
     pub token: String,
     /// Where other nodes reach this one; without, it runs nothing for others.
     pub data: Option<Endpoint>,
@@ -75,6 +78,8 @@ pub struct NodeOptions {
     pub gateway: Option<Endpoint>,
     /// Whether the driver runs in this process.
     pub embedded: bool,
+    /// What guests may have here, beside what every guest has.
+    pub offer: NodeOffer,
     /// What the node keeps on disk.
     pub storage: StorageOptions,
 }
@@ -112,6 +117,8 @@ pub struct Endpoint {
     pub address: String,
 }
 
+/// How long a gateway waits for the head to say who may do what.
+const DIRECTORY_WITHIN: Duration = Duration::from_secs(10);
 /// Tasks of one job that may be submitted and not ended.
 const WINDOW: u64 = 2_000_000;
 /// Jobs that a node remembers after their end, and tasks of them.
@@ -138,12 +145,14 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, storage } = options;
+        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, offer, storage } =
+            options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
-        let addresses: Vec<IpAddr> =
-            data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip()).collect();
-        let engine = Engine::new(EngineOptions { compile, pool, reserved: own_addresses(addresses) })?;
+        let reserved = Arc::<Reserved>::default();
+        let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
+        reserved.add(own.filter(|address| !address.is_unspecified()));
+        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
@@ -152,7 +161,9 @@ impl Node {
             labels,
             data_address: address(&data),
             gateway_address: address(&gateway),
+            offer: offer.told(),
         };
+        registration.offer.check()?;
         let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
         let incarnation = identity.incarnation();
         let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
@@ -165,6 +176,7 @@ impl Node {
             incarnation,
             token: Token::new(&token),
             embedded,
+            offer,
             state_dir,
             engine,
             artifacts,
@@ -190,6 +202,9 @@ impl Node {
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);
+            tokio::time::timeout(DIRECTORY_WITHIN, shared.access.known())
+                .await
+                .map_err(|_elapsed| Error::new(Code::DEADLINE, "the head did not say in time who may do what"))?;
             serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
         }
         Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })

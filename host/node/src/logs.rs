@@ -136,6 +136,8 @@ struct LogState {
     cut: bool,
     /// It was kept for long enough and is gone.
     expired: bool,
+    /// What was on disk is gone, and nothing is to be there again.
+    removed: bool,
     waiting: Vec<Waker>,
 }
 
@@ -148,7 +150,7 @@ impl JobLog {
     /// Adds output.
     pub(crate) fn write(self: &Arc<Self>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
         let mut state = self.state.lock();
-        if state.closed || state.cut {
+        if state.closed || state.cut || state.removed {
             return;
         }
         let before = state.pending.len();
@@ -205,8 +207,14 @@ impl JobLog {
         self.state.lock().written
     }
 
-    /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on.
+    /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on; what still comes is
+    /// dropped.
     pub(crate) fn remove(&self) {
+        self.state.lock().removed = true;
+        self.remove_dir();
+    }
+
+    fn remove_dir(&self) {
         let Some(dir) = self.path.parent() else { return };
         if let Err(error) =
             fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
@@ -232,7 +240,11 @@ impl JobLog {
             state.writing = true;
             (std::mem::take(&mut state.pending), state.file.take())
         };
-        let written = file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file));
+        let removed = self.state.lock().removed && file.is_none();
+        let written = match removed {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file)),
+        };
         let mut state = self.state.lock();
         state.writing = false;
         match written {
@@ -242,7 +254,7 @@ impl JobLog {
                 state.close_file();
             }
             Err(error) => {
-                if !state.cut {
+                if !state.cut && !state.removed {
                     tracing::error!(path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
                 }
                 // A frame may be in the file in part; nothing is read beyond `written`.
@@ -250,7 +262,12 @@ impl JobLog {
             }
         }
         let waiting = std::mem::take(&mut state.waiting);
+        let removed = state.removed;
         drop(state);
+        if removed {
+            // It may have been made anew between the look and the write.
+            self.remove_dir();
+        }
         waiting.into_iter().for_each(Waker::wake);
         self.grown.notify_waiters();
     }

@@ -11,7 +11,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
@@ -20,19 +19,19 @@ use std::{
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_runtime::{OnEnd, Scope, aside};
-use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant, VolumeSource,
-};
+use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
 use tokio::sync::Notify;
 
 use crate::{
+    access::Access,
     artifacts::Artifacts,
     dispatch::{Admission, ClassId, Dispatcher, Places},
     drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::LogThread,
+    offer::NodeOffer,
     owner::{
         job::{Job, JobCall, JobTaker, Pressure},
         spread::Spread,
@@ -53,9 +52,14 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
+    /// What other nodes show.
     pub(crate) token: Token,
+    /// Who may do what at the gateway.
+    pub(crate) access: Access,
     /// Whether the driver runs in this process, so that directories of this machine are the driver's own.
     pub(crate) embedded: bool,
+    /// What guests may have here.
+    pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
@@ -86,7 +90,7 @@ pub(crate) struct NodeLimits {
     pub(crate) log_age: Duration,
 }
 
-/// A bearer token, kept as its hash.
+/// What nodes show each other, kept as its hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(blake3::Hash);
 
@@ -100,7 +104,7 @@ impl Token {
         if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.0) {
             return Ok(());
         }
-        Err(Error::new(Code::TOKEN_REFUSED, "the token was not accepted").hint("set RWASM_TOKEN to the cluster's token"))
+        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint("set RWASM_NODE_TOKEN to the cluster's node token"))
     }
 }
 
@@ -111,6 +115,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: Incarnation,
     pub(crate) token: Token,
     pub(crate) embedded: bool,
+    pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
@@ -134,7 +139,8 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } = parts;
+        let Parts { id, cluster, incarnation, token, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
+            parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
@@ -143,7 +149,9 @@ impl Shared {
             cluster,
             incarnation,
             token,
+            access: Access::new(),
             embedded,
+            offer,
             state_dir,
             engine,
             artifacts,
@@ -281,8 +289,8 @@ impl Shared {
         job.ok_or_else(|| Error::new(Code::NOT_FOUND, format!("there is no job {id}")).hint("`rwasm job list` shows what there is"))
     }
 
-    /// Forgets the jobs that were opened first, of those that ended, until the rest is within the limits; gives their ids.
-    pub(crate) fn forget_jobs(&self) -> Vec<JobId> {
+    /// Forgets the jobs that were opened first, of those that ended, until the rest is within the limits.
+    pub(crate) fn forget_jobs(&self) {
         let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(|job| job.has_ended()).map(Arc::clone).collect();
         ended.sort_by_key(|job| std::cmp::Reverse(job.id));
         let (mut jobs, mut tasks, mut bytes) = (0, 0, 0);
@@ -297,7 +305,6 @@ impl Shared {
             self.jobs.write().remove(&job.id);
             job.log.remove();
         }
-        ended.iter().map(|job| job.id).collect()
     }
 
     /// Adds a call to a job, checked against what the artifact offers, and has the artifact made ready.
@@ -314,7 +321,11 @@ impl Shared {
         })?;
         info.check_imports()?;
         let (export_index, export) = find_export(&info, &export)?;
-        let grants = self.resolve_grants(grants)?;
+        // Where this node does not offer all of it, another does, and the call's tasks wait for its slots.
+        let granted = match self.lacks(&grants.needs()) {
+            None => Some(Arc::new(self.resolve_grants(grants.clone())?)),
+            Some(_) => None,
+        };
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
         let class = self.dispatcher.lock().add_class(shape.clone(), options.priority, false);
@@ -324,7 +335,8 @@ impl Shared {
             export,
             export_index,
             options,
-            grants: Arc::new(grants),
+            grants,
+            granted,
             retries_max,
             shape,
             class,
@@ -348,8 +360,12 @@ impl Shared {
                     }
                 };
                 let taker = Arc::new(JobTaker { job: Arc::clone(&job), pressure: Arc::new(pressure) });
-                self.load(&call.into_load(&job, prepared), taker);
-                self.pump();
+                if let Some(granted) = &call.granted {
+                    self.load(&call.load(&job, prepared, Arc::clone(granted)), taker);
+                    self.pump();
+                } else {
+                    self.surplus.notify_one();
+                }
             }
             Err(error) => {
                 *call.ready.write() = Some(Err(error.clone()));
@@ -384,30 +400,6 @@ impl Shared {
         };
         let profile = load.prepared.info().profile;
         self.dispatcher.lock().set_call(load.class, Arc::new(call), profile);
-    }
-
-    /// What of a submit's grants this node gives.
-    pub(crate) fn resolve_grants(&self, grants: Grants) -> Result<Grants> {
-        for volume in &grants.volumes {
-            match &volume.source {
-                VolumeSource::Host(path) if self.embedded => {
-                    if !path.is_dir() {
-                        let message = format!("the granted directory {} does not exist", path.display());
-                        return Err(Error::new(Code::BAD_DIRECTORY, message).hint("make it, or check --dir").with("path", path.display()));
-                    }
-                    let read_only = volume.access == Access::ReadOnly;
-                    tracing::debug!(path = %path.display(), read_only, "a directory was granted");
-                }
-                VolumeSource::Host(path) => {
-                    let message = format!("the directory {} cannot be granted on a cluster: it is not on the nodes", path.display());
-                    return Err(Error::new(Code::NOT_ON_CLUSTER, message).hint("use `rwasm run`, or a volume that nodes offer"));
-                }
-                VolumeSource::Named(name) => {
-                    return Err(Error::new(Code::BAD_DIRECTORY, format!("node {} offers no volume `{name}`", self.id)));
-                }
-            }
-        }
-        Ok(grants)
     }
 
     /// Cancels tasks of a job, all of them without `sequences`: waiting ones are removed, running ones ended, on whatever node.
@@ -496,13 +488,13 @@ pub(crate) struct Load {
 }
 
 impl JobCall {
-    fn into_load(self: &Arc<Self>, job: &Job, prepared: Arc<Prepared>) -> Load {
+    fn load(&self, job: &Job, prepared: Arc<Prepared>, grants: Arc<Grants>) -> Load {
         Load {
             class: self.class,
             prepared,
             export: self.export_index,
             options: self.options.clone(),
-            grants: Arc::clone(&self.grants),
+            grants,
             tenant: job.tenant.clone(),
             job: job.id,
         }
@@ -546,9 +538,4 @@ fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet
         shape.memory = (memory_initial_bytes + MEMORY_MARGIN_BYTES).min(limit);
     }
     Ok(shape)
-}
-
-/// Addresses of this machine that guests are not led to by names.
-pub(crate) fn own_addresses(listeners: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
-    listeners.into_iter().filter(|address| !address.is_unspecified()).collect()
 }

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
+    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -13,15 +13,15 @@ use crate::node::Shared;
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
-    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
+    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
             Some(owner) if owner == self.id => self.answer_here(tenant, ask),
             // Lists are put together by the head; without it, this node's part is better than nothing.
-            None => match (self.head.ask(tenant, ask, key).await, ask) {
+            None => match (self.head.ask(tenant, token, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
                 (answer, _) => answer.map(|answer| answer.to_vec()),
             },
-            Some(_) => self.head.ask(tenant, ask, key).await.map(|answer| answer.to_vec()),
+            Some(_) => self.head.ask(tenant, token, ask, key).await.map(|answer| answer.to_vec()),
         }
     }
 
@@ -58,9 +58,12 @@ impl Shared {
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
-            Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. }) => {
-                Err(Error::internal("a node was asked what only the head knows"))
-            }
+            Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::TenantUse => json(&self.tenant_use(tenant)),
+            Ask::Query(
+                Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
+            )
+            | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
                 let job = self.job(tenant, *job)?;
                 self.stop(&job, None);
@@ -84,9 +87,17 @@ impl Shared {
             Ask::Order(Order::CollectArtifacts { unused_for_ms, dry_run, keep }) => {
                 json(&self.collect_artifacts(tenant, Duration::from_millis(*unused_for_ms), *dry_run, keep)?)
             }
-            Ask::Order(Order::DrainNode { .. } | Order::UndrainNode { .. } | Order::TagArtifact { .. } | Order::Untag { .. }) => {
-                Err(Error::internal("a node was given an order that is not for it"))
-            }
+            Ask::Order(
+                Order::DrainNode { .. }
+                | Order::UndrainNode { .. }
+                | Order::TagArtifact { .. }
+                | Order::Untag { .. }
+                | Order::CreateTenant { .. }
+                | Order::DeleteTenant { .. }
+                | Order::CreateToken { .. }
+                | Order::RevokeToken { .. }
+                | Order::SetPolicy { .. },
+            ) => Err(Error::internal("a node was given an order that is not for it")),
         }
     }
 
@@ -139,6 +150,9 @@ impl Shared {
         let dispatcher = self.dispatcher.lock();
         let (ahead, free, capacity) = (dispatcher.queued(), dispatcher.free().clone(), dispatcher.capacity().clone());
         drop(dispatcher);
+        if let Some(lacking) = self.lacks(&call.grants.needs()) {
+            return format!("{task} waits for a node that offers {lacking} and has {}; node {} does not offer it", call.shape, self.id);
+        }
         if !capacity.contains(&call.shape) {
             return format!("{task} needs {}, which node {} does not have ({capacity}); it waits for another node", call.shape, self.id);
         }
@@ -154,16 +168,33 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
-        Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. })
-        | Ask::Query(Query::Artifact { .. } | Query::Tags { .. })
+        Ask::Query(
+            Query::Status
+            | Query::Nodes
+            | Query::Jobs { .. }
+            | Query::Tasks { .. }
+            | Query::Artifacts { .. }
+            | Query::Artifact { .. }
+            | Query::Tags { .. }
+            | Query::Tenants
+            | Query::Tokens { .. }
+            | Query::Policy,
+        )
         | Ask::Order(
             Order::DrainNode { .. }
             | Order::UndrainNode { .. }
             | Order::TagArtifact { .. }
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
-            | Order::CollectArtifacts { .. },
-        ) => None,
+            | Order::CollectArtifacts { .. }
+            | Order::CreateTenant { .. }
+            | Order::DeleteTenant { .. }
+            | Order::CreateToken { .. }
+            | Order::RevokeToken { .. }
+            | Order::SetPolicy { .. },
+        )
+        | Ask::Offered { .. }
+        | Ask::TenantUse => None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, ResourceSet, Tag, TaskId, TaskState,
-    Tenant,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
+    TaskId, TaskState, Tenant, TokenHash, TokenId,
 };
 
 /// Milliseconds since 1970, UTC.
@@ -79,6 +79,16 @@ pub enum Query {
         #[serde(default = "limit_default")]
         limit: usize,
     },
+    /// Tenants; answered by [`Listing`] of [`TenantRecord`].
+    Tenants,
+    /// Users' tokens; answered by [`Listing`] of [`TokenRecord`].
+    Tokens {
+        /// Only those of this tenant.
+        #[serde(default)]
+        tenant: Option<Tenant>,
+    },
+    /// What the tenant's guests may be granted; answered by [`PolicyRecord`].
+    Policy,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -142,6 +152,53 @@ pub enum Order {
         #[serde(default)]
         keep: Vec<ArtifactDigest>,
     },
+    /// Create a tenant; answered by its [`TenantRecord`].
+    CreateTenant {
+        /// Its name.
+        tenant: Tenant,
+    },
+    /// Delete a tenant with all it has; answered by [`TenantDeleted`].
+    DeleteTenant {
+        /// Which.
+        tenant: Tenant,
+        /// Also if it has work that runs or waits, which is stopped.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Create a user's token; answered by its [`TokenRecord`].
+    CreateToken(NewToken),
+    /// Revoke a user's token; answered by its [`TokenRecord`].
+    RevokeToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// Set what a tenant's guests may be granted; answered by [`PolicyRecord`].
+    SetPolicy {
+        /// Whose.
+        tenant: Tenant,
+        /// The policy.
+        policy: Policy,
+    },
+}
+
+/// A token that is to be. Whoever asks for it has drawn it, so that its secret stays there: only the hash travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its id.
+    pub id: TokenId,
+    /// What is kept of it.
+    pub hash: TokenHash,
+    /// For which tenant; the caller's own if none is named.
+    #[serde(default)]
+    pub tenant: Option<Tenant>,
+    /// What it may do.
+    pub role: Role,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// From when on it opens nothing; never without.
+    #[serde(default)]
+    pub expires_ms: Option<UnixMs>,
 }
 
 /// What a driver asks of its gateway, and one process of another.
@@ -152,6 +209,13 @@ pub enum Ask {
     Query(Query),
     /// An order.
     Order(Order),
+    /// Whether a node offers all of this, asked by gateways; answered by nothing.
+    Offered {
+        /// What a guest needs of its node.
+        needs: Needs,
+    },
+    /// How much of the tenant's work has not ended, asked by the head alone; answered by [`TenantUse`].
+    TenantUse,
 }
 
 /// Rows, and what is known to be missing.
@@ -408,6 +472,69 @@ pub fn artifact_in_use(digest: ArtifactDigest, job: JobId, jobs: usize) -> Error
     Error::new(Code::ARTIFACT_IN_USE, format!("artifact {} is used by job {job}{others}", digest.short()))
         .hint("wait for it with `rwasm job wait`, stop it with `rwasm job stop`, or remove the artifact all the same with --force")
         .with("job", job)
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// Its name.
+    pub name: Tenant,
+    /// When it was created.
+    pub created_ms: UnixMs,
+    /// Its tokens that open something.
+    pub tokens: u64,
+}
+
+/// A user's token, without what opens anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: TokenId,
+    /// What people call it.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Whose work it opens.
+    pub tenant: Tenant,
+    /// What it may do.
+    pub role: Role,
+    /// When it was created.
+    pub created_ms: UnixMs,
+    /// From when on it opens nothing.
+    #[serde(default)]
+    pub expires_ms: Option<UnixMs>,
+    /// When it was revoked.
+    #[serde(default)]
+    pub revoked_ms: Option<UnixMs>,
+}
+
+/// What a tenant's guests may be granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The policy.
+    pub policy: Policy,
+}
+
+/// How much of a tenant's work has not ended at a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUse {
+    /// Jobs.
+    pub jobs: u64,
+    /// Tasks that wait or run.
+    pub tasks: u64,
+}
+
+/// A tenant is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantDeleted {
+    /// Which.
+    pub tenant: Tenant,
+    /// Jobs that were stopped.
+    pub jobs_stopped: u64,
+    /// Nodes that have not said that they removed what they had of it, one line each; they do so when they are back.
+    #[serde(default)]
+    pub missing: Vec<String>,
 }
 
 /// Tasks that wait for the same resources.

@@ -121,6 +121,18 @@ codes! {
     DEADLINE = 511, Failed, "The other side did not answer in time.";
     START_FAILED = 513, Refused, "A daemon ended before it was ready.";
 
+    TOKEN_MALFORMED = 521, Refused, "What was shown is not a whole user's token.";
+    TOKEN_EXPIRED = 522, Refused, "The token has expired.";
+    TOKEN_REVOKED = 523, Refused, "The token was revoked.";
+    TOKEN_KIND = 524, Refused, "A node's token was shown where a user's is needed, or the other way round.";
+    FORBIDDEN = 525, Refused, "The token's role does not allow this.";
+    TENANT_DELETED = 526, Failed, "The tenant was deleted.";
+    TENANT_BUSY = 527, Refused, "The tenant still has work that runs or waits.";
+    NAME_TAKEN = 528, Refused, "The name is taken.";
+    LAST_ADMIN = 529, Refused, "Without this token nobody could manage the cluster.";
+    POLICY_REFUSED = 531, Refused, "The tenant's policy does not allow a grant that the submit asks for.";
+    NOT_OFFERED = 532, Refused, "No node offers a grant that the submit asks for.";
+
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
     FOREIGN_JOURNAL = 611, Refused, "The file is not a journal of rwasm.";

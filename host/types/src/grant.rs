@@ -63,8 +63,8 @@ impl Grants {
     }
 }
 
-/// What a guest may do in a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a guest may do in a directory; the second includes the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Read files and list directories.

@@ -1460,7 +1460,7 @@ pub mod node_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeadMessage {
-    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20, 21")]
     pub message: ::core::option::Option<head_message::Message>,
 }
 /// Nested message and enum types in `HeadMessage`.
@@ -1481,7 +1481,27 @@ pub mod head_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
+        #[prost(message, tag = "20")]
+        Directory(super::Directory),
+        #[prost(message, tag = "21")]
+        Addresses(super::Addresses),
     }
+}
+/// Who may do what: all of it first, then each change. Nodes with a gateway get the hashes of users' tokens, others do not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Directory {
+    /// Whether this replaces what was said before.
+    #[prost(bool, tag = "1")]
+    pub whole: bool,
+    /// A list of edits, as JSON.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub edits: ::prost::bytes::Bytes,
+}
+/// Addresses of the cluster's machines, which names may not lead guests to: all of them first, then new ones.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Addresses {
+    #[prost(string, repeated, tag = "1")]
+    pub added: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a node is, said once after Welcome.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1504,6 +1524,9 @@ pub struct Register {
     /// Where drivers reach it; empty if it has no gateway.
     #[prost(string, tag = "6")]
     pub gateway_address: ::prost::alloc::string::String,
+    /// What guests may have there, as JSON; empty for nothing.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub offer: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Registered {
@@ -1572,6 +1595,9 @@ pub struct LeaseRequest {
     pub slots: u32,
     #[prost(sint32, tag = "6")]
     pub priority: i32,
+    /// What the tasks need of their node beside resources, as JSON; empty for nothing.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub needs: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrant {
@@ -1625,6 +1651,9 @@ pub struct Question {
     /// Of an order: the 16 bytes that its driver drew for it. The same key again is not carried out again.
     #[prost(bytes = "bytes", tag = "4")]
     pub key: ::prost::bytes::Bytes,
+    /// The id of the token that the asker was admitted by, from a gateway; empty from the head.
+    #[prost(string, tag = "20")]
+    pub token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Answer {

@@ -26,11 +26,16 @@ const STREAMS_MAX: u32 = 256;
 /// Bytes of a request's headers.
 const HEADER_BYTES_MAX: u32 = 16 << 10;
 
+/// The metadata that names the tenant that a caller wants to look into.
+pub(crate) const TENANT_HEADER: &str = "rwasm-tenant";
+
 /// Who calls: what the transport knows of the other side.
 #[derive(Clone, Debug, Default)]
 pub struct Caller {
     /// The bearer token it showed.
     pub token: Option<String>,
+    /// The tenant it wants to look into, where that is not its token's.
+    pub tenant: Option<String>,
     /// Its address; `None` inside a process.
     pub address: Option<SocketAddr>,
 }
@@ -38,7 +43,8 @@ pub struct Caller {
 impl Caller {
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
         let address = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        Self { token: token(request.metadata()), address }
+        let tenant = request.metadata().get(TENANT_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        Self { token: token(request.metadata()), tenant, address }
     }
 }
 

@@ -12,7 +12,10 @@ use crate::{convert, generated as proto};
 fn grpc_code(code: Code) -> tonic::Code {
     match code {
         Code::NOT_FOUND | Code::NO_SUCH_ARTIFACT | Code::NO_SUCH_EXPORT => tonic::Code::NotFound,
-        Code::TOKEN_REFUSED => tonic::Code::Unauthenticated,
+        Code::TOKEN_REFUSED | Code::TOKEN_MALFORMED | Code::TOKEN_EXPIRED | Code::TOKEN_REVOKED | Code::TOKEN_KIND => {
+            tonic::Code::Unauthenticated
+        }
+        Code::FORBIDDEN | Code::POLICY_REFUSED => tonic::Code::PermissionDenied,
         Code::CANCELLED => tonic::Code::Cancelled,
         Code::DEADLINE | Code::TIMEOUT => tonic::Code::DeadlineExceeded,
         Code::QUEUE_FULL | Code::NO_CAPACITY | Code::DISK_FULL | Code::LIMIT => tonic::Code::ResourceExhausted,

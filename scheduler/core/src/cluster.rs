@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{NodeId, ResourceSet};
+use rwasm_types::{NodeId, Offer, ResourceSet};
 
 /// A node as the head sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct NodeView {
     pub leased: ResourceSet,
     /// Whether it takes no more work.
     pub draining: bool,
+    /// What guests may have there.
+    pub offer: Offer,
 }
 
 impl NodeView {
@@ -39,8 +41,9 @@ impl Cluster {
         &self.nodes
     }
 
-    pub(crate) fn join(&mut self, node: NodeId, capacity: ResourceSet) {
-        self.nodes.entry(node).or_default().capacity = capacity;
+    pub(crate) fn join(&mut self, node: NodeId, capacity: ResourceSet, offer: Offer) {
+        let view = self.nodes.entry(node).or_default();
+        (view.capacity, view.offer) = (capacity, offer);
     }
 
     pub(crate) fn report(&mut self, node: NodeId, local: ResourceSet) {
@@ -73,8 +76,8 @@ impl Cluster {
     }
 
     /// The node with the most room for a shape, of those that may be used; the lowest number among equals.
-    pub(crate) fn roomiest(&self, shape: &ResourceSet, usable: impl Fn(NodeId) -> bool) -> Option<(NodeId, u64)> {
-        let usable = self.nodes.iter().filter(|(node, _)| usable(**node));
+    pub(crate) fn roomiest(&self, shape: &ResourceSet, usable: impl Fn(NodeId, &NodeView) -> bool) -> Option<(NodeId, u64)> {
+        let usable = self.nodes.iter().filter(|(node, view)| usable(**node, view));
         let rooms = usable.map(|(node, view)| (*node, view.room(shape))).filter(|(_, room)| *room > 0);
         rooms.max_by_key(|(node, room)| (*room, std::cmp::Reverse(*node)))
     }

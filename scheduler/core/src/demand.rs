@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rwasm_types::{JobId, NodeId, Priority, ResourceSet, Tenant};
+use rwasm_types::{JobId, Needs, NodeId, Priority, ResourceSet, Tenant};
 
 /// Names a demand: an owner and the number it chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,8 @@ pub struct Demand {
     pub tenant: Tenant,
     /// What one slot holds.
     pub shape: ResourceSet,
+    /// What its tasks need of their node beside that.
+    pub needs: Needs,
     /// How many are still wanted.
     pub slots: u32,
     /// Who goes first.
@@ -45,7 +47,7 @@ impl Demands {
         }
         self.arrivals += 1;
         let arrival = self.entries.get(&key).map_or(self.arrivals, |(arrival, _)| *arrival);
-        let refused = self.entries.get(&key).is_some_and(|(_, old)| old.refused && old.shape == demand.shape);
+        let refused = self.entries.get(&key).is_some_and(|(_, old)| old.refused && old.shape == demand.shape && old.needs == demand.needs);
         self.entries.insert(key, (arrival, Demand { refused, ..demand }));
     }
 

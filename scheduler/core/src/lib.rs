@@ -17,7 +17,7 @@ mod lease;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rwasm_types::{Code, Error, JobId, LeaseId, NodeId, Priority, ResourceSet, Tenant};
+use rwasm_types::{Code, Error, JobId, LeaseId, Needs, NodeId, Offer, Priority, ResourceSet, Tenant};
 
 use self::{cluster::Cluster, demand::Demands, lease::Leases};
 pub use self::{
@@ -35,6 +35,8 @@ pub enum Event {
         node: NodeId,
         /// All it has.
         capacity: ResourceSet,
+        /// What guests may have there.
+        offer: Offer,
     },
     /// A heartbeat.
     NodeReported {
@@ -134,8 +136,8 @@ impl Core {
     pub fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::NodeJoined { node, capacity } => {
-                self.cluster.join(node, capacity);
+            Event::NodeJoined { node, capacity, offer } => {
+                self.cluster.join(node, capacity, offer);
                 self.demands.forget_refusals();
             }
             Event::NodeReported { node, local } => self.cluster.report(node, local),
@@ -200,7 +202,8 @@ impl Core {
     fn place(&mut self, actions: &mut Vec<Action>) {
         for key in self.demands.keys_in_order() {
             while let Some(demand) = self.demands.get(key) {
-                let Some((node, room)) = self.cluster.roomiest(&demand.shape, |node| self.may_use(key.owner, node)) else { break };
+                let usable = |node, view: &NodeView| self.may_use(key.owner, node) && view.offer.lacks(&demand.needs).is_none();
+                let Some((node, room)) = self.cluster.roomiest(&demand.shape, usable) else { break };
                 let slots = room.min(u64::from(demand.slots)) as u32;
                 let lease =
                     Lease { owner: key.owner, node, job: demand.job, tenant: demand.tenant.clone(), shape: demand.shape.clone(), slots };
@@ -224,9 +227,11 @@ impl Core {
     /// Why no node, however idle, can meet a demand; `None` if one can, or if the owner was told already.
     fn infeasible(&self, key: DemandKey) -> Option<Error> {
         let demand = self.demands.get(key).filter(|demand| !demand.refused)?;
-        let feasible = self.cluster.nodes().values().any(|node| node.capacity.contains(&demand.shape));
+        let offers = || self.cluster.nodes().values().filter(|node| node.offer.lacks(&demand.needs).is_none());
+        let feasible = offers().any(|node| node.capacity.contains(&demand.shape));
         (!feasible).then(|| {
-            let message = format!("no node has {}", demand.shape);
+            let of_those = if demand.needs.is_empty() { "" } else { " that offers what is asked for" };
+            let message = format!("no node{of_those} has {}", demand.shape);
             Error::new(Code::INFEASIBLE, message).hint("ask for less, or add a node that has it; `rwasm status -v` shows what nodes have")
         })
     }
@@ -234,16 +239,16 @@ impl Core {
 
 /// A demand before it enters the core.
 impl Demand {
-    /// What an owner wants: slots of a shape, for a job of a tenant.
+    /// What an owner wants: slots of a shape, for a job of a tenant, on any node.
     pub fn new(job: JobId, tenant: Tenant, shape: ResourceSet, slots: u32, priority: Priority) -> Self {
-        Self { job, tenant, shape, slots, priority, refused: false }
+        Self { job, tenant, shape, needs: Needs::default(), slots, priority, refused: false }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rwasm_types::Quantity;
+    use rwasm_types::{Access, Quantity};
 
     use super::*;
 
@@ -260,7 +265,7 @@ mod tests {
     }
 
     fn joined(number: u32, cpus: u32) -> Event {
-        Event::NodeJoined { node: node(number), capacity: ResourceSet::cpus(cpus) }
+        Event::NodeJoined { node: node(number), capacity: ResourceSet::cpus(cpus), offer: Offer::default() }
     }
 
     #[test]
@@ -304,7 +309,7 @@ mod tests {
             matches!(&refused[..], [Action::Refuse { error, .. }] if error.code() == Code::INFEASIBLE && error.message() == "no node has gpu 1")
         );
         assert_eq!(core.step(Event::NodeReported { node: node(1), local: ResourceSet::default() }), []);
-        let granted = core.step(Event::NodeJoined { node: node(2), capacity: gpu });
+        let granted = core.step(Event::NodeJoined { node: node(2), capacity: gpu, offer: Offer::default() });
         assert!(matches!(&granted[..], [Action::Grant { .. }]));
     }
 
@@ -336,6 +341,23 @@ mod tests {
         assert_eq!(core.step(Event::LeaseReturned { lease, unreachable: false }), []);
         assert!(matches!(&core.step(drain(false))[..], [Action::Grant { node, .. }] if node.get() == 2));
         assert_eq!(core.step(Event::NodeDraining { node: node(9), draining: true }), [], "a node that is not there");
+    }
+
+    #[test]
+    fn only_nodes_that_offer_what_is_needed_are_chosen() {
+        let mut core = Core::new();
+        for event in [joined(1, 1), joined(2, 8)] {
+            core.step(event);
+        }
+        let data = rwasm_types::Name::new("data").unwrap();
+        let needs = Needs { volumes: [(data.clone(), Access::ReadOnly)].into(), ..Needs::default() };
+        let refused = core.step(Event::Wanted { key: key(1, 1), demand: Demand { needs, ..want(1) } });
+        assert!(
+            matches!(&refused[..], [Action::Refuse { error, .. }] if error.message() == "no node that offers what is asked for has cpu 1")
+        );
+        let offer = Offer { volumes: [(data, Access::ReadOnly)].into(), ..Offer::default() };
+        let granted = core.step(Event::NodeJoined { node: node(3), capacity: ResourceSet::cpus(1), offer });
+        assert!(matches!(&granted[..], [Action::Grant { node, .. }] if node.get() == 3), "{granted:?}");
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, Tenant,
+    Code, Error, Identity, JobId, NodeId, Result, Tenant,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
 };
 use rwasm_wire::{convert, msg};
@@ -33,12 +33,18 @@ pub(crate) async fn answer(shared: &Arc<Shared>, question: msg::Question, queue:
 async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
     let ask: Ask =
         serde_json::from_slice(&question.ask).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
+    let (tenant, identity) = shared.asker(question, &ask)?;
     match &ask {
         Ask::Query(Query::Nodes) => {
             let rows = shared.node_records();
             json(&Listing { total: rows.len() as u64, rows, missing: Vec::new() })
         }
         Ask::Query(Query::Status) => status(shared, question).await,
+        Ask::Query(Query::Tenants) => json(&shared.tenants()),
+        Ask::Query(Query::Tokens { tenant }) => json(&shared.tokens(tenant.as_ref())),
+        Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
+        Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
+        Ask::TenantUse => Err(Error::internal("the head was asked what only it asks")),
         Ask::Query(Query::Jobs { limit, .. }) => {
             let mut all: Listing<JobRecord> = from_all(shared, question).await?;
             all.rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
@@ -61,7 +67,7 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) => {
             from_owner(shared, question, job.owner, &job_of(*job)).await
         }
-        Ask::Order(order) => carry_out(shared, question, order).await,
+        Ask::Order(order) => carry_out(shared, question, &identity, order).await,
         Ask::Query(Query::Task { task } | Query::Why { task }) => {
             from_owner(shared, question, task.owner, &Error::new(Code::NOT_FOUND, format!("there is no task {task}"))).await
         }
@@ -80,7 +86,7 @@ async fn settled(shared: &Shared, node: NodeId, heard: Option<oneshot::Receiver<
 }
 
 /// Carries out an order, if it was not carried out before.
-async fn carry_out(shared: &Shared, question: &msg::Question, order: &Order) -> Result<Bytes> {
+async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identity, order: &Order) -> Result<Bytes> {
     let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
     let once = match shared.orders.begin(&tenant, &question.key, order).await? {
         Begun::Before(answer) => return Ok(answer),
@@ -98,6 +104,11 @@ async fn carry_out(shared: &Shared, question: &msg::Question, order: &Order) -> 
             settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
         }
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
+        Order::CreateTenant { .. }
+        | Order::DeleteTenant { .. }
+        | Order::CreateToken { .. }
+        | Order::RevokeToken { .. }
+        | Order::SetPolicy { .. } => shared.manage(identity, order).await?,
     };
     once.done(&answer).await;
     Ok(answer)
@@ -129,29 +140,36 @@ async fn from_owner(shared: &Shared, question: &msg::Question, owner: NodeId, un
     }
 }
 
-/// Asks all nodes at once and puts their parts together; says who did not answer.
+/// Asks all nodes at once and puts their parts of a list together; says who did not answer.
 pub(crate) async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<Listing<T>> {
+    let (parts, missing) = each(shared, question).await;
+    let mut all = Listing { missing, ..Listing::default() };
+    for (node, part) in parts {
+        let part = serde_json::from_slice(&part)
+            .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?;
+        all.merge(part);
+    }
+    Ok(all)
+}
+
+/// Asks all nodes at once; gives their answers, and a line for each that gave none.
+pub(crate) async fn each(shared: &Shared, question: &msg::Question) -> (Vec<(NodeId, Bytes)>, Vec<String>) {
     let asked = shared.nodes_reachable().into_iter().map(|node| (node, shared.question(node, &question.tenant, question.ask.clone())));
     let asked: Vec<_> = asked.collect();
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
-    let mut all = Listing::default();
+    let (mut answers, mut missing) = (Vec::new(), Vec::new());
     for (node, answer) in asked {
         let part = match answer {
             Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok().and_then(std::result::Result::ok),
             None => None,
         };
         match part {
-            Some(Ok(part)) => {
-                all.merge(
-                    serde_json::from_slice(&part)
-                        .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?,
-                );
-            }
-            Some(Err(error)) => all.missing.push(format!("node {node}: {}", error.message())),
-            None => all.missing.push(format!("node {node} did not answer in time")),
+            Some(Ok(part)) => answers.push((node, part)),
+            Some(Err(error)) => missing.push(format!("node {node}: {}", error.message())),
+            None => missing.push(format!("node {node} did not answer in time")),
         }
     }
-    Ok(all)
+    (answers, missing)
 }
 
 pub(crate) fn json<T: Serialize>(answer: &T) -> Result<Bytes> {

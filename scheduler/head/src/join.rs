@@ -1,11 +1,12 @@
 //! The service that nodes join.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use rwasm_core::{Demand, DemandKey, Event};
 use rwasm_runtime::OnEnd;
 use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Priority, Result, Tenant, api::PendingDemand};
 use rwasm_wire::{Caller, HeadService, Inbound, Outbound, accept_hello, convert, msg};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::{
@@ -31,7 +32,7 @@ impl HeadService for Joining {
             return Err(convert::malformed("a node does not register"));
         };
         let (queue, waiting) = mpsc::unbounded_channel();
-        let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address.is_none())?;
+        let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address)?;
         // A number is one of its cluster.
         joining.node = joining.node.filter(|_| !hello.cluster.is_empty());
         let again = joining.node.is_some();
@@ -73,7 +74,7 @@ async fn next(inbound: &mut Inbound<msg::NodeMessage>) -> Result<msg::node_messa
     convert::required(message.message, "a node's message")
 }
 
-fn joining(register: msg::Register, incarnation: rwasm_types::Incarnation, local: bool) -> Result<state::Joining> {
+fn joining(register: msg::Register, incarnation: rwasm_types::Incarnation, peer: Option<SocketAddr>) -> Result<state::Joining> {
     let mut labels = BTreeMap::new();
     for (key, value) in register.labels {
         labels.insert(Name::new(&key).map_err(convert::malformed)?, value);
@@ -86,7 +87,9 @@ fn joining(register: msg::Register, incarnation: rwasm_types::Incarnation, local
         labels,
         data_address: register.data_address,
         gateway_address: register.gateway_address,
-        local,
+        offer: read_json(&register.offer, "an offer")?,
+        peer: peer.map(|peer| peer.ip()),
+        local: peer.is_none(),
     })
 }
 
@@ -155,12 +158,21 @@ fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {
         return Ok(Event::Wanted { key, demand: Demand::new(job, Tenant::default(), nothing, 0, Priority::default()) });
     }
     let priority = i8::try_from(request.priority).ok().and_then(Priority::new);
-    let demand = Demand::new(
+    let mut demand = Demand::new(
         convert::job(&convert::required(request.job, "a job")?)?,
         Tenant::new(&request.tenant).map_err(convert::malformed)?,
         convert::resources(&convert::required(request.shape.clone(), "a shape")?)?,
         request.slots,
         priority.ok_or_else(|| convert::malformed("a priority is out of range"))?,
     );
+    demand.needs = read_json(&request.needs, "needs")?;
     Ok(Event::Wanted { key, demand })
+}
+
+/// A part that is JSON, and empty where there is nothing to say.
+fn read_json<T: DeserializeOwned + Default>(json: &[u8], what: &str) -> Result<T> {
+    if json.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(json).map_err(|error| convert::malformed(format_args!("{what} cannot be read: {error}")))
 }

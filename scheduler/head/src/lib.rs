@@ -9,11 +9,13 @@
 //!
 //! The head knows nodes, demands and leases. It never sees a task, a result or an object's bytes.
 
+mod access;
 mod artifacts;
 mod ask;
 mod join;
 mod numbers;
 mod orders;
+mod records;
 mod state;
 mod stored;
 
@@ -21,7 +23,7 @@ use std::{sync::Arc, time::Duration};
 
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::Result;
+use rwasm_types::{Result, UserToken};
 use rwasm_wire::{Listener, Server};
 
 pub use self::numbers::{cluster_of, renumber};
@@ -39,10 +41,12 @@ const TRY_UNREACHABLE_EVERY: Duration = Duration::from_secs(5);
 /// How a head is set up.
 #[derive(Debug)]
 pub struct HeadOptions {
-    /// What survives: the cluster itself, its nodes, the orders that were carried out.
+    /// What survives: the cluster itself, its nodes, tenants and tokens, the orders that were carried out.
     pub journal: Journal,
-    /// The cluster's token.
+    /// What nodes show.
     pub token: String,
+    /// The token of an admin, who is made one if nobody knows it: of whoever may read the cluster's state.
+    pub admin: UserToken,
     /// Where nodes join.
     pub listener: Listener,
 }
@@ -60,8 +64,9 @@ impl Head {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub async fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { journal, token, listener } = options;
+        let HeadOptions { journal, token, admin, listener } = options;
         let shared = Arc::new(Shared::new(journal, &token, scope.clone()).await?);
+        shared.found(&admin).await?;
         let head = Self { shared };
         head.serve(listener, scope);
         scope.spawn("node-watch", OnEnd::ShutDown, watch(Arc::clone(&head.shared)));

@@ -3,17 +3,19 @@
 mod drain;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rwasm_auth::Edit;
 use rwasm_core::{Action, Core, DemandKey, Event};
 use rwasm_journal::Journal;
 use rwasm_runtime::Scope;
 use rwasm_types::{
-    Code, Error, Incarnation, Name, NodeId, ResourceSet, Result,
+    Code, Error, Incarnation, Name, Needs, NodeId, Offer, ResourceSet, Result,
     api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
 };
 use rwasm_wire::msg;
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     LOST_AFTER,
+    access::Access,
     numbers::{self, Admitted, Claim, Numbers},
     orders::Orders,
 };
@@ -37,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) scope: Scope,
     /// What survives a restart.
     pub(crate) journal: Journal,
+    /// Tenants, tokens and policies.
+    pub(crate) access: Access,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -56,6 +61,8 @@ struct State {
     last_question: u64,
     /// Nodes that were told to take no more work.
     drains: BTreeMap<NodeId, Drain>,
+    /// Addresses of machines that are or were nodes of this life of the head.
+    addresses: BTreeSet<IpAddr>,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -68,10 +75,25 @@ struct Node {
     sender: Option<ToNode>,
     heard: Instant,
     waiting: Vec<PendingDemand>,
+    offer: Offer,
     /// Which of the node's streams is the current one.
     stream: u64,
     /// Whether it said that it is about to leave and takes no more work.
     leaving: bool,
+}
+
+impl Node {
+    /// Whether users come in through it.
+    fn has_gateway(&self) -> bool {
+        self.record.head || self.record.gateway_address.is_some()
+    }
+
+    fn tell(&self, told: msg::head_message::Message) {
+        if let Some(sender) = &self.sender {
+            // A stream that just ended is about to be replaced.
+            let _ = sender.send(message(told));
+        }
+    }
 }
 
 /// What a node says of itself when it joins.
@@ -83,6 +105,9 @@ pub(crate) struct Joining {
     pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
+    pub(crate) offer: Offer,
+    /// Where its stream comes from.
+    pub(crate) peer: Option<IpAddr>,
     /// Whether it runs in the head's own process.
     pub(crate) local: bool,
 }
@@ -107,6 +132,7 @@ impl Shared {
             orders: Orders::read(journal.clone())?,
             numbers: Numbers::begin(journal.clone()).await?,
             scope,
+            access: Access::read(&journal)?,
             journal,
             token: blake3::hash(token.as_bytes()),
             started_ms: now_ms(),
@@ -119,7 +145,11 @@ impl Shared {
         if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.token) {
             return Ok(());
         }
-        Err(Error::new(Code::TOKEN_REFUSED, "the token was not accepted").hint("set RWASM_TOKEN to the cluster's token"))
+        let hint = "set RWASM_NODE_TOKEN to the cluster's node token, or start the node as the user who started the head";
+        if given.is_some_and(|given| given.starts_with("rwu_")) {
+            return Err(Error::new(Code::TOKEN_KIND, "this token is for users, and nodes join with another").hint(hint));
+        }
+        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint(hint))
     }
 
     pub(crate) fn nodes_alive(&self) -> usize {
@@ -137,7 +167,8 @@ impl Shared {
     ///
     /// [`Code::LIMIT`] with too many nodes; [`Code::STALE_INCARNATION`] if a later life of the node has joined; what the journal says.
     pub(crate) async fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
-        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, local } = joining;
+        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, offer, peer, local } = joining;
+        offer.check()?;
         if node.is_none() && self.nodes_alive() >= NODES_MAX {
             return Err(Error::new(Code::LIMIT, format!("the cluster has {NODES_MAX} nodes, which is the limit")));
         }
@@ -176,13 +207,30 @@ impl Shared {
             sender: Some(sender),
             heard: Instant::now(),
             waiting: Vec::new(),
+            offer: offer.clone(),
             stream,
             leaving: false,
         };
+        // Under the lock, so that no change comes before or is missed.
+        node.tell(msg::head_message::Message::Directory(self.access.whole(node.has_gateway())?));
+        state.learn_addresses(&node, peer);
         state.nodes.insert(id, node);
-        state.step(Event::NodeJoined { node: id, capacity });
+        state.step(Event::NodeJoined { node: id, capacity, offer });
         state.settle_drain(id);
         Ok((id, stream))
+    }
+
+    /// Lets changes of the directory take effect here, and tells the nodes.
+    pub(crate) fn publish(&self, edits: Vec<Edit>) -> Result<()> {
+        let state = self.state.lock();
+        let (gateways, others) = (Access::news(&edits, true)?, Access::news(&edits, false)?);
+        self.access.apply(edits);
+        for node in state.nodes.values() {
+            if let Some(news) = if node.has_gateway() { &gateways } else { &others } {
+                node.tell(msg::head_message::Message::Directory(news.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// A node's stream ended; it has a moment to come back.
@@ -273,6 +321,28 @@ impl Shared {
         }
     }
 
+    /// Whether a node that is alive offers all of what a guest needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_OFFERED`], naming what is not to be had.
+    pub(crate) fn offered(&self, needs: &Needs) -> Result<()> {
+        let state = self.state.lock();
+        let mut lacking = state.nodes.values().filter(|node| node.record.alive).map(|node| node.offer.lacks(needs));
+        let (mut all_lack, mut some) = (None, false);
+        for lacks in &mut lacking {
+            let Some(lacks) = lacks else { return Ok(()) };
+            some |= all_lack.as_ref().is_some_and(|known| *known != lacks);
+            all_lack = Some(lacks);
+        }
+        let message = match all_lack {
+            Some(lacks) if !some => format!("no node offers {lacks}"),
+            _ => "no node offers all that is asked for together".to_owned(),
+        };
+        let hint = "start one that does, with --volume NAME=DIR and --allow-net HOST:PORT";
+        Err(Error::new(Code::NOT_OFFERED, message).hint(hint).with("refused_by", "node"))
+    }
+
     /// Nodes that can be asked something now.
     pub(crate) fn nodes_reachable(&self) -> Vec<NodeId> {
         self.state.lock().nodes.iter().filter(|(_, node)| node.sender.is_some()).map(|(id, _)| *id).collect()
@@ -314,6 +384,22 @@ pub(crate) struct Report {
 }
 
 impl State {
+    /// Tells a node that joins which addresses are the cluster's own, and the others which are new.
+    fn learn_addresses(&mut self, joined: &Node, peer: Option<IpAddr>) {
+        let told = [&joined.record.data_address, &joined.record.gateway_address];
+        let told = told.into_iter().flatten().filter_map(|address| address.parse::<SocketAddr>().ok()).map(|address| address.ip());
+        let new: Vec<IpAddr> =
+            told.chain(peer).map(|address| address.to_canonical()).filter(|address| !self.addresses.contains(address)).collect();
+        let addresses = |added: &mut dyn Iterator<Item = &IpAddr>| {
+            msg::head_message::Message::Addresses(msg::Addresses { added: added.map(ToString::to_string).collect() })
+        };
+        if !new.is_empty() {
+            self.nodes.values().for_each(|node| node.tell(addresses(&mut new.iter())));
+            self.addresses.extend(&new);
+        }
+        joined.tell(addresses(&mut self.addresses.iter()));
+    }
+
     fn step(&mut self, event: Event) {
         for action in self.core.step(event) {
             let (owner, sent) = match action {

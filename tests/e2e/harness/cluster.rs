@@ -152,7 +152,7 @@ impl Cluster {
         text(&self.head.ready, "gateway_address")
     }
 
-    /// The token that opens it.
+    /// The token of its first admin.
     pub(crate) fn token(&self) -> String {
         let path = format!("{}/token", text(&self.head.ready, "state_dir"));
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()

@@ -92,7 +92,7 @@ impl Shared {
         let mut tagged = HashSet::new();
         let tenants: HashSet<Tenant> = stored.iter().map(|stored| stored.tenant.clone()).collect();
         for tenant in tenants {
-            let tags = self.head.ask(&tenant, &Ask::Query(Query::Tags { limit: LIMIT_MAX }), bytes::Bytes::new()).await;
+            let tags = self.head.ask(&tenant, None, &Ask::Query(Query::Tags { limit: LIMIT_MAX }), bytes::Bytes::new()).await;
             let tags = tags.map_err(|error| error.context("no room can be made for an artifact, as nobody tells which have tags"))?;
             let tags: Listing<TagRecord> =
                 serde_json::from_slice(&tags).map_err(|error| Error::internal(format!("tags are no list: {error}")))?;

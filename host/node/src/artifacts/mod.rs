@@ -202,6 +202,17 @@ impl Artifacts {
         Ok(bytes)
     }
 
+    /// Removes all that a tenant has.
+    pub(crate) fn remove_tenant(&self, tenant: &Tenant) {
+        let dir = self.dir.join(tenant.as_str());
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%tenant, path = %dir.display(), %error, "artifacts of a deleted tenant cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
     /// What is stored, of one tenant or of all.
     fn all(&self, tenant: Option<&Tenant>) -> Vec<Stored> {
         let tenants = match tenant {

@@ -36,7 +36,10 @@ pub(crate) struct JobCall {
     /// Which of the artifact's exports.
     pub(crate) export_index: usize,
     pub(crate) options: TaskOptions,
-    pub(crate) grants: Arc<Grants>,
+    /// What the submit asks for.
+    pub(crate) grants: Grants,
+    /// What of it this node gives; nothing if it does not offer all, and then the call's tasks run elsewhere.
+    pub(crate) granted: Option<Arc<Grants>>,
     /// How often a lost task is tried again.
     pub(crate) retries_max: u32,
     /// What one task holds while it runs.

@@ -73,7 +73,7 @@ impl Link {
                     artifact: Bytes::copy_from_slice(&call.artifact.0),
                     export: if call.export.role == rwasm_values::Role::Command { String::new() } else { call.export.name.to_string() },
                     options: Some((&call.options).into()),
-                    grants: Some((&*call.grants).into()),
+                    grants: Some((&call.grants).into()),
                 }),
             }));
         }

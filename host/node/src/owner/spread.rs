@@ -161,7 +161,8 @@ impl Shared {
             let (queued, mean, slots_here) = {
                 let dispatcher = self.dispatcher.lock();
                 let shape = &class.call.shape;
-                (dispatcher.queued_in(*id), dispatcher.mean(*id), dispatcher.slots(shape))
+                let slots_here = if class.call.granted.is_some() { dispatcher.slots(shape) } else { 0 };
+                (dispatcher.queued_in(*id), dispatcher.mean(*id), slots_here)
             };
             busy |= queued > 0;
             let soon_done =
@@ -409,6 +410,9 @@ impl Shared {
 
 impl Class {
     fn lease_request(&self, slots: u32) -> msg::LeaseRequest {
+        let needs = self.call.grants.needs();
+        // What is JSON on the command line is JSON here, so this cannot fail.
+        let needs = if needs.is_empty() { Vec::new() } else { serde_json::to_vec(&needs).unwrap_or_default() };
         msg::LeaseRequest {
             request: self.request,
             job: Some(self.job.id.into()),
@@ -416,6 +420,7 @@ impl Class {
             shape: Some((&self.call.shape).into()),
             slots,
             priority: self.call.options.priority.get().into(),
+            needs: needs.into(),
         }
     }
 }

@@ -1,0 +1,65 @@
+//! `token`: create, revoke, list. A token is drawn here; the cluster hears its hash, and this command prints it, once.
+
+use std::process::ExitCode;
+
+use rwasm_types::{
+    Error, Name, Result,
+    api::{Listing, NewToken, Order, Query, TokenRecord, UnixMs},
+};
+
+use crate::{args::access::TokenCommand, embedded::user_token, target, ui};
+
+/// `rwasm token …`.
+pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        TokenCommand::Create { tenant, role, expires, name, target } => {
+            let expires_ms =
+                expires.map(|expires| u64::try_from(expires.as_millis()).map_or(u64::MAX, |left| now_ms().saturating_add(left)));
+            let token = user_token()?;
+            let new = NewToken { id: token.id(), hash: token.hash(), tenant, role, name, expires_ms };
+            let record: TokenRecord = target::connect(&target).await?.order(&Order::CreateToken(new)).await?;
+            if json {
+                let mut shown = serde_json::to_value(&record).map_err(|error| Error::internal(format!("a token has no JSON: {error}")))?;
+                shown["token"] = token.reveal().into();
+                ui::json(&shown)?;
+            } else {
+                ui::line(&token.reveal())?;
+                let until = record.expires_ms.map_or_else(|| "for ever".to_owned(), |expires| format!("until {}", ui::time(expires)));
+                ui::note(&format!("token {} opens tenant {} as {}, {until}; it is not shown again", record.id, record.tenant, record.role));
+            }
+        }
+        TokenCommand::Revoke { token, target } => {
+            let record: TokenRecord = target::connect(&target).await?.order(&Order::RevokeToken { token }).await?;
+            if json {
+                ui::json(&record)?;
+            } else {
+                ui::line(&format!("revoked token {} of tenant {}", record.id, record.tenant))?;
+            }
+        }
+        TokenCommand::List { tenant, target } => {
+            let listing: Listing<TokenRecord> = target::connect(&target).await?.query(&Query::Tokens { tenant }).await?;
+            if json {
+                ui::json(&listing)?;
+            } else {
+                ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], listing.rows.iter().map(row))?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(row: &TokenRecord) -> Vec<String> {
+    let state = match (row.revoked_ms, row.expires_ms) {
+        (Some(revoked), _) => format!("revoked {}", ui::time(revoked)),
+        (None, Some(expires)) if expires <= now_ms() => format!("expired {}", ui::time(expires)),
+        (None, Some(expires)) => format!("until {}", ui::time(expires)),
+        (None, None) => "good".to_owned(),
+    };
+    let name = row.name.as_ref().map(Name::to_string).unwrap_or_default();
+    vec![row.id.to_string(), row.tenant.to_string(), row.role.to_string(), name, ui::time(row.created_ms), state]
+}
+
+fn now_ms() -> UnixMs {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
+}
