@@ -133,6 +133,12 @@ pub(crate) struct StartArgs {
     /// Network destinations that guests may reach, if their tenant's policy allows it: HOST:PORT, *.DOMAIN:PORT, *:PORT, and `*` for all ports
     #[arg(long, value_name = "HOST:PORT", help_heading = "What the node gives")]
     pub(crate) allow_net: Vec<rwasm_types::Destinations>,
+    /// How long the node remembers jobs that ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", help_heading = "History")]
+    pub(crate) history_age: Duration,
+    /// The most bytes that the node remembers of them, without their output
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "4GiB", help_heading = "History")]
+    pub(crate) history_bytes: u64,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -191,6 +197,9 @@ pub(crate) struct SubmitArgs {
     /// Leave when the job is submitted; `rwasm job` follows it
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_wait: bool,
+    /// How long to try to come back if the connection to the cluster breaks; 0s gives up at once
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) reconnect: Duration,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }

@@ -18,7 +18,7 @@ use std::{
 
 use rwasm_client::Endpoint;
 use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Node, NodeOffer, NodeOptions, StorageOptions};
+use rwasm_node::{Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
@@ -230,6 +230,7 @@ fn node_options(
         embedded: false,
         offer: offer(args)?,
         storage: storage_options(&args.storage),
+        retention: Retention { age_ms: u64::try_from(args.history_age.as_millis()).unwrap_or(u64::MAX), bytes: args.history_bytes },
     })
 }
 

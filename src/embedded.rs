@@ -6,7 +6,7 @@ use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
 use rwasm_head::{Head, HeadOptions};
 use rwasm_journal::Journal;
-use rwasm_node::{Endpoint, Node, NodeOffer, NodeOptions, StorageOptions};
+use rwasm_node::{Endpoint, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, NEW_PREFIX, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Listener, duplex};
@@ -64,6 +64,8 @@ impl Embedded {
                 embedded: true,
                 offer: NodeOffer::default(),
                 storage: StorageOptions::default(),
+                // All of it goes with the command.
+                retention: Retention { age_ms: u64::MAX, bytes: u64::MAX },
             },
             &scope,
         )

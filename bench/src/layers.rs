@@ -108,7 +108,7 @@ impl Opened {
                         outcome.result?;
                     }
                 }
-                Some(JobEvent::Outputs(_)) => {}
+                Some(JobEvent::Outputs(_) | JobEvent::Away(_) | JobEvent::Back) => {}
                 Some(JobEvent::Ended(_)) | None => return Err(Error::internal("the benchmark's job ended")),
             }
         }

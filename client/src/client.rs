@@ -1,6 +1,6 @@
 //! A connection to a cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_runtime::random_bytes;
@@ -21,6 +21,8 @@ pub struct Client {
     gateway: GatewayClient,
     /// Opened with the first job.
     session: Arc<OnceCell<Arc<Session>>>,
+    /// How long jobs wait for a connection that broke.
+    reconnect: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -96,6 +98,9 @@ impl LogStream {
 }
 
 impl Client {
+    /// How long it is tried to come back after the connection broke, unless told otherwise: longer than a node takes to start anew.
+    pub const RECONNECT_DEFAULT: Duration = Duration::from_secs(60);
+
     /// Connects to an endpoint.
     ///
     /// # Errors
@@ -120,7 +125,15 @@ impl Client {
     ///
     /// [`Code::UNREACHABLE`] if nobody answers.
     pub async fn connect_by(connector: &Connector, token: &str, tenant: Option<&Tenant>) -> Result<Self> {
-        Ok(Self { gateway: GatewayClient::connect(connector, token, tenant).await?, session: Arc::default() })
+        let gateway = GatewayClient::connect(connector, token, tenant).await?;
+        Ok(Self { gateway, session: Arc::default(), reconnect: Self::RECONNECT_DEFAULT })
+    }
+
+    /// The same, with jobs that wait so long for a connection that broke; not at all if zero. It holds for jobs that are opened afterwards,
+    /// if none was before.
+    #[must_use]
+    pub fn reconnecting(self, within: Duration) -> Self {
+        Self { reconnect: within, ..self }
     }
 
     /// Makes sure that the cluster has an artifact; sends it if need be.
@@ -180,8 +193,8 @@ impl Client {
     ///
     /// Why the cluster does not take it.
     pub async fn open_job(&self, options: JobOptions) -> Result<Job> {
-        let mut gateway = self.gateway.clone();
-        let session = self.session.get_or_try_init(|| async { Session::open(&mut gateway).await.map(Arc::new) }).await?;
+        let open = || async { Session::open(&self.gateway, self.reconnect).await.map(Arc::new) };
+        let session = self.session.get_or_try_init(open).await?;
         Job::open(session, options).await
     }
 

@@ -10,6 +10,7 @@
 mod client;
 mod endpoint;
 mod job;
+mod kept;
 mod session;
 
 pub use self::{

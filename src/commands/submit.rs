@@ -64,7 +64,7 @@ pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
         Some(found) => {
             grants::on_cluster(&mut args.work.grants)?;
             block_on(async {
-                let client = found.connect().await?;
+                let client = found.connect().await?.reconnecting(args.reconnect);
                 work(&client, &args.work, source, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await
             })
         }
@@ -93,6 +93,8 @@ pub(crate) fn run(args: RunArgs, json: bool) -> Result<ExitCode> {
 fn embedded(args: &WorkArgs, engine: &EngineArgs, source: Source, json: bool) -> Result<ExitCode> {
     block_on_threads(async {
         let (cluster, client) = Embedded::start(engine).await?;
+        // What it would come back to is this process.
+        let client = client.reconnecting(std::time::Duration::ZERO);
         let result = work(&client, args, source, Stay::Embedded, json).await;
         drop(client);
         cluster.stop().await;
@@ -182,6 +184,10 @@ async fn attend(
                 Some(JobEvent::Outcomes(_)) if interrupted => {}
                 Some(JobEvent::Outcomes(outcomes)) => collector.take(outcomes)?,
                 Some(JobEvent::Outputs(pieces)) => collector.aside(|| outputs.write(pieces))?,
+                Some(JobEvent::Away(error)) => {
+                    collector.aside(|| ui::note(&format!("rwasm: {}; trying to come back to job {}", error.message(), job.id())));
+                }
+                Some(JobEvent::Back) => collector.aside(|| ui::note(&format!("rwasm: back at job {}", job.id()))),
                 Some(JobEvent::Ended(_)) if interrupted => {
                     outputs.finish()?;
                     return Err(Error::new(Code::INTERRUPTED, format!("interrupted; job {} was cancelled", job.id())));

@@ -144,8 +144,8 @@ fn a_driver_that_is_asked_to_end_cancels_its_job() {
 #[test]
 fn drivers_of_a_killed_head_get_one_clean_error() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
-    let map = sleepers(&cluster, 3_600_000, 2, &[]);
-    let mut command = cluster.rwasm(["submit", &text_guest("speaks"), "--num-cpus", "0"]).spawn();
+    let map = sleepers(&cluster, 3_600_000, 2, &["--reconnect", "0s"]);
+    let mut command = cluster.rwasm(["submit", &text_guest("speaks"), "--num-cpus", "0", "--reconnect", "0s"]).spawn();
     command.until_stdout("to stdout\n");
     let job = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--no-wait"]).run().ok().stdout();
     let wait = cluster.rwasm(["job", "wait", job.trim()]).spawn();
@@ -193,7 +193,7 @@ fn stop_leaves_no_process_whatever_runs() {
     submit("evil-compute", "spin()");
     submit("evil-wasi", "sleep-for(3600000)");
     submit("evil-compile-bomb", "run(1)");
-    let waiting = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)"]).spawn();
+    let waiting = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--reconnect", "0s"]).spawn();
     let all = eventually("a compile worker runs", || Some(cluster.processes()).filter(|all| all.len() > 3));
     let stopped = cluster.rwasm(["stop"]).run().ok();
     assert_eq!(stopped.stdout().lines().count(), 3, "{stopped:?}");

@@ -15,6 +15,7 @@ mod find;
 mod flights;
 mod grants;
 mod harness;
+mod history;
 mod isolation;
 mod jobs;
 mod left;

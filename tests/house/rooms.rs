@@ -21,12 +21,13 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-values", dir: "host/values", uses: &["rwasm-types"] },
     Room { package: "rwasm-runtime", dir: "host/runtime", uses: &["rwasm-types"] },
     Room { package: "rwasm-wire", dir: "host/wire", uses: &["rwasm-types"] },
+    Room { package: "rwasm-history", dir: "host/history", uses: &["rwasm-runtime", "rwasm-types"] },
     Room { package: "rwasm-artifact", dir: "host/artifact", uses: &["rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
     Room {
         package: "rwasm-node",
         dir: "host/node",
-        uses: &["rwasm-auth", "rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
+        uses: &["rwasm-auth", "rwasm-engine", "rwasm-history", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
     },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
     Room { package: "rwasm-auth", dir: "scheduler/auth", uses: &["rwasm-types"] },
@@ -82,7 +83,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("hyper", &["rwasm-wire"]),
     ("tower", &["rwasm-wire"]),
     ("clap", &["rwasm"]),
-    ("redb", &["rwasm-journal"]),
+    ("redb", &["rwasm-history", "rwasm-journal"]),
     (
         "tokio",
         &[

@@ -17,24 +17,24 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_auth::Door;
+use rwasm_history::work::{Opened, Outcome};
 use rwasm_runtime::{OnEnd, aside, write_private};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
 };
 use rwasm_values::ArtifactInfo;
-use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, Sender, accept_hello, convert, msg};
+use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, RESUME, Sender, accept_hello, convert, msg};
 use tokio::sync::Notify;
 
 use crate::{
     access::Visitor,
-    logs::LogReader,
+    clock::now_ms,
+    logs::{JobLog, LogReader},
     node::{CallRequest, Shared, find_export},
-    owner::job::{Job, JobOptions},
+    owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},
 };
 
-/// Where jobs' output is, below the state directory.
-pub(crate) const JOBS_DIR: &str = "jobs";
 /// Messages to a driver that may wait for the network, each up to a batch of results.
 const QUEUE: usize = 64;
 /// The most bytes of a job's name.
@@ -64,14 +64,8 @@ const FORGET_EVERY: SessionId = 64;
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
         let sessions = Sessions::open(&shared.state_dir)?;
-        // Output of jobs of an earlier life, which nobody can ask for.
-        match fs::remove_dir_all(shared.state_dir.join(JOBS_DIR)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "output of earlier jobs cannot be removed");
-            }
-            _ => {}
-        }
-        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::default() };
+        let keys = shared.jobs.read().values().map(|job| ((job.tenant.clone(), job.key.clone()), job.id)).collect();
+        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::new(keys) };
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
@@ -120,12 +114,20 @@ impl Gateway {
         if let Some(job) = keys.get(&key).and_then(|id| self.shared.jobs.read().get(id).map(Arc::clone)) {
             return Ok(job);
         }
+        if open.resume.is_some() {
+            return Err(Error::new(Code::JOB_GONE, "the cluster does not know the job any more").hint("see `rwasm job list`"));
+        }
         let id = JobId { owner: self.shared.id, session: self.opener.sessions.lock().next()? };
-        let path = self.shared.state_dir.join(JOBS_DIR).join(tenant.as_str()).join(id.to_string()).join("output.log");
-        let log = self.shared.logs.open(path, self.shared.limits.log_bytes);
-        let node = self.shared.id;
-        let job =
-            Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
+        let log = self.shared.logs.open(self.shared.outputs.path(tenant, id), self.shared.limits.log_bytes);
+        let opened = Opened {
+            session: id.session,
+            tenant: tenant.clone(),
+            name: open.name.clone(),
+            detached: open.detached,
+            key: open.key.to_vec(),
+            at_ms: now_ms(),
+        };
+        let job = Job::open(id.owner, opened, log, &self.shared.ledger)?;
         self.shared.jobs.write().insert(id, Arc::clone(&job));
         // Only now: a tenant that was deleted before is found here, and one that is deleted from now on has its jobs looked for.
         self.shared.access.there(tenant).inspect_err(|_gone| self.shared.purge(std::slice::from_ref(tenant)))?;
@@ -149,6 +151,7 @@ impl GatewayService for Gateway {
         };
         let shared = &self.shared;
         let welcome = accept_hello(&hello, &shared.cluster, shared.incarnation, Some(shared.id))?;
+        let welcome_features = welcome.features.clone();
         let (sender, outbound) = Outbound::channel(QUEUE);
         // The channel was made with room.
         let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
@@ -156,6 +159,7 @@ impl GatewayService for Gateway {
             gateway: self.clone(),
             visitor,
             sender,
+            resumes: welcome_features.iter().any(|feature| feature == RESUME),
             jobs: HashMap::new(),
             open: BTreeMap::new(),
             served: 0,
@@ -197,12 +201,12 @@ impl GatewayService for Gateway {
     async fn logs(&self, caller: Caller, request: msg::LogsRequest) -> Result<Outbound<Result<msg::LogsChunk>>> {
         let mut visitor = self.enter(&caller, Door::Logs)?;
         let id = convert::job(&convert::required(request.job, "a job")?)?;
-        let job = self.shared.job(&visitor.tenant, id)?;
+        let log = self.shared.log(&visitor.tenant, id)?;
         let (sender, outbound) = Outbound::channel(QUEUE);
         let shared = Arc::clone(&self.shared);
         self.shared.scope.spawn("log-follower", OnEnd::Continue, async move {
             tokio::select! {
-                () = follow(job, request.sequence, request.follow, sender.clone()) => {}
+                () = follow(log, request.sequence, request.follow, sender.clone()) => {}
                 error = visitor.ended(&shared.access) => {
                     // The follower may be gone.
                     let _ = sender.send(Err(error)).await;
@@ -226,6 +230,8 @@ struct Session {
     gateway: Gateway,
     visitor: Visitor,
     sender: Sender<Result<msg::GatewayMessage>>,
+    /// Whether the driver comes back after its connection broke, and says when it has all of a job.
+    resumes: bool,
     jobs: HashMap<SessionId, Arc<Job>>,
     /// Those whose end the driver does not know.
     open: BTreeMap<SessionId, Attached>,
@@ -246,22 +252,21 @@ impl Session {
     async fn run(mut self, mut inbound: Inbound<msg::DriverMessage>) {
         let outcome = self.converse(&mut inbound).await;
         let refused = outcome.as_ref().err().filter(|error| error.code() != Code::CONNECTION_LOST).cloned();
+        // Who closes its side, or breaks the rules, does not come back.
+        let comes_back = self.resumes && outcome.as_ref().is_err_and(|error| error.code() == Code::CONNECTION_LOST);
+        for job in self.jobs.values() {
+            let Some(pressure) = job.outbox.leave(&self.ready, !comes_back || job.detached) else { continue };
+            self.gateway.shared.relieve(job, pressure);
+            if comes_back && !job.detached {
+                self.gateway.shared.await_driver(job, DRIVER_GRACE_BROKEN);
+            } else {
+                self.gateway.shared.driver_left(job, refused.as_ref());
+            }
+        }
         if let Err(error) = outcome {
             tracing::info!(tenant = %self.visitor.tenant, %error, "a driver's session ended");
             // The driver may be gone, and then nobody hears why.
             let _ = self.sender.send(Err(error)).await;
-        }
-        // Nobody waits any more for what is not detached.
-        for Attached { job, .. } in self.open.values().filter(|open| !open.job.detached && !open.job.has_ended()) {
-            let gone = || {
-                Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended").hint("submit with --no-wait to let it go on")
-            };
-            let error = refused.clone().map_or_else(gone, |error| error.context("the driver's session ended"));
-            self.gateway.shared.stop(job, Some(error));
-        }
-        for Attached { job, .. } in self.open.values() {
-            let pressure = job.outbox.close();
-            self.gateway.shared.relieve(job, pressure);
         }
     }
 
@@ -292,13 +297,28 @@ impl Session {
             let Ok(permit) = self.sender.try_reserve() else { return false };
             let shared = &self.gateway.shared;
             let in_turn = self.open.range((Excluded(self.served), Unbounded)).chain(self.open.range(..=self.served));
-            let next = in_turn.filter_map(|(session, open)| Some((*session, open.next(shared)?))).next();
+            let next = in_turn.filter_map(|(session, open)| Some((*session, open.next(shared, &self.ready)?))).next();
             let Some((session, next)) = next else { return true };
             self.served = session;
-            if matches!(next, msg::gateway_message::Message::JobEnded(_)) {
-                self.open.remove(&session);
-            }
+            let ended = matches!(next, msg::gateway_message::Message::JobEnded(_));
             permit.send(Ok(message(next)));
+            if ended {
+                self.open.remove(&session);
+                if !self.resumes {
+                    self.release(session);
+                }
+            }
+        }
+    }
+
+    /// The driver has all of a job.
+    fn release(&mut self, session: SessionId) {
+        if let Some(job) = self.jobs.remove(&session) {
+            // Dropped from now on, if there were any more.
+            if let Some(pressure) = job.outbox.leave(&self.ready, true) {
+                self.gateway.shared.relieve(&job, pressure);
+            }
+            job.release();
         }
     }
 
@@ -316,6 +336,7 @@ impl Session {
                     self.gateway.shared.cancel(&job, Some(&cancel.sequences));
                 }
             }
+            msg::driver_message::Message::Release(release) => self.release(release.session),
             msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
         }
         Ok(())
@@ -326,27 +347,42 @@ impl Session {
     }
 
     async fn open_job(&mut self, open: &msg::OpenJob) -> Result<()> {
-        let (result, window) = match self.gateway.open_job(&self.visitor.tenant, open) {
+        let received = open.resume.as_ref().map(|resume| Received::read(&resume.received)).transpose()?;
+        let mut answer = msg::JobOpened { request: open.request, ..Default::default() };
+        match self.gateway.open_job(&self.visitor.tenant, open) {
             Ok(job) => {
-                self.attach(&job, open.follow);
-                (msg::job_opened::Result::Job(job.id.into()), self.gateway.shared.limits.window)
+                (answer.submitted, answer.calls, answer.finished) = job.arrived();
+                answer.window = self.gateway.shared.limits.window;
+                answer.result = Some(msg::job_opened::Result::Job(job.id.into()));
+                let outputs = open.resume.as_ref().map_or(0, |resume| resume.outputs);
+                self.attach(&job, open.follow, received.as_ref(), outputs);
             }
-            Err(error) => (msg::job_opened::Result::Error((&error).into()), 0),
-        };
-        self.send(msg::gateway_message::Message::JobOpened(msg::JobOpened { request: open.request, result: Some(result), window })).await
+            Err(error) => answer.result = Some(msg::job_opened::Result::Error((&error).into())),
+        }
+        self.send(msg::gateway_message::Message::JobOpened(answer)).await
     }
 
-    /// Makes a job one of this session's; one that is already stays as it is.
-    fn attach(&mut self, job: &Arc<Job>, follow: bool) {
+    /// Makes a job one of this session's; one that is already stays as it is. A driver that is back says which results it has received,
+    /// and how many pieces of output.
+    fn attach(&mut self, job: &Arc<Job>, follow: bool, received: Option<&Received>, outputs: u64) {
         if self.jobs.contains_key(&job.id.session) {
             return;
         }
         let output_sent = Arc::new(AtomicBool::new(!follow));
         if follow {
-            let writer = write_output(Arc::clone(job), self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));
+            let reader = LogReader::after(&job.log, outputs);
+            let writer = write_output(Arc::clone(job), reader, self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));
             self.gateway.shared.scope.spawn("output-writer", OnEnd::Continue, writer);
         }
-        job.outbox.attach(&self.ready);
+        match received {
+            // Results of a detached job are for whoever is there when they come.
+            Some(received) if !job.detached => {
+                let (owed, pressure) = job.resume(received, &self.ready);
+                self.gateway.shared.relieve(job, pressure);
+                self.gateway.shared.scope.spawn("resend", OnEnd::Continue, resend(Arc::clone(job), owed));
+            }
+            _ => job.outbox.attach(&self.ready),
+        }
         self.jobs.insert(job.id.session, Arc::clone(job));
         self.open.insert(job.id.session, Attached { job: Arc::clone(job), output_sent });
     }
@@ -400,15 +436,16 @@ fn driver_gone() -> Error {
 }
 
 impl Attached {
-    /// The next message that the driver is owed.
-    fn next(&self, shared: &Shared) -> Option<msg::gateway_message::Message> {
+    /// The next message that the driver is owed by a session.
+    fn next(&self, shared: &Shared, ready: &Arc<Notify>) -> Option<msg::gateway_message::Message> {
         let (job, session) = (&self.job, self.job.id.session);
         // Asked before the outbox is looked at: what ends a job is in the outbox before the job has ended.
-        let ended = job.has_ended() && self.output_sent.load(Acquire);
-        let (outcomes, pressure) = job.outbox.take();
+        let ended = job.has_ended() && job.outbox.is_settled() && self.output_sent.load(Acquire);
+        let (outcomes, pressure) = job.outbox.take(ready)?;
         shared.relieve(job, pressure);
         if !outcomes.is_empty() {
-            return Some(msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes }));
+            let (submitted, _, _) = job.arrived();
+            return Some(msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes, submitted }));
         }
         ended.then(|| {
             let record = json(&job.record()).unwrap_or_default();
@@ -417,10 +454,49 @@ impl Attached {
     }
 }
 
+/// Reads results that a driver has not got from where they were written down, and puts them into the job's outbox.
+async fn resend(job: Arc<Job>, owed: Vec<u64>) {
+    let mut owed: HashSet<u64> = owed.into_iter().collect();
+    for segment in job.ledger.segments_of(job.id.session) {
+        if owed.is_empty() {
+            break;
+        }
+        job.outbox.room().await;
+        match job.ledger.outcomes(job.id.session, segment) {
+            Ok(outcomes) => {
+                let wanted = outcomes.into_iter().filter(|outcome| owed.remove(&outcome.sequence));
+                job.outbox.resend(wanted.map(outcome_message).collect());
+            }
+            Err(error) => tracing::error!(job = %job.id, %error, "results that were written down cannot be read"),
+        }
+    }
+    let lost = Error::new(Code::RESULT_GONE, "the result was not written down, and the connection broke before it was sent");
+    let gone = owed.into_iter().map(|sequence| msg::Outcome {
+        sequence,
+        attempt: 1,
+        result: Some(convert::outcome_result(Err(lost.clone()))),
+        ..Default::default()
+    });
+    job.outbox.resend(gone.collect());
+    job.outbox.resent();
+}
+
+/// A result that was written down, as it travels.
+fn outcome_message(outcome: Outcome) -> msg::Outcome {
+    let Outcome { sequence, attempt, result, failed, cpu_ns, wall_ns, memory_bytes } = outcome;
+    let result = Some(convert::outcome_result(result));
+    msg::Outcome { sequence, attempt: attempt.0, result, failed: failed.is_some(), cpu_ns, wall_ns, memory_bytes }
+}
+
 /// Sends a job's output as it is written, then says so.
-async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>, sent: Arc<AtomicBool>, ready: Arc<Notify>) {
+async fn write_output(
+    job: Arc<Job>,
+    mut reader: LogReader,
+    sender: Sender<Result<msg::GatewayMessage>>,
+    sent: Arc<AtomicBool>,
+    ready: Arc<Notify>,
+) {
     let session = job.id.session;
-    let mut reader = LogReader::new(&job.log, None);
     loop {
         match reader.read() {
             Ok(outputs) if outputs.is_empty() => {
@@ -449,8 +525,8 @@ async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>
 }
 
 /// Sends a job's output, once or until it ends.
-async fn follow(job: Arc<Job>, only: Option<u64>, follow: bool, sender: Sender<Result<msg::LogsChunk>>) {
-    let mut reader = LogReader::new(&job.log, only);
+async fn follow(log: Arc<JobLog>, only: Option<u64>, follow: bool, sender: Sender<Result<msg::LogsChunk>>) {
+    let mut reader = LogReader::new(&log, only);
     loop {
         match reader.read() {
             Ok(outputs) if outputs.is_empty() => {

@@ -41,10 +41,13 @@ use self::{
     gateway::Gateway,
     head_link::{HeadHandle, Registration},
     identity::Identity,
-    logs::LogThread,
+    logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared, Token},
+    owner::ledger::Ledger,
     runner::Runner,
 };
+
+pub use rwasm_history::Retention;
 
 pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
@@ -82,6 +85,8 @@ pub struct NodeOptions {
     pub offer: NodeOffer,
     /// What the node keeps on disk.
     pub storage: StorageOptions,
+    /// How long the past of jobs is kept.
+    pub retention: Retention,
 }
 
 /// What a node keeps on disk.
@@ -121,9 +126,9 @@ pub struct Endpoint {
 const DIRECTORY_WITHIN: Duration = Duration::from_secs(10);
 /// Tasks of one job that may be submitted and not ended.
 const WINDOW: u64 = 2_000_000;
-/// Jobs that a node remembers after their end, and tasks of them.
-const JOBS_KEPT: usize = 10_000;
-const TASKS_KEPT: u64 = 4_000_000;
+/// Jobs that a node has in memory after their end, and tasks of them; on disk are more.
+const JOBS_KEPT: usize = 1_000;
+const TASKS_KEPT: u64 = 200_000;
 
 /// A running node.
 pub struct Node {
@@ -145,7 +150,7 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, offer, storage } =
+        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, offer, storage, retention } =
             options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -169,6 +174,8 @@ impl Node {
         let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
         identity.joined(&cluster, id)?;
+        let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
+        let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,
@@ -181,6 +188,8 @@ impl Node {
             engine,
             artifacts,
             logs: LogThread::start()?,
+            outputs,
+            ledger,
             capacity,
             head: HeadHandle::new(token, registration),
             scope: scope.clone(),
@@ -189,10 +198,10 @@ impl Node {
                 window: WINDOW,
                 jobs_kept: JOBS_KEPT,
                 tasks_kept: TASKS_KEPT,
-                log_bytes_kept: storage.output_bytes,
                 log_age: storage.output_age,
             },
         })?;
+        shared.restore_jobs()?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());

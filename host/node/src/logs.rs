@@ -11,6 +11,8 @@
 //! u32 length of bytes | u8 stream | u32 attempt | u64 sequence | u64 milliseconds since 1970 | bytes          (little-endian)
 //! ```
 
+pub(crate) mod outputs;
+
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -77,7 +79,27 @@ impl LogThread {
 
     /// A job's log in a new file; at most `bytes_max` of output are kept.
     pub(crate) fn open(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
-        Arc::new(JobLog { path, bytes_max, queue: Arc::clone(&self.queue), state: Mutex::default(), grown: Notify::new() })
+        self.with(path, bytes_max, LogState::default())
+    }
+
+    /// A job's log that an earlier life of the node began. What was being written when it ended is cut off, so that what follows is whole.
+    pub(crate) fn reopen(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
+        let written = whole_frames(&path).unwrap_or(0);
+        let cut = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(written));
+        if let Err(error) = cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+            tracing::error!(path = %path.display(), %error, "a job's output cannot be gone on with");
+        }
+        self.with(path, bytes_max, LogState { accepted: written, written, ..LogState::default() })
+    }
+
+    /// The log of a job that has ended, to be read.
+    pub(crate) fn ended(&self, path: PathBuf) -> Arc<JobLog> {
+        let written = whole_frames(&path).unwrap_or(0);
+        self.with(path, 0, LogState { accepted: written, written, closed: true, ..LogState::default() })
+    }
+
+    fn with(&self, path: PathBuf, bytes_max: u64, state: LogState) -> Arc<JobLog> {
+        Arc::new(JobLog { path, bytes_max, queue: Arc::clone(&self.queue), state: Mutex::new(state), grown: Notify::new() })
     }
 }
 
@@ -293,6 +315,23 @@ impl LogState {
     }
 }
 
+/// How many bytes of a log are whole frames.
+fn whole_frames(path: &Path) -> io::Result<u64> {
+    let mut file = io::BufReader::with_capacity(READ_BYTES, File::open(path)?);
+    let length = file.get_ref().metadata()?.len();
+    let (mut whole, mut header) = (0, [0; HEADER_BYTES]);
+    while whole + (HEADER_BYTES as u64) <= length {
+        io::Read::read_exact(&mut file, &mut header)?;
+        let bytes = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        if whole + HEADER_BYTES as u64 + u64::from(bytes) > length {
+            break;
+        }
+        file.seek_relative(bytes.into())?;
+        whole += HEADER_BYTES as u64 + u64::from(bytes);
+    }
+    Ok(whole)
+}
+
 fn create(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
@@ -335,11 +374,18 @@ pub(crate) struct LogReader {
     offset: u64,
     /// Only this task's.
     only: Option<u64>,
+    /// Frames to be passed over.
+    skip: u64,
 }
 
 impl LogReader {
     pub(crate) fn new(log: &Arc<JobLog>, only: Option<u64>) -> Self {
-        Self { log: Arc::clone(log), file: None, offset: 0, only }
+        Self { log: Arc::clone(log), file: None, offset: 0, only, skip: 0 }
+    }
+
+    /// Passes over so many frames, which the reader has already.
+    pub(crate) fn after(log: &Arc<JobLog>, skip: u64) -> Self {
+        Self { skip, ..Self::new(log, None) }
     }
 
     /// The next frames that are there; none where all that is there was read.
@@ -400,7 +446,9 @@ impl LogReader {
             let length = word(0) as usize;
             let Some(end) = Some(at + HEADER_BYTES + length).filter(|end| *end <= chunk.len()) else { break };
             let sequence = u64::from(word(9)) | u64::from(word(13)) << 32;
-            if self.only.is_none_or(|only| only == sequence) {
+            if self.skip > 0 {
+                self.skip -= 1;
+            } else if self.only.is_none_or(|only| only == sequence) {
                 let stream = if header[4] == 1 { msg::Stream::Stdout } else { msg::Stream::Stderr };
                 let bytes = chunk.slice(at + HEADER_BYTES..end);
                 outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes });

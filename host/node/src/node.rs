@@ -18,6 +18,7 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
+use rwasm_history::work::CallOf;
 use rwasm_runtime::{OnEnd, Scope, aside};
 use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
@@ -30,10 +31,12 @@ use crate::{
     drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
-    logs::LogThread,
+    logs::{LogThread, outputs},
     offer::NodeOffer,
     owner::{
-        job::{Job, JobCall, JobTaker, Pressure},
+        job::{Job, JobCall, JobTaker},
+        ledger::Ledger,
+        outbox::Pressure,
         spread::Spread,
     },
 };
@@ -64,6 +67,10 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) logs: LogThread,
+    /// Where jobs' output is.
+    pub(crate) outputs: outputs::Kept,
+    /// What survives of jobs.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) dispatcher: Mutex<Dispatcher<Item, LoadedCall>>,
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     pub(crate) spread: Spread,
@@ -82,10 +89,9 @@ pub(crate) struct NodeLimits {
     pub(crate) log_bytes: u64,
     /// Tasks of a job that may be submitted and not ended.
     pub(crate) window: u64,
-    /// Of jobs that ended: how many are remembered, how many tasks of them, and how many bytes of their output.
+    /// Of jobs that ended: how many are in memory, and how many tasks of them. All are on disk.
     pub(crate) jobs_kept: usize,
     pub(crate) tasks_kept: u64,
-    pub(crate) log_bytes_kept: u64,
     /// How long the output of a job that ended is kept.
     pub(crate) log_age: Duration,
 }
@@ -120,6 +126,8 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) logs: LogThread,
+    pub(crate) outputs: outputs::Kept,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) capacity: ResourceSet,
     pub(crate) head: HeadHandle,
     pub(crate) scope: Scope,
@@ -139,8 +147,24 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, token, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
-            parts;
+        let Parts {
+            id,
+            cluster,
+            incarnation,
+            token,
+            embedded,
+            offer,
+            state_dir,
+            engine,
+            artifacts,
+            logs,
+            outputs,
+            ledger,
+            capacity,
+            head,
+            scope,
+            limits,
+        } = parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
@@ -156,6 +180,8 @@ impl Shared {
             engine,
             artifacts,
             logs,
+            outputs,
+            ledger,
             dispatcher: Mutex::new(Dispatcher::new(capacity, places)),
             jobs: RwLock::default(),
             spread: Spread::default(),
@@ -289,21 +315,20 @@ impl Shared {
         job.ok_or_else(|| Error::new(Code::NOT_FOUND, format!("there is no job {id}")).hint("`rwasm job list` shows what there is"))
     }
 
-    /// Forgets the jobs that were opened first, of those that ended, until the rest is within the limits.
+    /// Has the jobs that were opened first, of those that ended, on disk only, until the rest is within the limits.
     pub(crate) fn forget_jobs(&self) {
-        let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(|job| job.has_ended()).map(Arc::clone).collect();
+        let over = |job: &&Arc<Job>| job.is_archived() && job.is_released();
+        let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(over).map(Arc::clone).collect();
         ended.sort_by_key(|job| std::cmp::Reverse(job.id));
-        let (mut jobs, mut tasks, mut bytes) = (0, 0, 0);
+        let (mut jobs, mut tasks) = (0, 0);
         ended.retain(|job| {
             jobs += 1;
             tasks += job.counts().total();
-            bytes += job.log.written();
             // The newest stays, however large it was.
-            jobs > 1 && (jobs > self.limits.jobs_kept || tasks > self.limits.tasks_kept || bytes > self.limits.log_bytes_kept)
+            jobs > 1 && (jobs > self.limits.jobs_kept || tasks > self.limits.tasks_kept)
         });
         for job in &ended {
             self.jobs.write().remove(&job.id);
-            job.log.remove();
         }
     }
 
@@ -314,6 +339,21 @@ impl Shared {
     /// Why the call cannot be made: unknown export, missing imports, grants that a cluster does not give, resources that this node
     /// would need to be another.
     pub(crate) fn define(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
+        let CallRequest { artifact, export, options, grants } = call.clone();
+        let said = CallOf { artifact, export, options, grants };
+        self.add_call(job, number, call, Some(&said))
+    }
+
+    /// Adds a call that was written down before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::define`].
+    pub(crate) fn define_again(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
+        self.add_call(job, number, call, None)
+    }
+
+    fn add_call(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest, write: Option<&CallOf>) -> Result<()> {
         let CallRequest { artifact, export, options, grants } = call;
         let number = u16::try_from(number).map_err(|_| Error::new(Code::LIMIT, "a job may have 65,536 calls"))?;
         let info = self.use_artifact(&job.tenant, artifact).ok_or_else(|| {
@@ -329,7 +369,7 @@ impl Shared {
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
         let class = self.dispatcher.lock().add_class(shape.clone(), options.priority, false);
-        let call = job.add_call(JobCall {
+        let call = JobCall {
             number,
             artifact,
             export,
@@ -341,7 +381,8 @@ impl Shared {
             shape,
             class,
             ready: RwLock::new(None),
-        })?;
+        };
+        let call = job.add_call(call, write).inspect_err(|_| drop(self.dispatcher.lock().remove_class(class)))?;
         self.spread.add_class(class, job, &call);
         let (shared, job) = (Arc::clone(self), Arc::clone(job));
         self.scope.spawn("prepare", OnEnd::Continue, async move { shared.prepare(job, call).await });
@@ -469,6 +510,7 @@ pub(crate) fn cancelled() -> Error {
 }
 
 /// A call as a driver or another node asks for it.
+#[derive(Clone)]
 pub(crate) struct CallRequest {
     pub(crate) artifact: ArtifactDigest,
     pub(crate) export: String,

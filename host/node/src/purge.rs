@@ -1,10 +1,10 @@
 //! The end of a tenant at this node: its jobs are stopped and forgotten, and what it had on disk is removed.
 
-use std::{collections::BTreeSet, fs, io, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use rwasm_types::{Code, Error, Tenant, api::TenantUse};
 
-use crate::{gateway::JOBS_DIR, node::Shared, owner::job::Job};
+use crate::{node::Shared, owner::job::Job};
 
 impl Shared {
     /// How much of a tenant's work this node owns that has not ended.
@@ -31,13 +31,7 @@ impl Shared {
         for tenant in tenants {
             self.artifacts.remove_tenant(tenant);
             self.engine.forget_tenant(tenant);
-            let output = self.state_dir.join(JOBS_DIR).join(tenant.as_str());
-            match fs::remove_dir_all(&output) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%tenant, path = %output.display(), %error, "output of a deleted tenant cannot be removed");
-                }
-                _ => {}
-            }
+            self.outputs.remove_tenant(tenant);
         }
     }
 

@@ -1,15 +1,33 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use rwasm_history::Kept;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
+    Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::node::Shared;
+use crate::{logs::JobLog, node::Shared, owner::job::Job};
+
+/// A job, as this node knows it.
+pub(crate) enum Known {
+    /// It is in memory.
+    Here(Arc<Job>),
+    /// It is on disk.
+    Kept(Kept),
+}
+
+impl Known {
+    fn record(&self) -> JobRecord {
+        match self {
+            Self::Here(job) => job.record(),
+            Self::Kept(kept) => kept.record().clone(),
+        }
+    }
+}
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
@@ -44,16 +62,8 @@ impl Shared {
     /// Answers from what this node knows itself.
     pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
         match ask {
-            Ask::Query(Query::Jobs { state, limit }) => {
-                let mut rows: Vec<JobRecord> =
-                    self.jobs.read().values().filter(|job| job.tenant == *tenant).map(|job| job.record()).collect();
-                rows.retain(|row| state.is_none_or(|state| row.state == state));
-                rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
-                let total = rows.len() as u64;
-                rows.truncate((*limit).min(LIMIT_MAX));
-                json(&Listing { rows, total, missing: Vec::new() })
-            }
-            Ask::Query(Query::Job { job }) => json(&self.job(tenant, *job)?.record()),
+            Ask::Query(Query::Jobs { state, limit }) => json(&self.job_list(tenant, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Job { job }) => json(&self.known(tenant, *job)?.record()),
             Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
@@ -65,9 +75,11 @@ impl Shared {
             )
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
-                let job = self.job(tenant, *job)?;
-                self.stop(&job, None);
-                json(&job.record())
+                let known = self.known(tenant, *job)?;
+                if let Known::Here(job) = &known {
+                    self.stop(job, None);
+                }
+                json(&known.record())
             }
             Ask::Order(Order::DrainNode { node, within_ms }) if *node == self.id => {
                 self.drain(Duration::from_millis(*within_ms));
@@ -101,33 +113,86 @@ impl Shared {
         }
     }
 
-    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
-        let mut jobs = match job {
-            Some(job) => vec![self.job(tenant, job)?],
-            None => self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect(),
+    /// A job that is in memory, or kept on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is none, or it is another tenant's.
+    pub(crate) fn known(&self, tenant: &Tenant, id: JobId) -> Result<Known> {
+        let unknown = match self.job(tenant, id) {
+            Ok(job) => return Ok(Known::Here(job)),
+            Err(unknown) => unknown,
         };
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
-        let mut listing = Listing::default();
-        for job in jobs {
-            let (rows, total) = job.tasks(state, limit - listing.rows.len());
-            listing.merge(Listing { rows, total, missing: Vec::new() });
+        self.ledger.past().job(tenant, id)?.map(Known::Kept).ok_or(unknown)
+    }
+
+    /// What a job wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is no such job.
+    pub(crate) fn log(&self, tenant: &Tenant, id: JobId) -> Result<Arc<JobLog>> {
+        Ok(match self.known(tenant, id)? {
+            Known::Here(job) => Arc::clone(&job.log),
+            Known::Kept(_) => self.logs.ended(self.outputs.path(tenant, id)),
+        })
+    }
+
+    fn here(&self, tenant: &Tenant) -> Vec<Arc<Job>> {
+        self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect()
+    }
+
+    fn job_list(&self, tenant: &Tenant, state: Option<JobState>, limit: usize) -> Result<Listing<JobRecord>> {
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let (kept, kept_total) = self.ledger.past().jobs(tenant, state, limit, &known)?;
+        let mut rows: Vec<JobRecord> = here.iter().map(|job| job.record()).collect();
+        rows.retain(|row| state.is_none_or(|state| row.state == state));
+        let total = rows.len() as u64 + kept_total;
+        rows.extend(kept);
+        rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+        rows.truncate(limit);
+        Ok(Listing { rows, total, missing: Vec::new() })
+    }
+
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
+        let listing = |(rows, total)| Listing { rows, total, missing: Vec::new() };
+        if let Some(job) = job {
+            return Ok(listing(match self.known(tenant, job)? {
+                Known::Here(job) => job.tasks(state, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().tasks_of(&job, state, limit)?,
+                Known::Kept(Kept::Began(_)) => (Vec::new(), 0),
+            }));
         }
-        Ok(listing)
+        let mut here = self.here(tenant);
+        here.sort_by_key(|job| std::cmp::Reverse(job.id));
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let mut all = Listing::default();
+        for job in here {
+            all.merge(listing(job.tasks(state, limit - all.rows.len())));
+        }
+        all.merge(listing(self.ledger.past().tasks(tenant, state, limit - all.rows.len(), &known)?));
+        Ok(all)
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
         let unknown = || Error::new(Code::NOT_FOUND, format!("there is no task {task}")).hint("`rwasm list tasks` shows what there is");
-        self.job(tenant, task.job()).map_err(|_| unknown())?.task(task.sequence).ok_or_else(unknown)
+        let job = self.known(tenant, task.job()).map_err(|error| if error.code() == Code::NOT_FOUND { unknown() } else { error })?;
+        let record = match job {
+            Known::Here(job) => job.task(task.sequence),
+            Known::Kept(Kept::Ended(job)) => self.ledger.past().task_of(&job, task.sequence)?,
+            Known::Kept(Kept::Began(_)) => None,
+        };
+        record.ok_or_else(unknown)
     }
 
     /// Why a task is where it is, in one line.
     fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
         let record = self.task(tenant, task)?;
-        let job = self.job(tenant, task.job())?;
         let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
         Ok(match record.state {
             TaskState::Compiling => format!("{task} waits for its artifact {} to be compiled", record.artifact.short()),
-            TaskState::Queued => self.why_queued(&job, task),
+            TaskState::Queued => self.why_queued(&*self.job(tenant, task.job())?, task),
             TaskState::Running => {
                 let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
                 let since = rwasm_types::format_duration(Duration::from_millis(since));
@@ -142,7 +207,7 @@ impl Shared {
         })
     }
 
-    fn why_queued(&self, job: &crate::owner::job::Job, task: TaskId) -> String {
+    fn why_queued(&self, job: &Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
         if self.draining.is_on() {
             return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);

@@ -21,6 +21,8 @@ impl Shared {
                 tracing::info!(tenant = %job.tenant, job = %job.id, "a job's output is too old and is removed");
                 job.log.expire();
             }
+            // And what is on disk only.
+            self.ledger.sweep();
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod aside;
 mod dirs;
+pub mod fault;
 mod leftover;
 mod private;
 mod scope;

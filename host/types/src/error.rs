@@ -146,6 +146,12 @@ codes! {
     FOREIGN_BACKUP = 619, Refused, "The file is not a backup of rwasm.";
     DAMAGED_BACKUP = 620, Refused, "The backup is truncated or damaged.";
     NOT_EMPTY = 621, Refused, "The directory for a backup is not empty.";
+    HISTORY_FOREIGN = 631, Refused, "A file of the history is not one, or not of this node.";
+    HISTORY_NEWER = 632, Refused, "A file of the history was written by a newer version.";
+    HISTORY_DAMAGED = 633, Failed, "A record of the history is damaged.";
+    HISTORY_FULL = 634, Failed, "Unfinished work takes as much of the disk as it may.";
+    JOB_GONE = 635, Failed, "The cluster does not know the job any more.";
+    RESULT_GONE = 636, Failed, "A task's result was lost on its way to the driver.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";

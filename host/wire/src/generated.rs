@@ -584,7 +584,7 @@ impl Stream {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DriverMessage {
-    #[prost(oneof = "driver_message::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "driver_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<driver_message::Message>,
 }
 /// Nested message and enum types in `DriverMessage`.
@@ -603,6 +603,9 @@ pub mod driver_message {
         FinishJob(super::FinishJob),
         #[prost(message, tag = "6")]
         Cancel(super::CancelTasks),
+        /// Only where both sides have the feature `resume`.
+        #[prost(message, tag = "7")]
+        Release(super::ReleaseJob),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -628,7 +631,7 @@ pub mod gateway_message {
         JobEnded(super::JobEnded),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpenJob {
     /// Chosen by the driver; JobOpened repeats it.
     #[prost(uint32, tag = "1")]
@@ -644,6 +647,26 @@ pub struct OpenJob {
     /// Output is to be sent along.
     #[prost(bool, tag = "5")]
     pub follow: bool,
+    /// The driver comes back to a job after its connection broke: it must be there.
+    #[prost(message, optional, tag = "6")]
+    pub resume: ::core::option::Option<Resume>,
+}
+/// What a driver has got of a job, so that it is sent the rest.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resume {
+    /// Tasks whose outcomes it has received: ranges that neither touch nor overlap, in ascending order.
+    #[prost(message, repeated, tag = "1")]
+    pub received: ::prost::alloc::vec::Vec<Range>,
+    /// How many `Output`s it has received.
+    #[prost(uint64, tag = "2")]
+    pub outputs: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Range {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobOpened {
@@ -652,6 +675,13 @@ pub struct JobOpened {
     /// How many tasks the driver may have submitted and not yet seen the end of.
     #[prost(uint64, tag = "4")]
     pub window: u64,
+    /// What the gateway has of the job: so many tasks, so many calls, and whether it was finished.
+    #[prost(uint64, tag = "5")]
+    pub submitted: u64,
+    #[prost(uint32, tag = "6")]
+    pub calls: u32,
+    #[prost(bool, tag = "7")]
+    pub finished: bool,
     #[prost(oneof = "job_opened::Result", tags = "2, 3")]
     pub result: ::core::option::Option<job_opened::Result>,
 }
@@ -718,6 +748,15 @@ pub struct Outcomes {
     pub session: u32,
     #[prost(message, repeated, tag = "2")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// How many of the job's tasks the gateway has: the driver need not keep their arguments.
+    #[prost(uint64, tag = "3")]
+    pub submitted: u64,
+}
+/// The driver has received all of a job, its end included: nothing of it is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseJob {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outputs {

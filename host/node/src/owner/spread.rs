@@ -245,11 +245,12 @@ impl Shared {
             lost.and_then(|lease| state.classes.get(&lease.class).map(|class| (Arc::clone(&class.job), lease)))
         };
         if let Some((job, lease)) = lost {
-            let sent = lease.sent.into_values();
+            let sent: Vec<Item> = lease.sent.into_values().collect();
             let again: Vec<Item> = if begun {
-                sent.filter_map(|item| job.lost(item, error)).collect()
+                sent.into_iter().filter_map(|item| job.lost(item, error)).collect()
             } else {
-                sent.inspect(|item| job.requeued(item)).collect()
+                job.requeued(&sent);
+                sent
             };
             let orphans = self.dispatcher.lock().put_back(lease.class, again).err().unwrap_or_default();
             self.end(&job, orphans, &cancelled());
@@ -368,7 +369,7 @@ impl Shared {
             if drain::had_begun(&error) {
                 return job.lost(item, &error);
             }
-            job.requeued(&item);
+            job.requeued(std::slice::from_ref(&item));
             Some(item)
         });
         let again: Vec<Item> = again.collect();

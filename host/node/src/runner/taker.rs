@@ -17,7 +17,7 @@ use crate::{
     batch,
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
-    owner::job,
+    owner::outbox,
 };
 
 /// Bytes of output that wait to be sent before guests are held back.
@@ -106,7 +106,7 @@ impl RunnerQueue {
                 _ => messages.push(msg::runner_message::Message::Outputs(msg::RemoteOutputs { session, outputs: vec![output] })),
             }
         }
-        for batch in batch::split(state.outcomes, |(_, _, outcome)| job::size(outcome)) {
+        for batch in batch::split(state.outcomes, |(_, _, outcome)| outbox::size(outcome)) {
             // A message holds the outcomes of one lease, and none is added to the message of an earlier batch.
             let mut last = None;
             for (session, lease, outcome) in batch {

@@ -1,0 +1,228 @@
+//! What is kept of jobs: that they began, how their tasks ended, how they ended. No arguments, no results, no output.
+//!
+//! ```text
+//! Began …  Tasks Tasks … Ended        Tasks hold up to TASKS_PER_RECORD lines each; Ended says where they are
+//! ```
+
+use rwasm_types::{
+    ArtifactDigest, Attempt, Code, Error, JobId, NodeId, Result, SessionId, TaskState,
+    api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    coding::{Put, Take, damaged, to_json},
+    segment::{self, Position, Record},
+};
+
+/// Tasks of one record.
+pub const TASKS_PER_RECORD: usize = 4_096;
+
+/// What is kept of a task. Times are milliseconds since its job was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskLine {
+    /// How it ended.
+    pub state: TaskState,
+    /// Which of the job's calls.
+    pub call: u16,
+    /// Which execution gave the result.
+    pub attempt: Attempt,
+    /// The node it ran on.
+    pub node: Option<NodeId>,
+    /// When it was submitted.
+    pub queued_ms: u32,
+    /// When it was given a slot; 0 if it was not.
+    pub started_ms: u32,
+    /// When it ended.
+    pub ended_ms: u32,
+    /// Processor time, in microseconds.
+    pub cpu_us: u32,
+    /// Why it failed: the whole error where it was kept, else its code.
+    pub error: Option<Result<Error, Code>>,
+}
+
+/// A call of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastCall {
+    /// The export's name.
+    pub export: String,
+    /// The artifact.
+    pub artifact: ArtifactDigest,
+}
+
+/// Where some of a job's tasks are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// The record.
+    pub at: Position,
+    /// The first task's number.
+    pub first: u64,
+    /// How many of each state.
+    pub counts: TaskCounts,
+}
+
+/// A job that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedJob {
+    /// As lists show it.
+    pub record: JobRecord,
+    /// Its calls, in the order of their numbers.
+    pub calls: Vec<PastCall>,
+    /// Where its tasks are, in their order.
+    pub chunks: Vec<Chunk>,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// A job was opened.
+    Began(Box<JobRecord>),
+    /// Some of its tasks, in their order.
+    Tasks {
+        /// Which job.
+        session: SessionId,
+        /// The first task's number.
+        first: u64,
+        /// One for each.
+        lines: Vec<TaskLine>,
+    },
+    /// The job ended.
+    Ended(Box<EndedJob>),
+}
+
+const BEGAN: u8 = 1;
+const TASKS: u8 = 2;
+const ENDED: u8 = 3;
+
+const ERROR_NONE: u8 = 0;
+const ERROR_CODE: u8 = 1;
+const ERROR_WHOLE: u8 = 2;
+
+/// Adds that a job was opened.
+pub(crate) fn push_began(out: &mut Vec<u8>, record: &JobRecord) -> Result<()> {
+    push_json(out, BEGAN, record)
+}
+
+/// Adds that a job ended.
+pub(crate) fn push_ended(out: &mut Vec<u8>, job: &EndedJob) -> Result<()> {
+    push_json(out, ENDED, job)
+}
+
+fn push_json<T: Serialize>(out: &mut Vec<u8>, kind: u8, value: &T) -> Result<()> {
+    let json = to_json(value)?;
+    segment::push(out, kind, |out| {
+        out.extend_from_slice(&json);
+        Ok(())
+    })
+}
+
+/// Adds some of a job's tasks.
+pub(crate) fn push_tasks(out: &mut Vec<u8>, session: SessionId, first: u64, lines: &[TaskLine]) -> Result<()> {
+    segment::push(out, TASKS, |out| {
+        out.number(session.into());
+        out.number(first);
+        out.number(lines.len() as u64);
+        lines.iter().try_for_each(|line| put_line(out, line))
+    })
+}
+
+fn state_code(state: TaskState) -> u8 {
+    TaskState::ALL.iter().position(|known| *known == state).unwrap_or_default() as u8
+}
+
+fn put_line(out: &mut Vec<u8>, line: &TaskLine) -> Result<()> {
+    out.push(state_code(line.state));
+    out.number(line.call.into());
+    out.number(line.attempt.0.into());
+    out.number(line.node.map_or(0, NodeId::get).into());
+    out.number(line.queued_ms.into());
+    out.number(line.started_ms.into());
+    out.number(line.ended_ms.into());
+    out.number(line.cpu_us.into());
+    match &line.error {
+        None => out.push(ERROR_NONE),
+        Some(Err(code)) => {
+            out.push(ERROR_CODE);
+            out.number(code.number().into());
+        }
+        Some(Ok(error)) => {
+            out.push(ERROR_WHOLE);
+            out.bytes(&to_json(error)?);
+        }
+    }
+    Ok(())
+}
+
+fn take_line(take: &mut Take) -> Result<TaskLine> {
+    let state = TaskState::ALL.get(usize::from(take.byte()?)).ok_or_else(|| damaged("a task's state is unknown"))?;
+    Ok(TaskLine {
+        state: *state,
+        call: take.small()?,
+        attempt: Attempt(take.small()?),
+        node: NodeId::new(take.small()?),
+        queued_ms: take.small()?,
+        started_ms: take.small()?,
+        ended_ms: take.small()?,
+        cpu_us: take.small()?,
+        error: match take.byte()? {
+            ERROR_NONE => None,
+            ERROR_CODE => Some(Err(Code::from_number(take.small()?))),
+            ERROR_WHOLE => Some(Ok(take.json()?)),
+            _ => return Err(damaged("a task's error is of no kind")),
+        },
+    })
+}
+
+impl Past {
+    /// Reads a record.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::HISTORY_DAMAGED`] if it is none of this version.
+    pub fn read(record: &Record) -> Result<Self> {
+        let json = |what: &str, error: serde_json::Error| damaged(&format!("{what} is no JSON of its kind: {error}"));
+        match record.kind {
+            BEGAN => serde_json::from_slice(&record.payload).map(Self::Began).map_err(|error| json("a job", error)),
+            ENDED => serde_json::from_slice(&record.payload).map(Self::Ended).map_err(|error| json("a job's end", error)),
+            TASKS => {
+                let mut take = Take(record.payload.clone());
+                let (session, first) = (take.small()?, take.number()?);
+                let lines = (0..take.count(9)?).map(|_| take_line(&mut take)).collect::<Result<_>>()?;
+                take.end()?;
+                Ok(Self::Tasks { session, first, lines })
+            }
+            _ => Err(damaged("its kind is unknown")),
+        }
+    }
+}
+
+impl EndedJob {
+    /// A task of the job, as lists show it.
+    pub fn task(&self, sequence: u64, line: &TaskLine) -> TaskRecord {
+        let call = self.calls.get(usize::from(line.call));
+        let at = |ms: u32| -> UnixMs { self.record.submitted_ms + u64::from(ms) };
+        let job: JobId = self.record.id;
+        TaskRecord {
+            id: job.task(sequence),
+            job,
+            tenant: self.record.tenant.clone(),
+            export: call.map(|call| call.export.clone()).unwrap_or_default(),
+            artifact: call.map_or(ArtifactDigest([0; 32]), |call| call.artifact),
+            state: line.state,
+            attempt: line.attempt,
+            node: line.node,
+            queued_ms: at(line.queued_ms),
+            started_ms: line.node.map(|_| at(line.started_ms)),
+            ended_ms: line.state.is_final().then(|| at(line.ended_ms)),
+            cpu_us: line.cpu_us.into(),
+            error: line.error.clone().map(|error| error.unwrap_or_else(|code| Error::new(code, "the message was not kept"))),
+        }
+    }
+}
+
+/// How many of each state.
+pub(crate) fn count(lines: &[TaskLine]) -> TaskCounts {
+    let mut counts = TaskCounts::default();
+    lines.iter().for_each(|line| *counts.of(line.state) += 1);
+    counts
+}

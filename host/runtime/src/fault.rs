@@ -1,0 +1,32 @@
+//! Named points at which a test has a process die, as a power cut or the kernel's killer has it.
+//!
+//! They exist in builds with debug assertions only; elsewhere [`point`] is nothing.
+
+/// The variable that names a point: `NAME`, or `NAME:3` for the third time that it is reached.
+pub const VARIABLE: &str = "RWASM_FAULT_POINT";
+
+/// Kills this process if [`VARIABLE`] names this point, and it is reached the right time.
+#[cfg(debug_assertions)]
+pub fn point(name: &str) {
+    use std::sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    };
+    static WANTED: OnceLock<Option<(String, AtomicU32)>> = OnceLock::new();
+    let wanted = WANTED.get_or_init(|| {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (name, times) = text.split_once(':').map_or((text.as_str(), 1), |(name, times)| (name, times.parse().unwrap_or(1)));
+        Some((name.to_owned(), AtomicU32::new(times)))
+    });
+    if let Some((wanted, left)) = wanted
+        && wanted == name
+        && left.fetch_sub(1, Relaxed) == 1
+    {
+        // Not `abort`, which would leave a core.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+pub const fn point(_name: &str) {}
