@@ -201,8 +201,8 @@ impl Node {
                 log_age: storage.output_age,
             },
         })?;
-        shared.restore_jobs()?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
+        shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());

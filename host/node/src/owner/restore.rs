@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
@@ -17,6 +18,8 @@ use rwasm_history::{
 };
 use rwasm_runtime::OnEnd;
 use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, api::TaskCounts};
+
+use tokio::sync::oneshot;
 
 use super::{
     job::{Job, Unfinished},
@@ -109,9 +112,19 @@ impl Shared {
     /// # Errors
     ///
     /// If what was written down cannot be read at all.
-    pub(crate) fn restore_jobs(self: &Arc<Self>) -> Result<()> {
-        let mut jobs = BTreeMap::new();
-        self.ledger.replay(|segment, work| take_up(&mut jobs, segment, work))?;
+    pub(crate) async fn restore_jobs(self: &Arc<Self>) -> Result<()> {
+        let (read, reading) = oneshot::channel();
+        let ledger = Arc::clone(&self.ledger);
+        // On a thread of its own: there may be much to read, and the head takes a node that is silent meanwhile for lost.
+        let reader = move || {
+            let mut jobs = BTreeMap::new();
+            let outcome = ledger.replay(|segment, work| take_up(&mut jobs, segment, work));
+            // Whoever waits for it may have been told to end.
+            let _ = read.send(outcome.map(|()| jobs));
+        };
+        let started = thread::Builder::new().name("replay".to_owned()).spawn(reader);
+        started.map_err(|error| Error::new(Code::NO_CAPACITY, format!("the thread that reads earlier work does not start: {error}")))?;
+        let jobs = reading.await.map_err(|_| Error::internal("the thread that reads earlier work ended"))??;
         let count = jobs.len();
         for (session, written) in jobs {
             self.ledger.restored(session, written.segment);
