@@ -202,6 +202,9 @@ impl Node {
             },
         })?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
+        tokio::time::timeout(DIRECTORY_WITHIN, shared.access.known())
+            .await
+            .map_err(|_elapsed| Error::new(Code::DEADLINE, "the head did not say in time who may do what"))?;
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
@@ -211,9 +214,6 @@ impl Node {
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);
-            tokio::time::timeout(DIRECTORY_WITHIN, shared.access.known())
-                .await
-                .map_err(|_elapsed| Error::new(Code::DEADLINE, "the head did not say in time who may do what"))?;
             serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
         }
         Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })

@@ -17,7 +17,7 @@ use rwasm_history::{
     work::{CallOf, Opened, Work},
 };
 use rwasm_runtime::OnEnd;
-use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, api::TaskCounts};
+use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, Tenant, api::TaskCounts};
 
 use tokio::sync::oneshot;
 
@@ -130,6 +130,12 @@ impl Shared {
             self.ledger.restored(session, written.segment);
             self.restore(written);
         }
+        // Those of tenants that were deleted meanwhile; of one that is deleted from now on, the head's word is heard.
+        let mut gone: Vec<Tenant> = self.jobs.read().values().map(|job| job.tenant.clone()).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        gone.retain(|tenant| self.access.there(tenant).is_err());
+        self.purge(&gone);
         self.end_lost_jobs()?;
         self.ledger.sweep();
         self.pump();
@@ -190,11 +196,13 @@ impl Shared {
         });
     }
 
-    /// Nobody waits any more for what is not detached.
-    pub(crate) fn driver_left(&self, job: &Arc<Job>) {
+    /// Nobody waits any more for what is not detached. `refused` is why the driver was sent away, if it was.
+    pub(crate) fn driver_left(&self, job: &Arc<Job>, refused: Option<&Error>) {
         if !job.detached && !job.has_ended() {
-            let error = Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended")
-                .hint("submit with --no-wait to let it go on");
+            let gone = || {
+                Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended").hint("submit with --no-wait to let it go on")
+            };
+            let error = refused.cloned().map_or_else(gone, |error| error.context("the driver's session ended"));
             self.stop(job, Some(error));
         }
         let pressure = job.outbox.close();
