@@ -325,24 +325,26 @@ fn same_bytes(two: &Two) -> Sees {
     Sees::Checked
 }
 
-/// The same key opens another job for another tenant.
+/// The same key opens another job for another tenant, and resumes none of its own.
 fn same_key(two: &Two) -> Sees {
-    let open = |token: &str| {
+    let open = |token: &str, resume: Option<msg::Resume>| {
         let (sender, mut inbound) = two.session(token);
-        let open = msg::OpenJob { request: 1, key: key(5), name: String::new(), detached: true, follow: false };
+        let open = msg::OpenJob { request: 1, key: key(5), name: String::new(), detached: true, follow: false, resume };
         two.runtime.block_on(async {
             say(&sender, msg::driver_message::Message::OpenJob(open)).await;
             match inbound.next().await.unwrap().unwrap().message {
-                Some(msg::gateway_message::Message::JobOpened(msg::JobOpened {
-                    result: Some(msg::job_opened::Result::Job(job)), ..
-                })) => convert::job(&job).unwrap(),
+                Some(msg::gateway_message::Message::JobOpened(msg::JobOpened { result: Some(result), .. })) => match result {
+                    msg::job_opened::Result::Job(job) => Ok(convert::job(&job).unwrap()),
+                    msg::job_opened::Result::Error(error) => Err(convert::any_error(error).code()),
+                },
                 other => panic!("{other:?}"),
             }
         })
     };
-    let job = open(&two.other_token);
-    assert_eq!(job, open(&two.other_token), "a repeated opening opens no second job");
-    assert_ne!(job, open(&two.token));
+    let job = open(&two.other_token, None).unwrap();
+    assert_eq!(Ok(job), open(&two.other_token, None), "a repeated opening opens no second job");
+    assert_eq!(Err(Code::JOB_GONE), open(&two.token, Some(msg::Resume::default())));
+    assert_ne!(Ok(job), open(&two.token, None));
     Sees::Checked
 }
 
@@ -359,7 +361,7 @@ fn foreign_artifact(two: &Two) {
         msg::driver_message::Message::DefineCall(msg::DefineCall { session, number: 0, call: Some(call) })
     };
     let told: Vec<Error> = two.runtime.block_on(async {
-        let open = msg::OpenJob { request: 1, key: key(6), name: String::new(), detached: false, follow: false };
+        let open = msg::OpenJob { request: 1, key: key(6), name: String::new(), detached: false, follow: false, resume: None };
         say(&sender, msg::driver_message::Message::OpenJob(open)).await;
         let Some(msg::gateway_message::Message::JobOpened(opened)) = inbound.next().await.unwrap().unwrap().message else {
             panic!("no job")

@@ -23,6 +23,7 @@ mod purge;
 mod query;
 mod retention;
 mod runner;
+mod sessions;
 
 use std::{
     collections::BTreeMap,
@@ -150,8 +151,22 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, offer, storage, retention } =
-            options;
+        let NodeOptions {
+            name,
+            capacity,
+            labels,
+            state_dir,
+            compile,
+            pool,
+            head,
+            token,
+            data,
+            gateway,
+            embedded,
+            offer,
+            storage,
+            retention,
+        } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
         let reserved = Arc::<Reserved>::default();

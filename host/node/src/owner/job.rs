@@ -83,7 +83,7 @@ pub(crate) struct Job {
     /// The driver's key: the same again is the same job.
     pub(crate) key: Bytes,
     /// This one, for those who are told of it.
-    me: Weak<Job>,
+    me: Weak<Self>,
     submitted_ms: UnixMs,
     state: Mutex<State>,
     calls: RwLock<Vec<Arc<JobCall>>>,
