@@ -113,6 +113,7 @@ const ROWS: &[Row] = &[
     ("session cancel", |two| {
         two.refused_session(&[|session| msg::driver_message::Message::Cancel(msg::CancelTasks { session, sequences: vec![] })])
     }),
+    ("session release", |two| two.refused_session(&[|session| msg::driver_message::Message::Release(msg::ReleaseJob { session })])),
     ("disk artifacts", |two| two.apart("artifacts")),
     ("disk jobs", |two| two.apart("jobs")),
     ("disk compiled", |two| two.apart("tenants")),

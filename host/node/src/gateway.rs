@@ -201,11 +201,13 @@ impl GatewayService for Gateway {
         let shared = Arc::clone(&self.shared);
         self.shared.scope.spawn("log-follower", OnEnd::Continue, async move {
             tokio::select! {
-                () = follow(log, request.sequence, request.follow, sender.clone()) => {}
+                // First: a token that is revoked ends jobs too, and their output with them.
+                biased;
                 error = visitor.ended(&shared.access) => {
                     // The follower may be gone.
                     let _ = sender.send(Err(error)).await;
                 }
+                () = follow(log, request.sequence, request.follow, sender.clone()) => {}
             }
         });
         Ok(outbound)
@@ -331,7 +333,10 @@ impl Session {
                     self.gateway.shared.cancel(&job, Some(&cancel.sequences));
                 }
             }
-            msg::driver_message::Message::Release(release) => self.release(release.session),
+            msg::driver_message::Message::Release(release) => {
+                self.job(release.session)?;
+                self.release(release.session);
+            }
             msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
         }
         Ok(())
