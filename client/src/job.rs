@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rwasm_runtime::BusyPoll;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, Result, SessionId, Stream, TaskOptions, api::JobRecord};
 use rwasm_values::{Args, Export, Returned, Role, codec};
 use rwasm_wire::{convert, msg};
@@ -129,6 +130,7 @@ impl Call {
 pub struct Job {
     submitter: Submitter,
     incoming: mpsc::Receiver<Incoming>,
+    waits: BusyPoll,
 }
 
 /// An open job: the side that submits, which can be used while another part reads. Clones are the same.
@@ -173,7 +175,7 @@ impl Job {
         let (id, window, incoming) = session.open_job(open).await?;
         let id = convert::job(&id)?;
         let inner = Inner { id, session: Arc::clone(session), state: Mutex::default(), key, ended: watch::Sender::new(0), window };
-        Ok(Self { submitter: Submitter(Arc::new(inner)), incoming })
+        Ok(Self { submitter: Submitter(Arc::new(inner)), incoming, waits: BusyPoll::new() })
     }
 
     /// The job's id.
@@ -237,7 +239,7 @@ impl Job {
     ///
     /// If the connection ends before the job does.
     pub async fn next(&mut self) -> Result<Option<JobEvent>> {
-        Ok(match self.incoming.recv().await {
+        Ok(match self.waits.wait(self.incoming.recv()).await {
             None => None,
             Some(Incoming::Lost(error)) => return Err(error),
             Some(Incoming::Away(error)) => Some(JobEvent::Away(error)),

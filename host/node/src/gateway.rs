@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_auth::Door;
 use rwasm_history::work::{Opened, Outcome};
-use rwasm_runtime::{OnEnd, aside};
+use rwasm_runtime::{BusyPoll, OnEnd, aside};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
@@ -238,6 +238,14 @@ struct Session {
     ready: Arc<Notify>,
 }
 
+/// Why a session goes on.
+enum Next {
+    /// The driver said something; `None` if it has said all.
+    Message(Option<msg::DriverMessage>),
+    /// Something may be sent.
+    ToSend,
+}
+
 /// A job of a session.
 struct Attached {
     job: Arc<Job>,
@@ -269,20 +277,24 @@ impl Session {
 
     /// Reads and writes until the driver leaves. A driver that does not read is still heard: it may want to cancel.
     async fn converse(&mut self, inbound: &mut Inbound<msg::DriverMessage>) -> Result<()> {
+        let mut waits = BusyPoll::new();
         loop {
             let full = !self.flush();
-            let message = tokio::select! {
-                biased;
-                message = inbound.next() => message?,
-                () = self.ready.notified(), if !full => continue,
-                // Only waits for room; who takes it is decided above.
-                room = self.sender.reserve(), if full => {
-                    drop(room.map_err(|_| driver_gone())?);
-                    continue;
+            let next = async {
+                tokio::select! {
+                    biased;
+                    message = inbound.next() => message.map(Next::Message),
+                    () = self.ready.notified(), if !full => Ok(Next::ToSend),
+                    // Only waits for room; who takes it is decided above.
+                    room = self.sender.reserve(), if full => room.map(|_| Next::ToSend).map_err(|_| driver_gone()),
+                    error = self.visitor.ended(&self.gateway.shared.access) => Err(error),
                 }
-                error = self.visitor.ended(&self.gateway.shared.access) => return Err(error),
             };
-            let Some(message) = message else { return Ok(()) };
+            let message = match waits.wait(next).await? {
+                Next::ToSend => continue,
+                Next::Message(None) => return Ok(()),
+                Next::Message(Some(message)) => message,
+            };
             self.visitor.check(&self.gateway.shared.access)?;
             self.heard(convert::required(message.message, "a driver's message")?).await?;
         }

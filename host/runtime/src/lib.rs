@@ -2,6 +2,7 @@
 //! directories, and signals. It knows nothing of clusters.
 
 mod aside;
+mod busy_poll;
 mod dirs;
 pub mod fault;
 mod leftover;
@@ -10,6 +11,7 @@ mod scope;
 mod signal;
 
 pub use aside::aside;
+pub use busy_poll::BusyPoll;
 pub use dirs::Dirs;
 pub use leftover::{in_use, remove_all_leftovers, remove_leftovers};
 pub use private::{NEW_PREFIX, create_private_dir, random_bytes, write_private};
