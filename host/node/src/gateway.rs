@@ -239,6 +239,7 @@ struct Session {
 }
 
 /// Why a session goes on.
+#[expect(clippy::large_enum_variant, reason = "it is on the stack for a moment, and a message is what it mostly is")]
 enum Next {
     /// The driver said something; `None` if it has said all.
     Message(Option<msg::DriverMessage>),

@@ -116,7 +116,14 @@ mod tests {
 
     /// How many quick answers it takes until it is guessed again.
     fn until_quick(guess: &mut Guess) -> u32 {
-        (0..).find(|_| guess.is_quick() || { guess.slept(QUICK); false }).unwrap()
+        (0..)
+            .find(|_| {
+                guess.is_quick() || {
+                    guess.slept(QUICK);
+                    false
+                }
+            })
+            .unwrap()
     }
 
     #[test]
