@@ -1,9 +1,9 @@
 //! Who may do what at this node's gateway: a copy of the head's directory, and callers who were let in by it.
 //!
 //! The copy is as old as the head's last word. While the head is away, tokens expire on time, and what was revoked meanwhile is learnt
-//! when the head is back.
+//! when the head is back. The time is the head's: a node whose clock is wrong neither turns good tokens away nor takes expired ones.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use rwasm_auth::{Admitted, Directory, Door, Edit};
@@ -21,11 +21,19 @@ pub(crate) struct Access {
     directory: RwLock<Directory>,
     /// Counts the head's words; 0 before the first.
     version: watch::Sender<u64>,
+    /// What the head's clock showed when it spoke last.
+    clock: RwLock<Option<(UnixMs, Instant)>>,
 }
 
 impl Access {
     pub(crate) fn new() -> Self {
-        Self { directory: RwLock::default(), version: watch::Sender::new(0) }
+        Self { directory: RwLock::default(), version: watch::Sender::new(0), clock: RwLock::default() }
+    }
+
+    /// The time by the head's clock; by this machine's as long as the head has said nothing.
+    fn now_ms(&self) -> UnixMs {
+        let (said, at) = self.clock.read().unwrap_or_else(|| (now_ms(), Instant::now()));
+        said.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     /// Takes the head's word; gives the tenants that are gone by now.
@@ -40,6 +48,9 @@ impl Access {
             Edit::Tenant(entry) if entry.deleted_ms.is_some() => Some(entry.name.clone()),
             _ => None,
         };
+        if word.clock_ms > 0 {
+            *self.clock.write() = Some((word.clock_ms, Instant::now()));
+        }
         let gone = edits.iter().filter_map(deleted).collect();
         {
             let mut directory = self.directory.write();
@@ -64,7 +75,7 @@ impl Access {
     ///
     /// Why its token is not good; see [`Directory::admit`].
     pub(crate) fn admit(&self, caller: &Caller) -> Result<Admitted> {
-        self.directory.read().admit(caller.token.as_deref(), now_ms())
+        self.directory.read().admit(caller.token.as_deref(), self.now_ms())
     }
 
     /// Lets a caller in by a door.
@@ -76,7 +87,7 @@ impl Access {
         // Before the look at the directory, so that no change in between is missed.
         let version = self.version.subscribe();
         let directory = self.directory.read();
-        let Admitted { identity, expires_ms } = directory.admit(caller.token.as_deref(), now_ms())?;
+        let Admitted { identity, expires_ms } = directory.admit(caller.token.as_deref(), self.now_ms())?;
         let named = caller.tenant.as_deref().map(|name| Tenant::new(name).map_err(convert::malformed)).transpose()?;
         let tenant = door.enter(&identity, named.as_ref(), &directory)?;
         Ok(Visitor { tenant, identity, expires_ms, version })
@@ -97,7 +108,7 @@ impl Access {
     }
 
     fn still_admits(&self, identity: &Identity) -> Result<()> {
-        self.directory.read().still_admits(identity, now_ms())
+        self.directory.read().still_admits(identity, self.now_ms())
     }
 }
 
@@ -118,7 +129,7 @@ impl Visitor {
     /// Why it is not; see [`Directory::still_admits`].
     pub(crate) fn check(&mut self, access: &Access) -> Result<()> {
         let changed = self.version.has_changed().unwrap_or(true);
-        if changed || self.expires_ms.is_some_and(|expires| expires <= now_ms()) {
+        if changed || self.expires_ms.is_some_and(|expires| expires <= access.now_ms()) {
             self.version.mark_unchanged();
             return access.still_admits(&self.identity);
         }
@@ -128,7 +139,7 @@ impl Visitor {
     /// Waits until its token is good no more; gives the reason. Nothing is lost if this is dropped early.
     pub(crate) async fn ended(&mut self, access: &Access) -> Error {
         loop {
-            let left = self.expires_ms.map_or(LOOK_AT_LATEST, |expires| Duration::from_millis(expires.saturating_sub(now_ms())));
+            let left = self.expires_ms.map_or(LOOK_AT_LATEST, |expires| Duration::from_millis(expires.saturating_sub(access.now_ms())));
             let changed = tokio::select! {
                 changed = self.version.changed() => changed.is_ok(),
                 () = tokio::time::sleep(left.min(LOOK_AT_LATEST)) => true,
@@ -150,7 +161,7 @@ mod tests {
     use super::*;
 
     fn word(edits: &[Edit], whole: bool) -> msg::Directory {
-        msg::Directory { whole, edits: serde_json::to_vec(edits).unwrap().into() }
+        msg::Directory { whole, edits: serde_json::to_vec(edits).unwrap().into(), clock_ms: 0 }
     }
 
     fn caller(token: &UserToken, tenant: Option<&str>) -> Caller {
@@ -196,5 +207,21 @@ mod tests {
         let mut visitor = access.enter(&caller(&user, None), Door::Logs).unwrap();
         assert_eq!(visitor.ended(&access).await.code(), Code::TOKEN_EXPIRED);
         assert_eq!(visitor.check(&access).unwrap_err().code(), Code::TOKEN_EXPIRED);
+    }
+    #[test]
+    fn the_heads_clock_decides_whatever_this_one_shows() {
+        let user = UserToken::from_random([2; 8], [2; 32]);
+        let mut directory: Directory = Directory::default().found(&UserToken::from_random([1; 8], [1; 32]), 1).into_iter().collect();
+        let expires_ms = Some(1_000_000);
+        let new = NewToken { id: user.id(), hash: user.hash(), tenant: None, role: Role::Viewer, name: None, expires_ms };
+        directory.create_token(&new, &Tenant::default(), 1).unwrap().into_iter().for_each(|edit| directory.apply(edit));
+        let access = Access::new();
+        let said_at = |clock_ms| {
+            access.hear(&msg::Directory { clock_ms, ..word(&directory.edits(), true) }).unwrap();
+            access.admit(&caller(&user, None)).map(drop).map_err(|error| error.code())
+        };
+        assert_eq!(said_at(1), Ok(()));
+        assert_eq!(said_at(1_000_000), Err(Code::TOKEN_EXPIRED));
+        assert_eq!(said_at(900_000), Ok(()), "a clock that was put right");
     }
 }

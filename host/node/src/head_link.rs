@@ -14,7 +14,7 @@ use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, Resour
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node::Shared;
+use crate::{clock::now_ms, node::Shared};
 
 /// The first and the longest pause between attempts to reach the head.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -301,6 +301,7 @@ fn report(shared: &Shared) -> msg::Report {
         waiting,
         used: Some((&used).into()),
         leaving: shared.draining.is_leaving(),
+        clock_ms: now_ms(),
     }
 }
 

@@ -384,12 +384,23 @@ pub struct NodeRecord {
     /// When it was lost.
     #[serde(default)]
     pub lost_ms: Option<UnixMs>,
+    /// How far its clock is ahead of the head's, in milliseconds; behind if negative. What the network takes is in it.
+    #[serde(default)]
+    pub clock_ahead_ms: i64,
     /// Set while it takes no more work.
     #[serde(default)]
     pub drain: Option<Drain>,
 }
 
 impl NodeRecord {
+    /// How far clocks of one cluster may be apart before it is said, in milliseconds.
+    pub const CLOCKS_APART_MS: u64 = 2_000;
+
+    /// Whether its clock is so far from the head's that the times it tells mislead.
+    pub fn clock_is_off(&self) -> bool {
+        self.clock_ahead_ms.unsigned_abs() >= Self::CLOCKS_APART_MS
+    }
+
     /// Where the node is, in one word: `alive`, `draining` while something still runs on it, `drained`, `lost`.
     pub fn state(&self) -> &'static str {
         match self.drain {

@@ -1535,6 +1535,9 @@ pub struct Directory {
     /// A list of edits, as JSON.
     #[prost(bytes = "bytes", tag = "2")]
     pub edits: ::prost::bytes::Bytes,
+    /// The head's clock when it was said, in milliseconds since 1970: by it tokens expire, whatever the node's own clock shows.
+    #[prost(uint64, tag = "50")]
+    pub clock_ms: u64,
 }
 /// Addresses of the cluster's machines, which names may not lead guests to: all of them first, then new ones.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1610,6 +1613,9 @@ pub struct Report {
     /// The node is about to leave and takes no more work.
     #[prost(bool, tag = "8")]
     pub leaving: bool,
+    /// The node's clock, in milliseconds since 1970.
+    #[prost(uint64, tag = "50")]
+    pub clock_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Waiting {

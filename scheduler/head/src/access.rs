@@ -79,7 +79,7 @@ impl Access {
 }
 
 fn word(edits: &[Edit], whole: bool) -> Result<msg::Directory> {
-    Ok(msg::Directory { whole, edits: json(&edits)? })
+    Ok(msg::Directory { whole, edits: json(&edits)?, clock_ms: now_ms() })
 }
 
 impl Shared {

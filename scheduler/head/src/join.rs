@@ -146,6 +146,7 @@ fn read_report(report: &msg::Report) -> Result<Report> {
         memory_bytes: report.memory_bytes,
         waiting: report.waiting.iter().map(waiting).collect::<Result<_>>()?,
         leaving: report.leaving,
+        clock_ms: report.clock_ms,
     })
 }
 

@@ -88,6 +88,19 @@ impl Node {
         self.record.head || self.record.gateway_address.is_some()
     }
 
+    /// Takes what the node's clock showed; says so once if it is wrong.
+    fn set_clock(&mut self, theirs: UnixMs, ours: UnixMs) {
+        if theirs == 0 {
+            return;
+        }
+        let was = self.record.clock_is_off();
+        self.record.clock_ahead_ms = theirs.checked_signed_diff(ours).unwrap_or(i64::MAX);
+        if self.record.clock_is_off() && !was {
+            let ahead_ms = self.record.clock_ahead_ms;
+            tracing::warn!(node = %self.record.id, ahead_ms, "a node's clock is not the head's; times that it tells are off by so much");
+        }
+    }
+
     fn tell(&self, told: msg::head_message::Message) {
         if let Some(sender) = &self.sender {
             // A stream that just ended is about to be replaced.
@@ -197,6 +210,7 @@ impl Shared {
             memory_bytes: 0,
             joined_ms,
             lost_ms: None,
+            clock_ahead_ms: 0,
             drain: state.drains.get(&id).copied(),
         };
         let stream = state.nodes.get(&id).map_or(1, |node| node.stream + 1);
@@ -269,6 +283,7 @@ impl Shared {
         node.record.tasks_running = report.tasks_running;
         node.record.memory_bytes = report.memory_bytes;
         node.waiting.clone_from(&report.waiting);
+        node.set_clock(report.clock_ms, now_ms());
         if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
             state.settle_drain(id);
         }
@@ -381,6 +396,8 @@ pub(crate) struct Report {
     pub(crate) memory_bytes: u64,
     pub(crate) waiting: Vec<PendingDemand>,
     pub(crate) leaving: bool,
+    /// The node's clock; 0 if it does not say.
+    pub(crate) clock_ms: UnixMs,
 }
 
 impl State {
