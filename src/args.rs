@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 mod artifact;
+mod network;
 mod node;
 mod storage;
 
@@ -14,6 +15,7 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
+    network::NetworkArgs,
     node::{NodeArgs, NodeCommand},
     storage::StorageArgs,
 };
@@ -83,6 +85,10 @@ pub(crate) struct TargetArgs {
     /// The cluster's gateway, HOST:PORT or HOST; else RWASM_ADDRESS, else the cluster that was started here
     #[arg(long, value_name = "HOST:PORT", help_heading = "Global options")]
     pub(crate) address: Option<String>,
+    /// Whom to believe: a file with the certificate of the cluster's authority, or its fingerprint; else RWASM_CA, else the cluster's that
+    /// was started here
+    #[arg(long, value_name = "FILE|sha256:…", help_heading = "Global options")]
+    pub(crate) ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -97,9 +103,11 @@ pub(crate) struct StartArgs {
     /// Stay in the foreground
     #[arg(long)]
     pub(crate) block: bool,
-    /// The address to listen on
+    /// The address to listen on; others than loopback's need TLS, for which the head makes certificates at its first start
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// The head's port, where nodes join; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6379, requires = "head")]
     pub(crate) port: u16,

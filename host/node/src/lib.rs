@@ -8,6 +8,7 @@ mod access;
 mod artifacts;
 mod batch;
 mod clock;
+mod credential;
 mod dispatch;
 mod drain;
 mod executor;
@@ -38,16 +39,18 @@ use rwasm_wire::{Connector, Listener, Server};
 
 use self::{
     artifacts::Artifacts,
+    credential::Proof,
     gateway::Gateway,
     head_link::{HeadHandle, Registration},
     identity::Identity,
     logs::LogThread,
-    node::{NodeLimits, Parts, Shared, Token},
+    node::{NodeLimits, Parts, Shared},
     runner::Runner,
 };
 
 pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
+    credential::Credential,
     identity::{check, renumber},
     local_runs::LocalRuns,
     offer::{NodeOffer, Volume},
@@ -68,10 +71,10 @@ pub struct NodeOptions {
     pub compile: CompileOptions,
     /// How many guests can be alive.
     pub pool: PoolOptions,
-    /// How the head is reached.
+    /// How the head is reached; what makes it an encrypted connection is added to it.
     pub head: Connector,
-    /// What nodes show each other and the head.
-    pub token: String,
+    /// With what the node joins.
+    pub credential: Credential,
     /// Where other nodes reach this one; without, it runs nothing for others.
     pub data: Option<Endpoint>,
     /// Where drivers reach this node; without, it has no gateway.
@@ -145,7 +148,7 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, offer, storage } =
+        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, credential, data, gateway, embedded, offer, storage } =
             options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -164,17 +167,18 @@ impl Node {
             offer: offer.told(),
         };
         registration.offer.check()?;
+        let proof = Proof::open(&credential, &state_dir)?;
         let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
         let incarnation = identity.incarnation();
-        let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
+        let joined = head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration).await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
         identity.joined(&cluster, id)?;
+        let acceptor = proof.acceptor()?;
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,
             cluster: cluster.clone(),
             incarnation,
-            token: Token::new(&token),
             embedded,
             offer,
             state_dir,
@@ -182,7 +186,7 @@ impl Node {
             artifacts,
             logs: LogThread::start()?,
             capacity,
-            head: HeadHandle::new(token, registration),
+            head: HeadHandle::new(proof, registration),
             scope: scope.clone(),
             limits: NodeLimits {
                 log_bytes: storage.job_output_bytes,
@@ -198,7 +202,11 @@ impl Node {
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
-            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);
+            let listener = match acceptor {
+                Some(acceptor) => data.listener.with_tls(acceptor),
+                None => data.listener,
+            };
+            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);

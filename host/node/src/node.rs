@@ -52,8 +52,6 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    /// What other nodes show.
-    pub(crate) token: Token,
     /// Who may do what at the gateway.
     pub(crate) access: Access,
     /// Whether the driver runs in this process, so that directories of this machine are the driver's own.
@@ -113,7 +111,6 @@ pub(crate) struct Parts {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    pub(crate) token: Token,
     pub(crate) embedded: bool,
     pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
@@ -139,8 +136,7 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, token, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, scope, limits } =
-            parts;
+        let Parts { id, cluster, incarnation, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, scope, limits } = parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
@@ -148,7 +144,6 @@ impl Shared {
             id,
             cluster,
             incarnation,
-            token,
             access: Access::new(),
             embedded,
             offer,

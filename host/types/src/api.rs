@@ -179,6 +179,26 @@ pub enum Order {
         /// The policy.
         policy: Policy,
     },
+    /// Let one node join, with a token that whoever asks has drawn; answered by [`Invitation`].
+    InviteNode {
+        /// The token's id.
+        id: TokenId,
+        /// What is kept of it.
+        hash: TokenHash,
+        /// How long it is good for, in milliseconds.
+        life_ms: u64,
+    },
+}
+
+/// A node may join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Which join token it is.
+    pub id: TokenId,
+    /// When it ends.
+    pub expires_ms: UnixMs,
+    /// The fingerprint of the cluster's authority.
+    pub authority: String,
 }
 
 /// A token that is to be. Whoever asks for it has drawn it, so that its secret stays there: only the hash travels.
