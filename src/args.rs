@@ -2,7 +2,9 @@
 
 pub(crate) mod access;
 mod artifact;
+mod network;
 mod node;
+mod state;
 mod storage;
 
 use std::{path::PathBuf, time::Duration};
@@ -14,7 +16,9 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
+    network::NetworkArgs,
     node::{NodeArgs, NodeCommand},
+    state::{StateArgs, StateCommand, StateDirArgs},
     storage::StorageArgs,
 };
 
@@ -83,6 +87,10 @@ pub(crate) struct TargetArgs {
     /// The cluster's gateway, HOST:PORT or HOST; else RWASM_ADDRESS, else the cluster that was started here
     #[arg(long, value_name = "HOST:PORT", help_heading = "Global options")]
     pub(crate) address: Option<String>,
+    /// Whom to believe: a file with the certificate of the cluster's authority, or its fingerprint; else RWASM_CA, else the cluster's that
+    /// was started here
+    #[arg(long, value_name = "FILE|sha256:…", help_heading = "Global options")]
+    pub(crate) ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -97,9 +105,11 @@ pub(crate) struct StartArgs {
     /// Stay in the foreground
     #[arg(long)]
     pub(crate) block: bool,
-    /// The address to listen on
+    /// The address to listen on; others than loopback's need TLS, for which the head makes certificates at its first start
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// The head's port, where nodes join; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6379, requires = "head")]
     pub(crate) port: u16,
@@ -314,45 +324,6 @@ pub(crate) struct InspectArgs {
     pub(crate) file: PathBuf,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct StateArgs {
-    #[command(subcommand)]
-    pub(crate) command: StateCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum StateCommand {
-    /// Write all of a state directory to a file; also while its daemon runs
-    Backup {
-        /// The file, or a directory in which one is made
-        #[arg(value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
-        to: PathBuf,
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-    /// Put a backup back, into a directory that is empty and that no daemon uses
-    Restore {
-        /// What `state backup` made
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-    /// Check a state directory: format, journal, artifacts, what was left behind; exit 0 if nothing is wrong
-    Check {
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-}
-
-/// Which state directory.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StateDirArgs {
-    /// The state directory; that of this user's head by default
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) state_dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
 use rwasm_head::{Head, HeadOptions};
 use rwasm_journal::Journal;
-use rwasm_node::{Endpoint, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
+use rwasm_node::{Credential, Endpoint, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, NEW_PREFIX, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Listener, duplex};
@@ -43,8 +43,8 @@ impl Embedded {
         let (token, admin) = (node_token()?, user_token()?);
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
-        let listener = Listener::Memory(head_listener);
-        let options = HeadOptions { journal: Journal::in_memory()?, token: token.clone(), admin: admin.clone(), listener };
+        let listener = Listener::memory(head_listener);
+        let options = HeadOptions { journal: Journal::in_memory()?, token: token.clone(), admin: admin.clone(), issuer: None, listener };
         let head = Head::start(options, &scope).await?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
@@ -57,10 +57,10 @@ impl Embedded {
                 state_dir: state.path().to_owned(),
                 compile: compile_options(engine, &dirs),
                 pool,
-                head: to_head,
-                token,
+                head: to_head.into(),
+                credential: Credential::Shared(token),
                 data: None,
-                gateway: Some(Endpoint { listener: Listener::Memory(gateway_listener), address: String::new() }),
+                gateway: Some(Endpoint { listener: Listener::memory(gateway_listener), address: String::new() }),
                 embedded: true,
                 offer: NodeOffer::default(),
                 storage: StorageOptions::default(),
@@ -70,7 +70,7 @@ impl Embedded {
             &scope,
         )
         .await?;
-        let client = Client::connect_by(&to_gateway, &admin.reveal(), None).await?;
+        let client = Client::connect_by(&to_gateway.into(), &admin.reveal(), None).await?;
         Ok((Self { scope, _state: state, _in_use: in_use, _head: Arc::new(head) }, client))
     }
 
@@ -88,7 +88,8 @@ pub(crate) fn clear_up(dirs: &Dirs) {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// Bytes that nobody guesses.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
     rwasm_runtime::random_bytes().map_err(|error| Error::internal(format!("no random numbers: {error}")))
 }
 

@@ -80,5 +80,5 @@ pub(crate) fn find(target: &TargetArgs) -> Result<Option<Found>> {
     let dirs = Dirs::from_env();
     let is_named = target.address.is_some() || std::env::var_os("RWASM_ADDRESS").is_some_and(|address| !address.is_empty());
     let file = (!is_named).then(|| Endpoint::file(&dirs));
-    Ok(Endpoint::find(target.address.as_deref(), &dirs)?.map(|endpoint| Found { endpoint, file }))
+    Ok(Endpoint::find(target.address.as_deref(), target.ca.as_deref(), &dirs)?.map(|endpoint| Found { endpoint, file }))
 }

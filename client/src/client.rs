@@ -105,9 +105,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Code::UNREACHABLE`] if nobody answers.
+    /// [`Code::UNREACHABLE`] if nobody answers; why the other side is not believed, or that it speaks TLS and the endpoint does not.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token, None).await
+        Self::connect_by(&endpoint.connector()?, &endpoint.token, None).await
     }
 
     /// Connects to an endpoint to look into a tenant, which for any but the token's own takes an operator.
@@ -116,7 +116,7 @@ impl Client {
     ///
     /// [`Code::UNREACHABLE`] if nobody answers.
     pub async fn connect_into(endpoint: &Endpoint, tenant: &Tenant) -> Result<Self> {
-        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token, Some(tenant)).await
+        Self::connect_by(&endpoint.connector()?, &endpoint.token, Some(tenant)).await
     }
 
     /// Connects in any way there is; so the embedded cluster is reached.

@@ -15,6 +15,6 @@ mod session;
 
 pub use self::{
     client::{Artifact, Client, LogFilter, LogStream},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, host, is_loopback},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
 };

@@ -121,4 +121,12 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+    /// Make a token with which one node can join a cluster with TLS, once
+    Join {
+        /// How long it is good for
+        #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
+        expires: Duration,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
 }

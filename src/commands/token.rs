@@ -1,13 +1,18 @@
-//! `token`: create, revoke, list. A token is drawn here; the cluster hears its hash, and this command prints it, once.
+//! `token`: create, revoke, list, join. A token is drawn here; the cluster hears its hash, and this command prints it, once.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
+use rwasm_tls::JoinToken;
 use rwasm_types::{
-    Error, Name, Result,
-    api::{Listing, NewToken, Order, Query, TokenRecord, UnixMs},
+    Error, Name, Result, TokenHash, TokenId,
+    api::{Invitation, Listing, NewToken, Order, Query, TokenRecord, UnixMs},
 };
 
-use crate::{args::access::TokenCommand, embedded::user_token, target, ui};
+use crate::{
+    args::{TargetArgs, access::TokenCommand},
+    embedded::{random, user_token},
+    target, ui,
+};
 
 /// `rwasm token …`.
 pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
@@ -44,8 +49,27 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
                 ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], listing.rows.iter().map(row))?;
             }
         }
+        TokenCommand::Join { expires, target } => join(expires, &target, json).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn join(expires: Duration, target: &TargetArgs, json: bool) -> Result<()> {
+    let (id, secret) = (TokenId::from_random(random()?), random()?);
+    let life_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+    let order = Order::InviteNode { id, hash: TokenHash::of_join(id, &secret), life_ms };
+    let invitation: Invitation = target::connect(target).await?.order(&order).await?;
+    let token = JoinToken::from_random(id, secret, invitation.authority.parse()?);
+    if json {
+        let mut shown = serde_json::to_value(&invitation).map_err(|error| Error::internal(format!("a token has no JSON: {error}")))?;
+        shown["token"] = token.reveal().into();
+        return ui::json(&shown);
+    }
+    ui::line(&token.reveal())?;
+    ui::note(&format!("  one node joins with it until {}:", ui::time(invitation.expires_ms)));
+    ui::note("  RWASM_JOIN_TOKEN=TOKEN rwasm start --address HOST:6379 --host IP");
+    ui::note(&format!("  drivers believe this cluster with RWASM_CA={}", invitation.authority));
+    Ok(())
 }
 
 fn row(row: &TokenRecord) -> Vec<String> {

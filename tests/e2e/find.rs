@@ -222,7 +222,7 @@ fn a_node_without_a_head_says_so() {
     let refused = home.rwasm(["start", "--address", &nobody()]).env("RWASM_NODE_TOKEN", "x").run().fails(2, "RW0501");
     assert!(refused.stderr().contains("nobody answers at"), "{refused:?}");
     home.rwasm(["start", "--address", &nobody()]).run().fails(2, "RW0502").says("set RWASM_NODE_TOKEN");
-    home.rwasm(["start", "--head", "--host", "0.0.0.0"]).run().fails(2, "RW0002").says("TLS");
+    home.rwasm(["start", "--head", "--host", "0.0.0.0"]).run().fails(2, "RW0002").says("--advertise");
 }
 
 /// A web server, a program that hangs up, one that never says a word, and the cluster's other doors.
@@ -232,7 +232,11 @@ fn another_program_at_the_address_is_told_from_a_cluster() {
     // Whether what the other says or that it hangs up is seen first, nobody knows.
     let ask = |address: &str| {
         let refused = home.rwasm(["status", "--address", address]).env("RWASM_TOKEN", "x").run().prints("");
-        let told = ["error[RW0506]: the connection ended: ", "error[RW0510]: the transport refused a message: "];
+        let told = [
+            "error[RW0506]: the connection ended: ",
+            "error[RW0510]: the transport refused a message: ",
+            &format!("error[RW0511]: {address} takes connections and says nothing; "),
+        ];
         assert!(refused.code() != 0 && told.iter().any(|told| refused.stderr().starts_with(told)), "{refused:?}");
         assert!(refused.stderr().lines().count() == 1 && !refused.stderr().contains("transport error"), "{refused:?}");
     };

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use bytes::Bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, Policy, Result, Role, Tenant, UserToken,
+    ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, Policy, Result, Role, Tenant, TokenHash, TokenId, UserToken,
     api::{NewToken, Order, Query},
 };
 use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, convert, hello, msg};
@@ -82,6 +82,10 @@ const ROWS: &[Row] = &[
     }),
     ("order revoke-token", |two| two.forbidden(&Order::RevokeToken { token: UserToken::parse(&two.other_token).unwrap().id() })),
     ("order set-policy", |two| two.forbidden(&Order::SetPolicy { tenant: two.other.clone(), policy: Policy::open() })),
+    ("order invite-node", |two| {
+        let id = TokenId::from_random([1; 8]);
+        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000 })
+    }),
     ("rpc Attach", |two| two.refused_session(&[])),
     ("rpc Query", looking_elsewhere),
     ("rpc Control", |two| Sees::NotThere {
@@ -182,7 +186,7 @@ impl Two {
     }
 
     fn connect(&self, token: &str, into: Option<&Tenant>) -> GatewayClient {
-        self.runtime.block_on(GatewayClient::connect(&Connector::Tcp(self.cluster.gateway()), token, into)).unwrap()
+        self.runtime.block_on(GatewayClient::connect(&Connector::tcp(self.cluster.gateway()), token, into)).unwrap()
     }
 
     /// Does something at the gateway as the tenant that has nothing.

@@ -21,6 +21,8 @@ mod jobs;
 mod left;
 mod limits;
 mod map;
+mod nodes;
 mod output;
 mod shell;
 mod state;
+mod tls;

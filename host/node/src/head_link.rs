@@ -6,7 +6,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -14,13 +14,19 @@ use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, Resour
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock::now_ms, node::Shared};
+use crate::{
+    clock::now_ms,
+    credential::{Issued, Proof},
+    node::Shared,
+};
 
 /// The first and the longest pause between attempts to reach the head.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// How long a node waits for the head's part of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a node waits for a certificate before it asks again.
+const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// Messages that may wait for the network.
 const QUEUE: usize = 1024;
 
@@ -38,19 +44,20 @@ pub(crate) struct Registration {
 /// The node's side of the stream, for everyone in the node. While the head is away, what is sent is lost, and made up for when it is back.
 pub(crate) struct HeadHandle {
     sender: Mutex<Option<mpsc::UnboundedSender<msg::NodeMessage>>>,
-    token: String,
+    proof: Proof,
     registration: Registration,
     questions: Mutex<HashMap<u64, oneshot::Sender<Result<bytes::Bytes>>>>,
     last_question: AtomicU64,
 }
 
 impl HeadHandle {
-    pub(crate) fn new(token: String, registration: Registration) -> Self {
-        Self { sender: Mutex::default(), token, registration, questions: Mutex::default(), last_question: AtomicU64::new(0) }
+    pub(crate) fn new(proof: Proof, registration: Registration) -> Self {
+        Self { sender: Mutex::default(), proof, registration, questions: Mutex::default(), last_question: AtomicU64::new(0) }
     }
 
-    pub(crate) fn token(&self) -> &str {
-        &self.token
+    /// What this node proves with that it is itself.
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     pub(crate) fn data_address(&self) -> &str {
@@ -122,13 +129,13 @@ pub(crate) struct Joined {
 /// [`Code::UNREACHABLE`] if nobody answers, or why the head does not take the node.
 pub(crate) async fn join(
     connector: &Connector,
-    token: &str,
+    proof: &Proof,
     cluster: &str,
     incarnation: Incarnation,
     node: Option<NodeId>,
     registration: &Registration,
 ) -> Result<Joined> {
-    let mut client = HeadClient::connect(connector, token).await?;
+    let mut client = HeadClient::connect(&proof.to_head(connector)?, proof.token()).await?;
     let (sender, outbound) = Outbound::channel(QUEUE);
     let closed = |_| Error::new(Code::CONNECTION_LOST, "the head closed the connection");
     let message = |message| msg::NodeMessage { message: Some(message) };
@@ -141,6 +148,7 @@ pub(crate) async fn join(
         data_address: registration.data_address.clone(),
         gateway_address: registration.gateway_address.clone(),
         offer: serde_json::to_vec(&registration.offer).map_err(|error| Error::internal(format!("an offer has no JSON: {error}")))?.into(),
+        public_key: proof.public_key()?.into(),
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;
@@ -156,8 +164,19 @@ pub(crate) async fn join(
         msg::registered::Result::Node(node) => convert::node(node)?,
         msg::registered::Result::Error(error) => return Err(convert::any_error(error)),
     };
+    if let Some(certificate) = registered.certificate {
+        proof.received(issued(certificate))?;
+    }
     let head = Incarnation(welcome.incarnation);
     Ok(Joined { node, cluster: welcome.cluster, head, heartbeat: Duration::from_nanos(registered.heartbeat_ns), sender, inbound })
+}
+
+fn issued(certificate: msg::Certificate) -> Issued {
+    Issued {
+        chain: certificate.chain.iter().map(|der| der.to_vec()).collect(),
+        authority: certificate.authority,
+        life: Duration::from_nanos(certificate.life_ns),
+    }
 }
 
 async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_message::Message> {
@@ -183,7 +202,7 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LONGEST);
         let Some(shared) = shared.upgrade() else { return };
-        match join(&connector, shared.head.token(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
+        match join(&connector, shared.head.proof(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
             Ok(again) if again.head < head => {
                 tracing::error!(life = %again.head, last = %head, "an earlier life of the head answered, from a copy; it is left alone");
             }
@@ -221,6 +240,7 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
     }
     let mut ticks = tokio::time::interval(heartbeat.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut asked_to_renew = None;
     loop {
         tokio::select! {
             message = waiting.recv() => {
@@ -236,6 +256,12 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
             _ = ticks.tick() => {
                 let Some(shared) = shared.upgrade() else { return Ok(()) };
                 shared.head.report_now(&shared);
+                let due = shared.head.proof().renew_in().is_some_and(|renew_in| renew_in.is_zero());
+                if due && asked_to_renew.is_none_or(|asked: Instant| asked.elapsed() > RENEW_AGAIN) {
+                    asked_to_renew = Some(Instant::now());
+                    let public_key = shared.head.proof().public_key()?.into();
+                    shared.head.send(msg::node_message::Message::Renew(msg::Renew { public_key }));
+                }
             }
         }
     }
@@ -264,6 +290,13 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
             shared.engine.reserved().add(told.added.iter().filter_map(|address| address.parse().ok()));
         }
         msg::head_message::Message::Directory(word) => shared.purge(&shared.access.hear(&word)?),
+        msg::head_message::Message::Certificate(certificate) => {
+            // What cannot be kept on disk is asked for again.
+            match shared.head.proof().received(issued(certificate)) {
+                Ok(()) => tracing::info!("this node's certificate was renewed"),
+                Err(error) => tracing::error!(%error, "this node's new certificate cannot be used"),
+            }
+        }
         msg::head_message::Message::Welcome(_) | msg::head_message::Message::Registered(_) => {
             return Err(convert::malformed("a second welcome"));
         }

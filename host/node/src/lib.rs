@@ -8,6 +8,7 @@ mod access;
 mod artifacts;
 mod batch;
 mod clock;
+mod credential;
 mod dispatch;
 mod drain;
 mod executor;
@@ -39,11 +40,12 @@ use rwasm_wire::{Connector, Listener, Server};
 
 use self::{
     artifacts::Artifacts,
+    credential::Proof,
     gateway::Gateway,
     head_link::{HeadHandle, Registration},
     identity::Identity,
     logs::{LogThread, outputs},
-    node::{NodeLimits, Parts, Shared, Token},
+    node::{NodeLimits, Parts, Shared},
     owner::ledger::Ledger,
     runner::Runner,
 };
@@ -52,6 +54,7 @@ pub use rwasm_history::Retention;
 
 pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
+    credential::Credential,
     identity::{check, renumber},
     local_runs::LocalRuns,
     offer::{NodeOffer, Volume},
@@ -72,10 +75,10 @@ pub struct NodeOptions {
     pub compile: CompileOptions,
     /// How many guests can be alive.
     pub pool: PoolOptions,
-    /// How the head is reached.
+    /// How the head is reached; what makes it an encrypted connection is added to it.
     pub head: Connector,
-    /// What nodes show each other and the head.
-    pub token: String,
+    /// With what the node joins.
+    pub credential: Credential,
     /// Where other nodes reach this one; without, it runs nothing for others.
     pub data: Option<Endpoint>,
     /// Where drivers reach this node; without, it has no gateway.
@@ -159,7 +162,7 @@ impl Node {
             compile,
             pool,
             head,
-            token,
+            credential,
             data,
             gateway,
             embedded,
@@ -184,11 +187,13 @@ impl Node {
             offer: offer.told(),
         };
         registration.offer.check()?;
+        let proof = Proof::open(&credential, &state_dir)?;
         let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
         let incarnation = identity.incarnation();
-        let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
+        let joined = head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration).await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
         identity.joined(&cluster, id)?;
+        let acceptor = proof.acceptor()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
@@ -196,7 +201,6 @@ impl Node {
             id,
             cluster: cluster.clone(),
             incarnation,
-            token: Token::new(&token),
             embedded,
             offer,
             state_dir,
@@ -206,7 +210,7 @@ impl Node {
             outputs,
             ledger,
             capacity,
-            head: HeadHandle::new(token, registration),
+            head: HeadHandle::new(proof, registration),
             scope: scope.clone(),
             limits: NodeLimits {
                 log_bytes: storage.job_output_bytes,
@@ -225,7 +229,11 @@ impl Node {
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
-            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);
+            let listener = match acceptor {
+                Some(acceptor) => data.listener.with_tls(acceptor),
+                None => data.listener,
+            };
+            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);

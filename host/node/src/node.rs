@@ -55,8 +55,6 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    /// What other nodes show.
-    pub(crate) token: Token,
     /// Who may do what at the gateway.
     pub(crate) access: Access,
     /// Whether the driver runs in this process, so that directories of this machine are the driver's own.
@@ -119,7 +117,6 @@ pub(crate) struct Parts {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    pub(crate) token: Token,
     pub(crate) embedded: bool,
     pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
@@ -151,7 +148,6 @@ impl Shared {
             id,
             cluster,
             incarnation,
-            token,
             embedded,
             offer,
             state_dir,
@@ -172,7 +168,6 @@ impl Shared {
             id,
             cluster,
             incarnation,
-            token,
             access: Access::new(),
             embedded,
             offer,

@@ -73,6 +73,7 @@ impl Shared {
             Ask::Query(
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
             )
+            | Ask::Order(Order::InviteNode { .. })
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
                 let known = self.known(tenant, *job)?;
@@ -256,7 +257,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::DeleteTenant { .. }
             | Order::CreateToken { .. }
             | Order::RevokeToken { .. }
-            | Order::SetPolicy { .. },
+            | Order::SetPolicy { .. }
+            | Order::InviteNode { .. },
         )
         | Ask::Offered { .. }
         | Ask::TenantUse => None,

@@ -133,6 +133,21 @@ codes! {
     POLICY_REFUSED = 531, Refused, "The tenant's policy does not allow a grant that the submit asks for.";
     NOT_OFFERED = 532, Refused, "No node offers a grant that the submit asks for.";
 
+    CA_UNKNOWN = 541, Refused, "The cluster's certificate authority is not known here.";
+    CERTIFICATE_FOREIGN = 542, Refused, "A certificate belongs to another cluster.";
+    CERTIFICATE_NAME = 543, Refused, "A certificate is not for the address that was dialled.";
+    CERTIFICATE_TIME = 544, Refused, "A certificate has expired or is not valid yet, or a clock is wrong.";
+    TLS_REQUIRED = 545, Refused, "The address needs TLS.";
+    TLS_ABSENT = 546, Refused, "The other side does not speak TLS.";
+    TLS_FAILED = 547, Refused, "A TLS connection could not be made.";
+    CERTIFICATE_UNUSABLE = 548, Refused, "A certificate or key cannot be used.";
+    JOIN_TOKEN_MALFORMED = 549, Refused, "The join token is not whole.";
+    JOIN_TOKEN_USED = 550, Refused, "The join token was used already.";
+    JOIN_TOKEN_EXPIRED = 551, Refused, "The join token has expired.";
+    JOIN_TOKEN_UNKNOWN = 552, Refused, "The cluster made no such join token.";
+    NODE_CREDENTIAL = 553, Refused, "The node has nothing to prove with that it belongs to the cluster.";
+    NODE_IDENTITY = 554, Refused, "A node says that it is another than it proves to be.";
+
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
     FOREIGN_JOURNAL = 611, Refused, "The file is not a journal of rwasm.";

@@ -60,7 +60,7 @@ impl FromStr for Role {
     }
 }
 
-/// Names a user's token: 16 hexadecimal digits. It opens nothing.
+/// Names a token: 16 hexadecimal digits. It opens nothing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId([u8; Self::BYTES]);
 
@@ -119,9 +119,22 @@ pub struct Identity {
     pub token: Option<TokenId>,
 }
 
-/// What is kept of a user's token. Comparing takes the same time whatever differs.
+/// What is kept of a token. Comparing takes the same time whatever differs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenHash(blake3::Hash);
+
+impl TokenHash {
+    /// Of a token with which a node joins: over its id and its secret.
+    pub fn of_join(id: TokenId, secret: &[u8; 32]) -> Self {
+        Self::derive("rwasm join token, version 1", id, secret)
+    }
+
+    fn derive(context: &str, id: TokenId, secret: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key(context);
+        hasher.update(&id.0).update(secret);
+        Self(hasher.finalize())
+    }
+}
 
 impl fmt::Debug for TokenHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,9 +221,7 @@ impl UserToken {
 
     /// What is kept of it: a hash over id and secret.
     pub fn hash(&self) -> TokenHash {
-        let mut hasher = blake3::Hasher::new_derive_key("rwasm user token, version 1");
-        hasher.update(&self.id.0).update(&self.secret);
-        TokenHash(hasher.finalize())
+        TokenHash::derive("rwasm user token, version 1", self.id, &self.secret)
     }
 }
 

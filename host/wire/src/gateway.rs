@@ -8,8 +8,8 @@ use tonic::{Request, Response, Status, codegen::InterceptedService, metadata::As
 
 use crate::{
     MESSAGE_BYTES_MAX,
+    connect::Connector,
     generated::{self as proto, gateway_client, gateway_server},
-    io::Connector,
     server::{Caller, TENANT_HEADER},
     status,
     stream::{Inbound, Outbound, Replies},

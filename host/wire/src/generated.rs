@@ -1474,7 +1474,7 @@ pub mod gateway_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 40")]
     pub message: ::core::option::Option<node_message::Message>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -1495,11 +1495,13 @@ pub mod node_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
+        #[prost(message, tag = "40")]
+        Renew(super::Renew),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeadMessage {
-    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20, 21")]
+    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40")]
     pub message: ::core::option::Option<head_message::Message>,
 }
 /// Nested message and enum types in `HeadMessage`.
@@ -1524,6 +1526,8 @@ pub mod head_message {
         Directory(super::Directory),
         #[prost(message, tag = "21")]
         Addresses(super::Addresses),
+        #[prost(message, tag = "40")]
+        Certificate(super::Certificate),
     }
 }
 /// Who may do what: all of it first, then each change. Nodes with a gateway get the hashes of users' tokens, others do not.
@@ -1569,12 +1573,37 @@ pub struct Register {
     /// What guests may have there, as JSON; empty for nothing.
     #[prost(bytes = "bytes", tag = "20")]
     pub offer: ::prost::bytes::Bytes,
+    /// In a cluster with TLS: the node's public key, an uncompressed point of P-256. Its certificate is in the answer.
+    #[prost(bytes = "bytes", tag = "40")]
+    pub public_key: ::prost::bytes::Bytes,
+}
+/// The node's certificate is to be issued anew.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Renew {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
+}
+/// What a node proves with that it is itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {
+    /// DER, the node's own first.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The cluster's authority, PEM.
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+    /// How long it is valid from now on.
+    #[prost(uint64, tag = "3")]
+    pub life_ns: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Registered {
     /// How often the head wants to hear from the node.
     #[prost(uint64, tag = "3")]
     pub heartbeat_ns: u64,
+    /// Absent without TLS.
+    #[prost(message, optional, tag = "40")]
+    pub certificate: ::core::option::Option<Certificate>,
     #[prost(oneof = "registered::Result", tags = "1, 2")]
     pub result: ::core::option::Option<registered::Result>,
 }

@@ -10,7 +10,9 @@
 //! [`rwasm_types::Error`] in both directions, which crosses the wire whole. Whoever receives a message converts it with [`convert`] and
 //! gets a typed error for what does not belong there; nothing is guessed.
 
+mod connect;
 pub mod convert;
+mod door;
 mod echo;
 mod gateway;
 #[expect(
@@ -32,10 +34,11 @@ mod server;
 mod status;
 mod stream;
 
+pub use connect::Connector;
 pub use echo::EchoClient;
 pub use gateway::{GatewayClient, GatewayService};
 pub use head::{HeadClient, HeadService};
-pub use io::{Connector, DuplexListener, Listener, duplex};
+pub use io::{DuplexDialler, DuplexListener, Listener, duplex};
 pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, RESUME, accept_hello, hello, read_welcome, same_cluster};
 pub use peer::{PeerClient, PeerService};
 pub use server::{Caller, Server};
@@ -50,12 +53,12 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// The messages, as plain structs.
 pub mod msg {
     pub use crate::generated::{
-        Addresses, Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, ControlReply, ControlRequest,
-        DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, Directory, DriverMessage, Error, FetchRequest, FinishJob,
-        ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest,
-        LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs,
-        OwnerMessage, Payload, QueryReply, QueryRequest, Question, Range, Register, Registered, ReleaseJob, RemoteOutcomes, RemoteOutputs,
-        Report, Resources, Resume, RunnerMessage, Stream, Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message,
-        head_message, job_opened, node_message, outcome, owner_message, registered, runner_message,
+        Addresses, Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, Certificate, ControlReply,
+        ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, Directory, DriverMessage, Error, FetchRequest,
+        FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal,
+        LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes,
+        Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question, Range, Register, Registered, ReleaseJob,
+        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RunnerMessage, Stream, Submit, TaskId, Waiting, Welcome, answer,
+        driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message, registered, runner_message,
     };
 }

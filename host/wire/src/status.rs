@@ -6,7 +6,7 @@ use prost::Message;
 use rwasm_types::{Code, Error};
 use tonic::Status;
 
-use crate::{convert, generated as proto};
+use crate::{connect, convert, generated as proto};
 
 /// The nearest gRPC code, for tools that know only those.
 fn grpc_code(code: Code) -> tonic::Code {
@@ -42,6 +42,9 @@ fn cause(status: &Status) -> String {
 pub(crate) fn to_error(status: &Status) -> Error {
     let carried = (!status.details().is_empty()).then(|| proto::Error::decode(status.details()).ok()).flatten();
     if let Some(error) = carried.and_then(|error| convert::error(error).ok()) {
+        return error;
+    }
+    if let Some(error) = connect::ours(status) {
         return error;
     }
     let message = cause(status);

@@ -54,7 +54,8 @@ impl Door<'_> {
                 | Order::DeleteTenant { .. }
                 | Order::CreateToken { .. }
                 | Order::RevokeToken { .. }
-                | Order::SetPolicy { .. } => (Role::Admin, Some(Role::Admin)),
+                | Order::SetPolicy { .. }
+                | Order::InviteNode { .. } => (Role::Admin, Some(Role::Admin)),
             },
             // A part of a submit.
             Door::Ask(Ask::Offered { .. }) => (Role::Submitter, None),

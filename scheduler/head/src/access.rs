@@ -175,7 +175,8 @@ impl Shared {
             | Order::TagArtifact { .. }
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
-            | Order::CollectArtifacts { .. } => Err(Error::internal("an order that is not about tenants came here")),
+            | Order::CollectArtifacts { .. }
+            | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
         }
     }
 

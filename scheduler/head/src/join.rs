@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use rwasm_core::{Demand, DemandKey, Event};
 use rwasm_runtime::OnEnd;
+use rwasm_tls::JoinToken;
 use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Priority, Result, Tenant, api::PendingDemand};
 use rwasm_wire::{Caller, HeadService, Inbound, Outbound, accept_hello, convert, msg};
 use serde::de::DeserializeOwned;
@@ -23,7 +24,7 @@ pub(crate) struct Joining(pub(crate) Arc<Shared>);
 impl HeadService for Joining {
     async fn join(&self, caller: Caller, mut inbound: Inbound<msg::NodeMessage>) -> Result<Outbound<Result<msg::HeadMessage>>> {
         let shared = &self.0;
-        shared.check_token(caller.token.as_deref())?;
+        let proof = prove(shared, &caller)?;
         let msg::node_message::Message::Hello(hello) = next(&mut inbound).await? else {
             return Err(convert::malformed("a node does not begin with a hello"));
         };
@@ -31,14 +32,21 @@ impl HeadService for Joining {
         let msg::node_message::Message::Register(register) = next(&mut inbound).await? else {
             return Err(convert::malformed("a node does not register"));
         };
+        let public_key = register.public_key.clone();
         let (queue, waiting) = mpsc::unbounded_channel();
         let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address)?;
         // A number is one of its cluster.
         joining.node = joining.node.filter(|_| !hello.cluster.is_empty());
+        shared.believe(&mut joining, proof).await?;
         let again = joining.node.is_some();
         let joined = shared.join(joining, queue.clone()).await;
+        let certificate = match &joined {
+            Ok((node, _)) if !public_key.is_empty() => shared.invitations.issue(*node, &public_key)?,
+            _ => None,
+        };
         let (sender, outbound) = Outbound::channel(QUEUE);
         let registered = msg::Registered {
+            certificate,
             heartbeat_ns: convert::nanos(HEARTBEAT),
             result: Some(match &joined {
                 Ok((node, _)) => msg::registered::Result::Node(node.get()),
@@ -93,6 +101,54 @@ fn joining(register: msg::Register, incarnation: rwasm_types::Incarnation, peer:
     })
 }
 
+/// With what a caller may join.
+enum Proof {
+    /// The token of a cluster without TLS, or of the head's own process.
+    Shared,
+    /// A certificate for this number.
+    Node(NodeId),
+    /// A join token, which was not looked at yet.
+    Invited(JoinToken),
+}
+
+fn prove(shared: &Shared, caller: &Caller) -> Result<Proof> {
+    if !caller.encrypted {
+        return shared.check_token(caller.token.as_deref()).map(|()| Proof::Shared);
+    }
+    match (caller.node, caller.token.as_deref()) {
+        (Some(node), _) => Ok(Proof::Node(node)),
+        (None, Some(token)) if JoinToken::is_meant_by(token) => token.parse().map(Proof::Invited),
+        (None, _) => Err(Error::new(Code::NODE_CREDENTIAL, "the node showed neither a join token nor a certificate")
+            .hint("make a token with `rwasm token join`")),
+    }
+}
+
+impl Shared {
+    /// Compares what a node says of its number with what it proved, and uses its join token up.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NODE_IDENTITY`] if it proved to be another, and why a join token is not taken.
+    async fn believe(&self, joining: &mut state::Joining, proof: Proof) -> Result<()> {
+        match proof {
+            Proof::Shared => {}
+            Proof::Node(proven) => {
+                if let Some(says) = joining.node.filter(|says| *says != proven) {
+                    let message = format!("a node says that it is {says}, and its certificate that it is {proven}");
+                    return Err(Error::new(Code::NODE_IDENTITY, message).hint("start each node with a state directory of its own"));
+                }
+                joining.node = Some(proven);
+            }
+            Proof::Invited(token) => {
+                // A number belongs to whoever has its certificate, and this node has none.
+                joining.node = None;
+                self.invitations.redeem(&token).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
 async fn write(mut waiting: mpsc::UnboundedReceiver<msg::HeadMessage>, sender: &rwasm_wire::Sender<Result<msg::HeadMessage>>) {
     while let Some(message) = waiting.recv().await {
         if sender.send(Ok(message)).await.is_err() {
@@ -126,6 +182,12 @@ async fn read(
                     None => Err(convert::malformed("an answer without an answer")),
                 };
                 shared.answered(answer.number, result);
+            }
+            msg::node_message::Message::Renew(renew) => {
+                let renewed = shared.invitations.issue(node, &renew.public_key)?;
+                let renewed = renewed.ok_or_else(|| convert::malformed("a cluster without TLS renews no certificates"))?;
+                // The stream may have ended by now.
+                let _ = queue.send(msg::HeadMessage { message: Some(msg::head_message::Message::Certificate(renewed)) });
             }
             msg::node_message::Message::Hello(_) | msg::node_message::Message::Register(_) => {
                 return Err(convert::malformed("a second registration"));

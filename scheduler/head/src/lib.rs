@@ -12,6 +12,7 @@
 mod access;
 mod artifacts;
 mod ask;
+mod invite;
 mod join;
 mod numbers;
 mod orders;
@@ -26,8 +27,11 @@ use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::{Result, UserToken};
 use rwasm_wire::{Listener, Server};
 
-pub use self::numbers::{cluster_of, renumber};
-use self::state::Shared;
+use self::{invite::Invitations, state::Shared};
+pub use self::{
+    invite::Issuer,
+    numbers::{cluster, cluster_of, renumber},
+};
 
 /// How often nodes are heard from.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -47,6 +51,8 @@ pub struct HeadOptions {
     pub token: String,
     /// The token of an admin, who is made one if nobody knows it: of whoever may read the cluster's state.
     pub admin: UserToken,
+    /// Who issues certificates of nodes; without, the cluster has no TLS.
+    pub issuer: Option<Issuer>,
     /// Where nodes join.
     pub listener: Listener,
 }
@@ -64,8 +70,9 @@ impl Head {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub async fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { journal, token, admin, listener } = options;
-        let shared = Arc::new(Shared::new(journal, &token, scope.clone()).await?);
+        let HeadOptions { journal, token, admin, issuer, listener } = options;
+        let invitations = Invitations::new(journal.clone(), issuer);
+        let shared = Arc::new(Shared::new(journal, &token, invitations, scope.clone()).await?);
         shared.found(&admin).await?;
         let head = Self { shared };
         head.serve(listener, scope);

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     LOST_AFTER,
     access::Access,
+    invite::Invitations,
     numbers::{self, Admitted, Claim, Numbers},
     orders::Orders,
 };
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Journal,
     /// Tenants, tokens and policies.
     pub(crate) access: Access,
+    pub(crate) invitations: Invitations,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -139,7 +141,7 @@ impl Shared {
     /// # Errors
     ///
     /// If the journal cannot be written, or holds what is not understood.
-    pub(crate) async fn new(journal: Journal, token: &str, scope: Scope) -> Result<Self> {
+    pub(crate) async fn new(journal: Journal, token: &str, invitations: Invitations, scope: Scope) -> Result<Self> {
         let state = State { drains: drain::read(&journal)?, ..State::default() };
         Ok(Self {
             orders: Orders::read(journal.clone())?,
@@ -147,6 +149,7 @@ impl Shared {
             scope,
             access: Access::read(&journal)?,
             journal,
+            invitations,
             token: blake3::hash(token.as_bytes()),
             started_ms: now_ms(),
             state: Mutex::new(state),

@@ -12,6 +12,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod home;
+pub(crate) mod network;
 pub(crate) mod place;
 pub(crate) mod process;
 pub(crate) mod run;

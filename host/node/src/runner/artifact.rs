@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use rwasm_types::{ArtifactDigest, Result, Tenant};
-use rwasm_wire::{Connector, PeerClient};
+use rwasm_types::{ArtifactDigest, NodeId, Result, Tenant};
+use rwasm_wire::PeerClient;
 
 use crate::node::Shared;
 
 /// Fetches an artifact and finds out what it offers. It is checked against its digest like one that a driver uploads.
-pub(crate) async fn fetch(shared: &Arc<Shared>, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
-    let mut client = PeerClient::connect(&Connector::Tcp(address.to_owned()), shared.head.token()).await?;
+pub(crate) async fn fetch(shared: &Arc<Shared>, owner: NodeId, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
+    let mut client = PeerClient::connect(&shared.head.proof().to_node(owner, address)?, shared.head.proof().token()).await?;
     let chunks = client.fetch(tenant, digest).await?;
     let received = shared.artifacts.receive(tenant, chunks).await?;
     shared.store(received).await?;

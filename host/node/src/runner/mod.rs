@@ -27,9 +27,11 @@ pub(crate) struct Runner(pub(crate) Arc<Shared>);
 impl PeerService for Runner {
     async fn link(&self, caller: Caller, mut inbound: Inbound<msg::OwnerMessage>) -> Result<Outbound<Result<msg::RunnerMessage>>> {
         let shared = &self.0;
-        shared.token.check(caller.token.as_deref())?;
+        shared.head.proof().check(&caller, None)?;
         let first = convert::required(inbound.next().await?.and_then(|first| first.message), "a link's first message")?;
         let msg::owner_message::Message::Hello(hello) = first else { return Err(convert::malformed("a link does not begin with a hello")) };
+        let owner = convert::node(hello.node)?;
+        shared.head.proof().check(&caller, Some(owner))?;
         let welcome = accept_hello(&convert::required(hello.hello, "a hello")?, &shared.cluster, shared.incarnation, Some(shared.id))?;
         let (sender, outbound) = Outbound::channel(64);
         let welcome = msg::RunnerMessage { message: Some(msg::runner_message::Message::Welcome(welcome)) };
@@ -37,7 +39,7 @@ impl PeerService for Runner {
         let _ = sender.try_send(Ok(welcome));
         let queue = Arc::new(RunnerQueue::new());
         let link = Arc::new(OwnerLink {
-            owner: convert::node(hello.node)?,
+            owner,
             data_address: hello.data_address,
             shared: Arc::clone(shared),
             queue: Arc::clone(&queue),
@@ -55,7 +57,7 @@ impl PeerService for Runner {
 
     async fn fetch(&self, caller: Caller, request: msg::FetchRequest) -> Result<Outbound<Result<msg::ArtifactChunk>>> {
         let shared = &self.0;
-        shared.token.check(caller.token.as_deref())?;
+        shared.head.proof().check(&caller, None)?;
         let tenant = Tenant::new(&request.tenant).map_err(convert::malformed)?;
         let digest = convert::digest(&request.digest)?;
         let bytes = aside(async { shared.artifacts.read(&tenant, digest) }).await?;
@@ -163,7 +165,7 @@ impl OwnerLink {
         if self.shared.artifacts.contains(tenant, artifact) {
             return Ok(());
         }
-        artifact::fetch(&self.shared, &self.data_address, tenant, artifact).await
+        artifact::fetch(&self.shared, self.owner, &self.data_address, tenant, artifact).await
     }
 
     fn assign(&self, assign: msg::Assign) -> Result<()> {

@@ -1,0 +1,181 @@
+//! TLS end to end: who is believed, what is said where somebody is not, and that nothing falls back to a connection without.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+use crate::harness::{Cluster, Home, guest, run::Run};
+
+/// A cluster on loopback with TLS.
+fn encrypted() -> Cluster {
+    Cluster::build().args(&["--tls"]).start()
+}
+
+fn authority(cluster: &Cluster) -> String {
+    format!("{}/ca.pem", cluster.head.ready["state_dir"].as_str().unwrap())
+}
+
+/// A command of a user who has the token, and nothing else of the cluster's.
+fn stranger<'a>(home: &'a Home, cluster: &Cluster) -> Run<'a> {
+    home.rwasm(["status", "--address", &cluster.gateway()]).env("RWASM_TOKEN", cluster.token())
+}
+
+#[test]
+fn drivers_believe_a_file_or_a_fingerprint_and_nobody_else() {
+    let cluster = encrypted();
+    // Whoever started it finds everything in the endpoint file.
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+    cluster.rwasm(["status", "--address", &cluster.gateway()]).run().ok();
+
+    let home = Home::new();
+    let refused = stranger(&home, &cluster).run().fails(2, "RW0545");
+    insta::assert_snapshot!(home.tidy(&refused.stderr()).lines().next().unwrap(), @"error[RW0545]: 127.0.0.1:PORT speaks TLS only; name the cluster's certificate authority with --ca or RWASM_CA, a file or a fingerprint");
+    stranger(&home, &cluster).args(["--ca", &authority(&cluster)]).run().ok();
+    stranger(&home, &cluster).env("RWASM_CA", authority(&cluster)).run().ok();
+    let none = format!("sha256:{}", "0".repeat(64));
+    let refused = stranger(&home, &cluster).args(["--ca", &none, "--json"]).run().exits(2).json_error();
+    assert_eq!(refused["code"], "RW0542", "{refused}");
+    let met = refused["fields"]["fingerprint"].as_str().unwrap();
+    stranger(&home, &cluster).env("RWASM_CA", met).run().ok();
+
+    let other = encrypted();
+    stranger(&home, &cluster).args(["--ca", &authority(&other)]).run().fails(2, "RW0542");
+    let file = home.write("no-certificate", "x");
+    stranger(&home, &cluster).args(["--ca", &file]).run().fails(2, "RW0548");
+    stranger(&home, &cluster).args(["--ca", "/nowhere"]).run().fails(2, "RW0004");
+    stranger(&home, &cluster).args(["--ca", "sha256:12"]).run().fails(2, "RW0002");
+}
+
+#[test]
+fn tls_is_not_spoken_with_whoever_has_none() {
+    let (cluster, home) = (Cluster::start(0), Home::new());
+    let refused = stranger(&home, &cluster).args(["--ca", &format!("sha256:{}", "0".repeat(64))]).run().fails(2, "RW0546");
+    insta::assert_snapshot!(home.tidy(&refused.stderr()).lines().next().unwrap(), @"error[RW0546]: 127.0.0.1:PORT does not speak TLS; check the address; clusters on loopback have no TLS unless they were started with --tls");
+}
+
+#[test]
+fn the_authority_is_made_once_and_its_key_is_private() {
+    let home = Home::new();
+    let start = || home.rwasm(["start", "--head", "--tls", "--port", "0", "--client-port", "0", "--json"]).run().ok().json();
+    let dir = start()["state_dir"].as_str().unwrap().to_owned();
+    let made = fs::read_to_string(format!("{dir}/ca.pem")).unwrap();
+    for (file, mode) in [("ca-key.pem", 0o600), ("ca.pem", 0o600)] {
+        assert_eq!(fs::metadata(format!("{dir}/{file}")).unwrap().mode() & 0o777, mode, "{file}");
+    }
+    home.rwasm(["stop"]).run().ok();
+    start();
+    assert_eq!(fs::read_to_string(format!("{dir}/ca.pem")).unwrap(), made);
+    home.rwasm(["status"]).run().ok();
+    home.rwasm(["stop"]).run().ok();
+    // A key that is not the certificate's is found out before anything is served.
+    fs::write(format!("{dir}/ca.pem"), "x").unwrap();
+    home.rwasm(["start", "--head", "--tls", "--port", "0", "--client-port", "0"]).run().fails(2, "RW0548");
+}
+
+#[test]
+fn a_head_renews_its_certificate_while_it_runs() {
+    let cluster = Cluster::build().args(&["--tls", "--certificate-life", "6s"]).start();
+    let log = || fs::read_to_string(cluster.home.state().join("head.log")).unwrap_or_default();
+    crate::harness::eventually("two renewals", || (log().matches("the head's certificate was renewed").count() >= 2).then_some(()));
+    // By now the first has expired.
+    cluster.rwasm(["status"]).run().ok();
+}
+
+#[test]
+fn own_certificates_are_shown_to_drivers() {
+    let home = Home::new();
+    let openssl = |args: &[&str]| home.command("openssl", args).run();
+    if !Path::new("/usr/bin/openssl").exists() {
+        eprintln!("skipped: there is no openssl here");
+        return;
+    }
+    let new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+    let ca = ["-subj", "/CN=company", "-keyout", "company-key.pem", "-out", "company.pem"];
+    openssl(&[&new[..], &ca].concat()).ok();
+    let leaf = ["-subj", "/CN=gateway", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"];
+    let signed = ["-CA", "company.pem", "-CAkey", "company-key.pem", "-keyout", "key.pem", "-out", "cert.pem"];
+    openssl(&[&new[..], &leaf, &signed].concat()).ok();
+    let start = |key: &str| {
+        home.rwasm(["start", "--head", "--port", "0", "--client-port", "0", "--json", "--tls-cert", "cert.pem", "--tls-ca", "company.pem"])
+            .args(["--tls-key", key])
+    };
+    assert_eq!(start("company-key.pem").run().exits(2).json_error()["code"], "RW0548");
+    let ready = start("key.pem").run().ok().json();
+    home.rwasm(["status"]).run().ok();
+    let (other, gateway) = (Home::new(), ready["gateway_address"].as_str().unwrap());
+    let token = fs::read_to_string(format!("{}/token", ready["state_dir"].as_str().unwrap())).unwrap();
+    let by = |ca: &str| other.rwasm(["status", "--address", gateway, "--ca", ca]).env("RWASM_TOKEN", &token).run();
+    by(&home.path("company.pem")).ok();
+    by(&format!("{}/ca.pem", ready["state_dir"].as_str().unwrap())).fails(2, "RW0542");
+    home.rwasm(["stop"]).run().ok();
+}
+
+/// Whoever says nothing, half of something, or nonsense is shown the door, and takes nothing from those who work.
+#[test]
+fn silent_and_senseless_connections_harm_nobody() {
+    for cluster in [Cluster::start(0), encrypted()] {
+        for address in [cluster.gateway(), cluster.head_address()] {
+            let said: [&[u8]; 6] = [
+                b"",
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+                // A frame that says that it is as long as can be, and ends.
+                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x01half",
+                // The beginning of a handshake.
+                b"\x16\x03\x01\x02\x00\x01",
+                // A record longer than any.
+                b"\x16\x03\x03\xff\xff\x01\x02\x03\x04",
+                &[0x41; 4096],
+            ];
+            let mut open: Vec<TcpStream> = said
+                .iter()
+                .map(|bytes| {
+                    let mut stream = TcpStream::connect(&address).unwrap();
+                    // It may have been shown the door already.
+                    let _ = stream.write_all(bytes);
+                    stream
+                })
+                .collect();
+            cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+            for stream in &mut open {
+                stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
+                let mut rest = Vec::new();
+                match stream.read_to_end(&mut rest) {
+                    Ok(_) => {}
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{address}: it stays open"),
+                }
+            }
+        }
+        cluster.rwasm(["status"]).run().ok();
+    }
+}
+
+/// Ten thousand connections, or as many as this process may open, to each port: a driver that works goes on, and another may come.
+#[test]
+fn thousands_of_connections_keep_nobody_out() {
+    let wanted = 10_000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
+    let cluster = encrypted();
+    let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]);
+    let driver = map.stdin("[1000]\n".repeat(4)).spawn();
+    let mut open = Vec::new();
+    for number in 0..wanted {
+        let address = if number % 2 == 0 { cluster.gateway() } else { cluster.head_address() };
+        match TcpStream::connect(address) {
+            Ok(stream) => open.push(stream),
+            Err(error) => {
+                eprintln!("{} connections are as many as there can be here: {error}", open.len());
+                break;
+            }
+        }
+    }
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+    driver.wait().ok().prints(&"null\n".repeat(4));
+    drop(open);
+    cluster.rwasm(["status"]).run().ok();
+}
