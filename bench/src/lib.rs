@@ -3,6 +3,7 @@
 //! Every row says how often something was done in a second. Figures of one run can be compared with each other; those of different runs
 //! or machines cannot, so what is published is ratios. A wrong answer fails the run: a benchmark of something broken is worth nothing.
 
+mod access;
 mod bulk;
 mod journal;
 mod layers;
@@ -50,6 +51,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<V
     let mut suite = timing::Suite::new(setup.method, setup.only.clone(), told);
     layers::inside(setup, &mut suite).await?;
     journal::rows(&mut suite).await?;
+    access::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     Ok(suite.into_rows())

@@ -43,6 +43,7 @@ const ROOMS: &[Room] = &[
         package: "rwasm-bench",
         dir: "bench",
         uses: &[
+            "rwasm-auth",
             "rwasm-client",
             "rwasm-engine",
             "rwasm-journal",
