@@ -17,7 +17,7 @@ use std::{
 };
 
 use rwasm_client::Endpoint;
-use rwasm_head::{Head, HeadOptions};
+use rwasm_head::{Head, HeadOptions, HistoryOptions};
 use rwasm_node::{Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
@@ -106,7 +106,12 @@ impl Daemon {
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { journal, token: token.clone(), admin: admin.clone(), listener }, &scope).await?;
+        let history = HistoryOptions {
+            dir: state.dir().join("shipped"),
+            retention: retention(args.history.cluster_history_age, args.history.cluster_history_bytes),
+        };
+        let options = HeadOptions { journal, history: Some(history), token: token.clone(), admin: admin.clone(), listener };
+        let head = Head::start(options, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::Memory(local), &scope);
@@ -137,8 +142,10 @@ impl Daemon {
             })?,
         };
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
+        let gateway_address = gateway.as_ref().map(address);
         let scope = Scope::new();
-        let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, None)?;
+        let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, gateway)?;
         let node = Node::start(options, &scope).await?;
         let ready = Ready {
             role: "node".to_owned(),
@@ -146,7 +153,7 @@ impl Daemon {
             cluster: node.cluster().to_owned(),
             node: node.id(),
             head_address,
-            gateway_address: None,
+            gateway_address,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -230,8 +237,12 @@ fn node_options(
         embedded: false,
         offer: offer(args)?,
         storage: storage_options(&args.storage),
-        retention: Retention { age_ms: u64::try_from(args.history_age.as_millis()).unwrap_or(u64::MAX), bytes: args.history_bytes },
+        retention: retention(args.history.history_age, args.history.history_bytes),
     })
+}
+
+fn retention(age: Duration, bytes: u64) -> Retention {
+    Retention { age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX), bytes }
 }
 
 fn storage_options(args: &StorageArgs) -> StorageOptions {

@@ -23,4 +23,5 @@ mod limits;
 mod map;
 mod output;
 mod shell;
+mod shipping;
 mod state;

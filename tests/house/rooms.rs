@@ -35,7 +35,7 @@ const ROOMS: &[Room] = &[
     Room {
         package: "rwasm-head",
         dir: "scheduler/head",
-        uses: &["rwasm-auth", "rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
+        uses: &["rwasm-auth", "rwasm-core", "rwasm-history", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
     },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {

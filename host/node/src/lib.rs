@@ -24,6 +24,7 @@ mod query;
 mod retention;
 mod runner;
 mod sessions;
+mod ship;
 
 use std::{
     collections::BTreeMap,
@@ -223,6 +224,7 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
             serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);

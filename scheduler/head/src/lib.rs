@@ -7,11 +7,13 @@
 //!                                        └─orders──▶ orders.rs ──▶ journal
 //! ```
 //!
-//! The head knows nodes, demands and leases. It never sees a task, a result or an object's bytes.
+//! The head knows nodes, demands and leases, and what is left of jobs when they have ended (`history.rs`). It never sees arguments, results or
+//! an object's bytes.
 
 mod access;
 mod artifacts;
 mod ask;
+mod history;
 mod join;
 mod numbers;
 mod orders;
@@ -26,8 +28,13 @@ use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::{Result, UserToken};
 use rwasm_wire::{Listener, Server};
 
-pub use self::numbers::{cluster_of, renumber};
+pub use rwasm_history::Retention;
+
 use self::state::Shared;
+pub use self::{
+    history::HistoryOptions,
+    numbers::{cluster_of, renumber},
+};
 
 /// How often nodes are heard from.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -43,6 +50,8 @@ const TRY_UNREACHABLE_EVERY: Duration = Duration::from_secs(5);
 pub struct HeadOptions {
     /// What survives: the cluster itself, its nodes, tenants and tokens, the orders that were carried out.
     pub journal: Journal,
+    /// What is kept of the past of other nodes; nothing without.
+    pub history: Option<HistoryOptions>,
     /// What nodes show.
     pub token: String,
     /// The token of an admin, who is made one if nobody knows it: of whoever may read the cluster's state.
@@ -64,12 +73,14 @@ impl Head {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub async fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { journal, token, admin, listener } = options;
-        let shared = Arc::new(Shared::new(journal, &token, scope.clone()).await?);
+        let HeadOptions { journal, history, token, admin, listener } = options;
+        let shared = Arc::new(Shared::new(journal, &token, history, scope.clone()).await?);
         shared.found(&admin).await?;
         let head = Self { shared };
         head.serve(listener, scope);
         scope.spawn("node-watch", OnEnd::ShutDown, watch(Arc::clone(&head.shared)));
+        let shared = Arc::clone(&head.shared);
+        scope.spawn("history", OnEnd::ShutDown, async move { history::retain(&shared).await });
         Ok(head)
     }
 
@@ -100,7 +111,8 @@ async fn watch(shared: Arc<Shared>) {
     let mut since_try = Duration::ZERO;
     loop {
         ticks.tick().await;
-        shared.lose_silent_nodes();
+        let lost = shared.lose_silent_nodes();
+        shared.owners_lost(&lost).await;
         since_try += LOOK_EVERY;
         if since_try >= TRY_UNREACHABLE_EVERY {
             since_try = Duration::ZERO;
