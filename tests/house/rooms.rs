@@ -44,6 +44,7 @@ const ROOMS: &[Room] = &[
         uses: &[
             "rwasm-client",
             "rwasm-engine",
+            "rwasm-history",
             "rwasm-journal",
             "rwasm-node",
             "rwasm-runtime",
