@@ -231,11 +231,11 @@ impl Shared {
 
     /// Since when an owner that does not answer is lost.
     fn absent(&self, history: &History, owner: NodeId) -> Absent {
-        let heard_ms = || history.store.last_heard_ms(owner).unwrap_or_default();
-        let lost_ms = match self.lost_ms(owner) {
-            Some(known) => known,
-            None => (now_ms().saturating_sub(self.started_ms()) > BACK_WITHIN_MS).then(heard_ms),
-        };
+        let lost_ms = self.lost_ms(owner).unwrap_or_else(|| {
+            let (lost_ms, heard_ms) = history.store.last_seen_ms(owner);
+            let late = now_ms().saturating_sub(self.started_ms()) > BACK_WITHIN_MS;
+            lost_ms.or(late.then_some(heard_ms))
+        });
         Absent { owner, lost_ms }
     }
 
@@ -349,5 +349,21 @@ impl History {
             Some(Kept::Ended(job)) => view.task_of(&job, task.sequence),
             Some(Kept::Began(_)) | None => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_sends_more_than_was_asked_for_is_sent_away_and_nothing_piles_up() {
+        let (stream, mut pull) = Stream::new(NodeId::FIRST);
+        let batch = || msg::HistoryBatch { at: Some(msg::HistoryPosition { segment: 1, offset: 0 }), ..msg::HistoryBatch::default() };
+        stream.sent(batch()).unwrap();
+        assert_eq!(stream.sent(batch()).unwrap_err().code(), Code::MALFORMED_MESSAGE);
+        assert!(pull.batches.try_recv().is_ok() && pull.batches.try_recv().is_err());
+        assert!(read_batch(batch()).is_ok());
+        assert_eq!(read_batch(msg::HistoryBatch::default()).unwrap_err().code(), Code::MALFORMED_MESSAGE);
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! nodes ──join──▶ join.rs ──events──▶ State { Core } ──actions──▶ the nodes' streams
 //!                    │ └──numbers.rs──▶ journal
+//!                    ├─────────pasts──▶ history.rs ──▶ segments of other nodes, which answer when those are gone
 //!                    └────questions──▶ ask.rs ──▶ answered here, or put together from what nodes answer
 //!                                        └─orders──▶ orders.rs ──▶ journal
 //! ```

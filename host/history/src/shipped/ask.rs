@@ -94,11 +94,10 @@ impl Shipped {
         self.owners.read().keys().copied().collect()
     }
 
-    /// When an owner was last heard of, or was lost.
-    pub fn last_heard_ms(&self, owner: NodeId) -> Option<UnixMs> {
+    /// When an owner was lost, if it is known to be; else when something of it came last.
+    pub fn last_seen_ms(&self, owner: NodeId) -> (Option<UnixMs>, UnixMs) {
         let owners = self.owners.read();
-        let note = &owners.get(&owner)?.note;
-        Some(note.lost.map_or(note.heard_ms, |lost| lost.at_ms))
+        owners.get(&owner).map_or((None, 0), |known| (known.note.lost.map(|lost| lost.at_ms), known.note.heard_ms))
     }
 
     /// What of an owner that is not there is not known, a line each.
