@@ -19,7 +19,7 @@ pub(crate) use self::{
     network::NetworkArgs,
     node::{NodeArgs, NodeCommand},
     state::{StateArgs, StateCommand, StateDirArgs},
-    storage::StorageArgs,
+    storage::{HistoryArgs, StorageArgs},
 };
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
@@ -95,6 +95,7 @@ pub(crate) struct TargetArgs {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("role").required(true).args(["head", "address"]))]
+#[command(group = clap::ArgGroup::new("drivers").multiple(true).args(["head", "gateway"]))]
 pub(crate) struct StartArgs {
     /// Start a head, and a node beside it
     #[arg(long)]
@@ -113,8 +114,11 @@ pub(crate) struct StartArgs {
     /// The head's port, where nodes join; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6379, requires = "head")]
     pub(crate) port: u16,
+    /// Let drivers attach to this node, too; a head's always does
+    #[arg(long)]
+    pub(crate) gateway: bool,
     /// The gateway's port, where drivers attach; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT, requires = "head")]
+    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT, requires = "drivers")]
     pub(crate) client_port: u16,
     /// The node's own port, where other nodes reach it; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 0)]
@@ -143,12 +147,8 @@ pub(crate) struct StartArgs {
     /// Network destinations that guests may reach, if their tenant's policy allows it: HOST:PORT, *.DOMAIN:PORT, *:PORT, and `*` for all ports
     #[arg(long, value_name = "HOST:PORT", help_heading = "What the node gives")]
     pub(crate) allow_net: Vec<rwasm_types::Destinations>,
-    /// How long the node remembers jobs that ended
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", help_heading = "History")]
-    pub(crate) history_age: Duration,
-    /// The most bytes that the node remembers of them, without their output
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "4GiB", help_heading = "History")]
-    pub(crate) history_bytes: u64,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]

@@ -18,7 +18,7 @@ use std::{
 };
 
 use rwasm_client::Endpoint;
-use rwasm_head::{Head, HeadOptions};
+use rwasm_head::{Head, HeadOptions, HistoryOptions};
 use rwasm_node::{Credential, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
@@ -111,7 +111,12 @@ impl Daemon {
             None => (listener, gateway),
         };
         let issuer = security.as_ref().map(Security::issuer);
-        let head = Head::start(HeadOptions { journal, token: token.clone(), admin: admin.clone(), issuer, listener }, &scope).await?;
+        let history = HistoryOptions {
+            dir: state.dir().join("shipped"),
+            retention: retention(args.history.cluster_history_age, args.history.cluster_history_bytes),
+        };
+        let options = HeadOptions { journal, history: Some(history), token: token.clone(), admin: admin.clone(), issuer, listener };
+        let head = Head::start(options, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
         head.serve(Listener::memory(local), &scope);
@@ -153,9 +158,15 @@ impl Daemon {
             );
         }
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        if args.gateway && !matches!(credential, Credential::Shared(_)) {
+            return Err(Error::new(Code::INVALID_ARGUMENT, "a node that joins with TLS has no gateway of its own yet")
+                .hint("leave --gateway out; drivers attach to the head's"));
+        }
+        let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
+        let gateway_address = gateway.as_ref().map(|gateway| address(gateway, advertised));
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
-        options.data = endpoint(Some(data), advertised);
+        (options.data, options.gateway) = (endpoint(Some(data), advertised), endpoint(gateway, advertised));
         let node = Node::start(options, &scope).await.map_err(|error| {
             let needs_tls = error.code() == Code::TLS_REQUIRED;
             if needs_tls {
@@ -170,7 +181,7 @@ impl Daemon {
             cluster: node.cluster().to_owned(),
             node: node.id(),
             head_address,
-            gateway_address: None,
+            gateway_address,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -274,8 +285,12 @@ fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, c
         embedded: false,
         offer: offer(args)?,
         storage: storage_options(&args.storage),
-        retention: Retention { age_ms: u64::try_from(args.history_age.as_millis()).unwrap_or(u64::MAX), bytes: args.history_bytes },
+        retention: retention(args.history.history_age, args.history.history_bytes),
     })
+}
+
+fn retention(age: Duration, bytes: u64) -> Retention {
+    Retention { age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX), bytes }
 }
 
 fn storage_options(args: &StorageArgs) -> StorageOptions {

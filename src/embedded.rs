@@ -44,7 +44,14 @@ impl Embedded {
         let (to_head, head_listener) = duplex();
         let (to_gateway, gateway_listener) = duplex();
         let listener = Listener::memory(head_listener);
-        let options = HeadOptions { journal: Journal::in_memory()?, token: token.clone(), admin: admin.clone(), issuer: None, listener };
+        let options = HeadOptions {
+            journal: Journal::in_memory()?,
+            history: None,
+            token: token.clone(),
+            admin: admin.clone(),
+            issuer: None,
+            listener,
+        };
         let head = Head::start(options, &scope).await?;
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));

@@ -27,3 +27,20 @@ pub(crate) struct StorageArgs {
     #[arg(long, value_name = "N", help_heading = "What is kept on disk")]
     pub(crate) log_files: Option<u32>,
 }
+
+/// What is remembered of jobs that ended: by each node of its own, and by the head of all others'.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// How long the node remembers jobs that ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", help_heading = "History")]
+    pub(crate) history_age: Duration,
+    /// The most bytes that the node remembers of them, without their output
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "4GiB", help_heading = "History")]
+    pub(crate) history_bytes: u64,
+    /// How long the head remembers jobs of other nodes, for when they are gone
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", requires = "head", help_heading = "History")]
+    pub(crate) cluster_history_age: Duration,
+    /// The most bytes that the head remembers of them; of whoever has most, the oldest goes first
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "16GiB", requires = "head", help_heading = "History")]
+    pub(crate) cluster_history_bytes: u64,
+}

@@ -168,8 +168,12 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
     if json {
         return ui::json(ready);
     }
-    let Ready { cluster, node, head_address, gateway_address, pid, .. } = ready;
+    let Ready { role, cluster, node, head_address, gateway_address, pid, .. } = ready;
     match gateway_address {
+        Some(gateway) if role == "node" => {
+            ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
+            ui::note(&format!("  drivers attach here, too:     rwasm submit FILE.wasm --address {gateway}"));
+        }
         Some(gateway) => {
             ui::line(&format!("cluster {cluster} runs, with node {node} (process {pid})"))?;
             ui::note(&format!("  submit work here:     rwasm submit FILE.wasm     (drivers attach at {gateway})"));

@@ -121,9 +121,11 @@ fn add<W: io::Write>(packer: &mut Packer<W>, root: &Path, below: &Path) -> Resul
     Ok(())
 }
 
-/// What is no state: locks, logs, what is not finished; the journal is copied by itself.
+/// What is no state: locks, logs, what is not finished; the journal is copied by itself, and indexes, which are written while they are read, are
+/// made anew from what they are of.
 fn left_out(name: &Path) -> bool {
     let unfinished = name.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let logs = name.to_str().is_some_and(|name| name.starts_with(LOG));
-    unfinished || logs || [LOCK, rwasm_journal::FILE, format::FILE].iter().any(|known| name == Path::new(known))
+    let index = name.file_name().is_some_and(|name| name == "index.redb");
+    unfinished || logs || index || [LOCK, rwasm_journal::FILE, format::FILE].iter().any(|known| name == Path::new(known))
 }

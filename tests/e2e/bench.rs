@@ -27,3 +27,11 @@ fn a_start_from_the_cache_is_measured_where_the_guests_are() {
     let output = home.rwasm(["bench", "--quick", "--only", "start: ", "--guests", &guests]).run().ok();
     output.has("start: hello from the compile cache").says("resident memory of the idle head and node");
 }
+
+/// A head with a million tasks in its history answers, and says all of them.
+#[test]
+fn a_long_history_is_measured() {
+    let home = Home::new();
+    let output = home.rwasm(["bench", "--quick", "--only", "history: "]).run().ok();
+    output.has("history: head starts with 1,000,000 tasks, to its lists").says("resident memory of a head with 1,000,000 tasks");
+}

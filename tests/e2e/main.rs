@@ -24,5 +24,6 @@ mod map;
 mod nodes;
 mod output;
 mod shell;
+mod shipping;
 mod state;
 mod tls;

@@ -36,7 +36,7 @@ const ROOMS: &[Room] = &[
     Room {
         package: "rwasm-head",
         dir: "scheduler/head",
-        uses: &["rwasm-auth", "rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-tls", "rwasm-types", "rwasm-wire"],
+        uses: &["rwasm-auth", "rwasm-core", "rwasm-history", "rwasm-journal", "rwasm-runtime", "rwasm-tls", "rwasm-types", "rwasm-wire"],
     },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-tls", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {
@@ -46,6 +46,7 @@ const ROOMS: &[Room] = &[
             "rwasm-auth",
             "rwasm-client",
             "rwasm-engine",
+            "rwasm-history",
             "rwasm-journal",
             "rwasm-node",
             "rwasm-runtime",

@@ -30,6 +30,8 @@ const OPEN: Table = TableDefinition::new("open");
 const SUMS: Table = TableDefinition::new("sums");
 /// owner → up to where its segments were read.
 const READ: Table = TableDefinition::new("read");
+/// owner → what the head notes of an owner whose segments it has, as JSON.
+const OWNERS: Table = TableDefinition::new("owners");
 /// `format`.
 const META: Table = TableDefinition::new("meta");
 const TASKS: u8 = 255;
@@ -54,6 +56,8 @@ pub(crate) enum Change {
     Ended { tenant: Tenant, job: JobId, state: JobState, tasks: TaskCounts, at: Position, first: u64 },
     /// The owner's segments were read up to here.
     Read { owner: NodeId, to: Position },
+    /// What is noted of an owner changed; nothing is noted any more without.
+    Owner { owner: NodeId, note: Option<Vec<u8>> },
 }
 
 /// The index of one directory.
@@ -154,7 +158,7 @@ impl Index {
         let db = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| bad(error.into()))?;
         let index = Self { db, path: path.to_owned() };
         let format = index.write(true, |write| {
-            for table in [JOBS, SEGMENTS, OPEN, SUMS, READ] {
+            for table in [JOBS, SEGMENTS, OPEN, SUMS, READ, OWNERS] {
                 write.open_table(table)?;
             }
             let mut meta = write.open_table(META)?;
@@ -210,7 +214,7 @@ impl Index {
                 open: write.open_table(OPEN)?,
                 sums: write.open_table(SUMS)?,
             };
-            let mut read = write.open_table(READ)?;
+            let (mut read, mut owners) = (write.open_table(READ)?, write.open_table(OWNERS)?);
             for change in changes {
                 match change {
                     Change::Began { tenant, job, at } => {
@@ -228,6 +232,12 @@ impl Index {
                         value.extend_from_slice(&to.offset.to_be_bytes());
                         read.insert(&owner.get().to_be_bytes()[..], &value[..])?;
                     }
+                    Change::Owner { owner, note: Some(note) } => {
+                        owners.insert(&owner.get().to_be_bytes()[..], &note[..])?;
+                    }
+                    Change::Owner { owner, note: None } => {
+                        owners.remove(&owner.get().to_be_bytes()[..])?;
+                    }
                 }
             }
             Ok(())
@@ -239,6 +249,19 @@ impl Index {
         let value = self.read(READ, |table| table.one(&owner.get().to_be_bytes()))?;
         let number = |bytes: Option<&[u8]>| bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
         Ok(value.map_or_else(Position::default, |value| Position { segment: number(value.get(..8)), offset: number(value.get(8..16)) }))
+    }
+
+    /// What is noted of each owner.
+    pub(crate) fn owners(&self) -> Result<Vec<(NodeId, Vec<u8>)>> {
+        let mut owners = Vec::new();
+        self.read(OWNERS, |table| {
+            table.newest(&[], &mut |key, value| {
+                let owner = key.first_chunk().and_then(|bytes| NodeId::new(u32::from_be_bytes(*bytes)));
+                owners.extend(owner.map(|owner| (owner, value.to_vec())));
+                true
+            })
+        })?;
+        Ok(owners)
     }
 
     /// A job of a tenant.
@@ -255,10 +278,26 @@ impl Index {
     /// # Errors
     ///
     /// If the index cannot be read.
-    pub fn newest(&self, tenant: &Tenant, owner: NodeId, mut more: impl FnMut(JobId, Entry) -> bool) -> Result<()> {
+    pub fn newest(&self, tenant: &Tenant, owner: NodeId, more: impl FnMut(JobId, Entry) -> bool) -> Result<()> {
+        self.newest_before(tenant, owner, None, more)
+    }
+
+    /// The same, of those before a job.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be read.
+    pub(crate) fn newest_before(
+        &self,
+        tenant: &Tenant,
+        owner: NodeId,
+        before: Option<SessionId>,
+        mut more: impl FnMut(JobId, Entry) -> bool,
+    ) -> Result<()> {
         let begin = prefix(tenant, Some(owner));
+        let end = before.map(|session| job_key(tenant, JobId { owner, session }));
         self.read(JOBS, |table| {
-            table.newest(&begin, &mut |key, value| {
+            table.between(&begin, end.as_deref(), &mut |key, value| {
                 Entry::read(value).is_none_or(|entry| more(JobId { owner, session: session_of(key) }, entry))
             })
         })
@@ -411,8 +450,13 @@ impl Tables<'_> {
 trait Reading {
     fn one(&self, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error>;
 
-    /// Those whose keys begin so, the last first, as long as `more` says so.
-    fn newest(&self, begin: &[u8], more: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), redb::Error>;
+    /// Those whose keys begin so and stand before `end`, the last first, as long as `more` says so.
+    fn between(&self, begin: &[u8], end: Option<&[u8]>, more: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), redb::Error>;
+
+    /// All whose keys begin so.
+    fn newest(&self, begin: &[u8], more: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), redb::Error> {
+        self.between(begin, None, more)
+    }
 }
 
 impl Reading for redb::ReadOnlyTable<&'static [u8], &'static [u8]> {
@@ -420,11 +464,10 @@ impl Reading for redb::ReadOnlyTable<&'static [u8], &'static [u8]> {
         Ok(self.get(key)?.map(|value| value.value().to_vec()))
     }
 
-    fn newest(&self, begin: &[u8], more: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), redb::Error> {
+    fn between(&self, begin: &[u8], end: Option<&[u8]>, more: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), redb::Error> {
         // Longer than every key that begins so: what follows in a key has at most 16 bytes.
-        let mut end = begin.to_vec();
-        end.extend_from_slice(&[0xff; 17]);
-        for entry in self.range::<&[u8]>(begin..&end[..])?.rev() {
+        let last = [begin, &[0xff; 17]].concat();
+        for entry in self.range::<&[u8]>(begin..end.unwrap_or(&last))?.rev() {
             let (key, value) = entry?;
             if !more(key.value(), value.value()) {
                 break;

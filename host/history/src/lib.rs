@@ -4,6 +4,8 @@
 //! STATE/work/0000000007.seg     jobs that have not ended: calls, arguments, which node got which attempt, results      [Log of Work]
 //! STATE/past/0000000003.seg     jobs and their tasks, without arguments and results: what lists show                 [Log of Past]
 //! STATE/past/index.redb         where each job of the past stands; made anew from the segments if it is lost           [Index]
+//! STATE/shipped/n2/0000000003.seg  at the head: the past of other nodes, byte for byte as they have it               [Shipped]
+//! STATE/shipped/index.redb      where each job of it stands
 //! ```
 //!
 //! Both are logs of the same format ([`segment`]): appended to by one process, in files that are removed whole. An append is a `write`
@@ -18,11 +20,17 @@ pub mod index;
 pub mod log;
 pub mod past;
 pub mod segment;
+pub mod ship;
+pub mod shipped;
 mod store;
+mod view;
 pub mod work;
 
 pub use self::{
     log::{Appended, Log},
     segment::{Gap, LogKind, Origin, Position},
-    store::{Kept, PastStore, Retention},
+    ship::PastBatch,
+    shipped::Shipped,
+    store::{PastStore, Retention},
+    view::{Kept, View},
 };

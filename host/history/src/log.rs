@@ -81,16 +81,21 @@ impl Log {
     pub fn open(dir: &Path, origin: Origin, options: LogOptions, now_ms: UnixMs) -> Result<Self> {
         create_private_dir(dir).map_err(|error| disk(&error, dir))?;
         let mut sealed = Vec::new();
-        let mut last = 0;
-        for number in segment::list(dir)? {
-            last = last.max(number);
-            match Segment::open(dir, number, &origin)? {
-                Some(segment) if segment.length() > HEADER_BYTES => sealed.push((number, segment.length())),
-                // Nothing was ever written to it.
-                _ => drop(fs::remove_file(segment::path(dir, number))),
+        let mut number = 1;
+        for found in segment::list(dir)? {
+            match Segment::open(dir, found, &origin)? {
+                Some(segment) if segment.length() > HEADER_BYTES => {
+                    sealed.push((found, segment.length()));
+                    number = found + 1;
+                }
+                // Nothing was ever written to it, so its number is free: a number that is missing is a segment that was removed.
+                _ => {
+                    let path = segment::path(dir, found);
+                    fs::remove_file(&path).map_err(|error| disk(&error, &path))?;
+                    number = number.max(found);
+                }
             }
         }
-        let number = last + 1;
         let file = create(dir, &origin, number, now_ms)?;
         let state = State { file: Arc::new(file), number, length: HEADER_BYTES, sealed, dirty: Vec::new(), closing: false };
         let shared = Arc::new(Shared { dir: dir.to_owned(), origin, options, state: Mutex::new(state), changed: Condvar::new() });
@@ -140,6 +145,33 @@ impl Log {
     /// The sealed segments, with their bytes, in their order.
     pub fn sealed(&self) -> Vec<(u64, u64)> {
         self.0.shared.state.lock().sealed.clone()
+    }
+
+    /// What is there at one moment: the sealed segments, and where the next record will begin.
+    pub(crate) fn extent(&self) -> (Vec<(u64, u64)>, Position) {
+        let state = self.0.shared.state.lock();
+        (state.sealed.clone(), Position { segment: state.number, offset: state.length })
+    }
+
+    /// Goes on in a segment of at least this number.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be made.
+    pub(crate) fn advance(&self, number: u64, now_ms: UnixMs) -> Result<()> {
+        let shared = &self.0.shared;
+        let mut state = shared.state.lock();
+        if state.number >= number {
+            return Ok(());
+        }
+        let empty = (state.length <= HEADER_BYTES).then_some(state.number);
+        shared.begin(&mut state, number, now_ms)?;
+        if let Some(empty) = empty {
+            state.sealed.retain(|(sealed, _)| *sealed != empty);
+            let path = segment::path(&shared.dir, empty);
+            fs::remove_file(&path).map_err(|error| disk(&error, &path))?;
+        }
+        Ok(())
     }
 
     /// Removes sealed segments up to a number.
@@ -199,7 +231,10 @@ impl Shared {
     }
 
     fn roll(&self, state: &mut State, now_ms: UnixMs) -> Result<()> {
-        let number = state.number + 1;
+        self.begin(state, state.number + 1, now_ms)
+    }
+
+    fn begin(&self, state: &mut State, number: u64, now_ms: UnixMs) -> Result<()> {
         let file = create(&self.dir, &self.origin, number, now_ms)?;
         state.sealed.push((state.number, state.length));
         state.file = Arc::new(file);

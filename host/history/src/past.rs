@@ -17,6 +17,8 @@ use crate::{
 
 /// Tasks of one record.
 pub const TASKS_PER_RECORD: usize = 4_096;
+/// Bytes after which a record of tasks takes no further one, so that records travel in small batches.
+const TASKS_BYTES: usize = 256 << 10;
 
 /// What is kept of a task. Times are milliseconds since its job was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,14 +118,24 @@ fn push_json<T: Serialize>(out: &mut Vec<u8>, kind: u8, value: &T) -> Result<()>
     })
 }
 
-/// Adds some of a job's tasks.
-pub(crate) fn push_tasks(out: &mut Vec<u8>, session: SessionId, first: u64, lines: &[TaskLine]) -> Result<()> {
+/// Adds some of a job's tasks: as many of the first as a record has room for, at least one. Gives how many.
+pub(crate) fn push_tasks(out: &mut Vec<u8>, session: SessionId, first: u64, lines: &[TaskLine]) -> Result<usize> {
+    let (mut encoded, mut count) = (Vec::new(), 0);
+    for line in lines {
+        put_line(&mut encoded, line)?;
+        count += 1;
+        if encoded.len() >= TASKS_BYTES {
+            break;
+        }
+    }
     segment::push(out, TASKS, |out| {
         out.number(session.into());
         out.number(first);
-        out.number(lines.len() as u64);
-        lines.iter().try_for_each(|line| put_line(out, line))
-    })
+        out.number(count as u64);
+        out.extend_from_slice(&encoded);
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 fn state_code(state: TaskState) -> u8 {
@@ -173,7 +185,41 @@ fn take_line(take: &mut Take) -> Result<TaskLine> {
     })
 }
 
+/// More tasks than any job has, and a time that no clock shows: what a record from elsewhere may not be beyond, so that it can be counted.
+const COUNT_MAX: u64 = 1 << 40;
+const TIME_MAX_MS: u64 = 1 << 50;
+
 impl Past {
+    /// Checks what came from elsewhere: whether it is of this owner, and its numbers can be counted with.
+    pub(crate) fn check(&self, owner: NodeId) -> Result<(), &'static str> {
+        let counts = |counts: &TaskCounts| {
+            let TaskCounts { compiling, queued, running, succeeded, failed, cancelled } = *counts;
+            [compiling, queued, running, succeeded, failed, cancelled].iter().all(|count| *count <= COUNT_MAX)
+        };
+        let job = |record: &JobRecord| {
+            let numbers = counts(&record.tasks) && record.submitted_ms <= TIME_MAX_MS && record.ended_ms.is_none_or(|ms| ms <= TIME_MAX_MS);
+            match numbers {
+                _ if record.id.owner != owner => Err("is of another owner"),
+                true => Ok(()),
+                false => Err("has numbers that cannot be"),
+            }
+        };
+        match self {
+            Self::Began(record) => job(record),
+            Self::Ended(ended) => {
+                let chunks = ended.chunks.iter().all(|chunk| counts(&chunk.counts) && chunk.first <= COUNT_MAX);
+                job(&ended.record).and(if chunks { Ok(()) } else { Err("has numbers that cannot be") })
+            }
+            Self::Tasks { first, .. } => {
+                if *first <= COUNT_MAX {
+                    Ok(())
+                } else {
+                    Err("has numbers that cannot be")
+                }
+            }
+        }
+    }
+
     /// Reads a record.
     ///
     /// # Errors
@@ -200,7 +246,7 @@ impl EndedJob {
     /// A task of the job, as lists show it.
     pub fn task(&self, sequence: u64, line: &TaskLine) -> TaskRecord {
         let call = self.calls.get(usize::from(line.call));
-        let at = |ms: u32| -> UnixMs { self.record.submitted_ms + u64::from(ms) };
+        let at = |ms: u32| -> UnixMs { self.record.submitted_ms.saturating_add(ms.into()) };
         let job: JobId = self.record.id;
         TaskRecord {
             id: job.task(sequence),
@@ -217,6 +263,17 @@ impl EndedJob {
             cpu_us: line.cpu_us.into(),
             error: line.error.clone().map(|error| error.unwrap_or_else(|code| Error::new(code, "the message was not kept"))),
         }
+    }
+}
+
+/// Why a task that ended is where it is, in one line.
+pub fn why(task: &TaskRecord) -> String {
+    let (id, on) = (task.id, task.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}")));
+    match (task.state, &task.error) {
+        (TaskState::Succeeded, _) => format!("{id} succeeded on {on}"),
+        (TaskState::Cancelled, _) => format!("{id} was cancelled"),
+        (TaskState::Failed, Some(error)) => format!("{id} failed on {on}: {} ({})", error.message(), error.code()),
+        (state, _) => format!("{id} {state} on {on}"),
     }
 }
 

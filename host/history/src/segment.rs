@@ -72,6 +72,12 @@ pub struct Position {
     pub offset: u64,
 }
 
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "byte {} of segment {}", self.offset, self.segment)
+    }
+}
+
 /// Records that could not be read: those from here to the segment's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -201,7 +207,7 @@ impl Segment {
         }
         let mut found = [0; HEADER_BYTES as usize];
         file.read_exact_at(&mut found, 0).map_err(bad)?;
-        let created_ms = u64::from_le_bytes(found[24..32].try_into().unwrap_or_default());
+        let created_ms = created_ms(&found);
         check_header(&path, &found, &header(origin, number, created_ms))?;
         Ok(Some(Self { file, number, created_ms, length }))
     }
@@ -214,6 +220,11 @@ impl Segment {
     /// Bytes of the file when it was opened.
     pub fn length(&self) -> u64 {
         self.length
+    }
+
+    /// Reads no further than this: what comes behind is being written.
+    pub(crate) fn until(&mut self, length: u64) {
+        self.length = self.length.min(length);
     }
 
     /// One record.
@@ -245,7 +256,12 @@ impl Segment {
     }
 }
 
-fn check_header(path: &Path, found: &[u8], expected: &[u8]) -> Result<()> {
+/// When a segment says that it was begun.
+pub(crate) fn created_ms(header: &[u8; HEADER_BYTES as usize]) -> UnixMs {
+    u64::from_le_bytes(header[24..32].try_into().unwrap_or_default())
+}
+
+pub(crate) fn check_header(path: &Path, found: &[u8], expected: &[u8]) -> Result<()> {
     let refuse = |code, why: String| {
         let message = format!("{} {why}", path.display());
         Err(Error::new(code, message).hint("start with another --state-dir, or move the file away: what it holds is then lost"))
@@ -272,7 +288,7 @@ fn payload_length(frame: &[u8]) -> Option<u64> {
 }
 
 /// The record at the begin of some bytes, and how many bytes it has; `None` if it is cut or damaged.
-fn record(at: Position, bytes: &Bytes) -> Option<(Record, u64)> {
+pub(crate) fn record(at: Position, bytes: &Bytes) -> Option<(Record, u64)> {
     let payload = payload_length(bytes)?;
     let total = usize::try_from(FRAME_BYTES + payload).ok()?;
     let frame = bytes.get(..total)?;

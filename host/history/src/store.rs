@@ -1,18 +1,20 @@
 //! The past of one owner: its log, the index of it, and what they answer.
 
-use std::{collections::HashSet, path::Path};
+use std::{borrow::Cow, path::Path};
 
 use parking_lot::Mutex;
 use rwasm_types::{
-    Code, Error, JobId, JobState, Result, TaskState, Tenant,
-    api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
+    Error, JobId, Result, Tenant,
+    api::{JobRecord, UnixMs},
 };
 
 use crate::{
     index::{self, Change, Index},
     log::{Log, LogOptions},
     past::{self, Chunk, EndedJob, Past, PastCall, TASKS_PER_RECORD, TaskLine},
-    segment::{self, Gap, LogKind, Origin, Position, Segment},
+    segment::{self, Gap, HEADER_BYTES, LogKind, Origin, Position, Segment},
+    ship::{self, PastBatch},
+    view::View,
 };
 
 /// Bytes of a segment of the past: what is removed at once.
@@ -39,25 +41,8 @@ pub struct PastStore {
     gaps: Vec<Gap>,
     /// Jobs that ended since the index was last durable.
     since_durable: Mutex<u32>,
-}
-
-/// What is known of a job of the past.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// It began; its end is not known.
-    Began(Box<JobRecord>),
-    /// It ended.
-    Ended(Box<EndedJob>),
-}
-
-impl Kept {
-    /// The job, as lists show it.
-    pub fn record(&self) -> &JobRecord {
-        match self {
-            Self::Began(record) => record,
-            Self::Ended(job) => &job.record,
-        }
-    }
+    /// Up to where the head has it, if there is one that wants it.
+    shipped: Mutex<Option<Position>>,
 }
 
 impl PastStore {
@@ -71,7 +56,7 @@ impl PastStore {
         let options = LogOptions { segment_bytes: SEGMENT_BYTES.min((retention.bytes / 4).max(64 << 10)), bytes_max: u64::MAX };
         let log = Log::open(dir, origin, options, now_ms)?;
         let index = Index::open(&dir.join("index.redb"))?;
-        let mut store = Self { log, index, retention, gaps: Vec::new(), since_durable: Mutex::new(0) };
+        let mut store = Self { log, index, retention, gaps: Vec::new(), since_durable: Mutex::new(0), shipped: Mutex::new(None) };
         store.gaps = store.catch_up()?;
         Ok(store)
     }
@@ -146,11 +131,11 @@ impl PastStore {
             if lines.is_empty() {
                 return Err(Error::internal(format!("job {job} has fewer tasks than it counts")));
             }
-            past::push_tasks(&mut out, job.session, first, &lines)?;
+            let taken = past::push_tasks(&mut out, job.session, first, &lines)?;
             let at = self.log.append(&out, now_ms)?.at;
             out.clear();
-            chunks.push(Chunk { at, first, counts: past::count(&lines) });
-            first += lines.len() as u64;
+            chunks.push(Chunk { at, first, counts: past::count(&lines[..taken]) });
+            first += taken as u64;
         }
         let ended = EndedJob { record, calls, chunks };
         past::push_ended(&mut out, &ended)?;
@@ -175,147 +160,51 @@ impl PastStore {
         self.index.open_jobs(self.log.origin().owner)
     }
 
-    /// A job of a tenant; `None` if it is not known here.
+    /// Up to where records were written; a segment without any does not count.
+    pub fn written(&self) -> Position {
+        let end = self.log.end();
+        if end.offset > HEADER_BYTES { end } else { Position { offset: 0, ..end } }
+    }
+
+    /// The head has what stands before this. From the first time on, segments that it has not got are kept for as long as there is room.
+    pub fn shipped(&self, to: Position) {
+        *self.shipped.lock() = Some(to);
+    }
+
+    /// Whether the head has everything, or there is none that wants it.
+    pub fn shipped_all(&self) -> bool {
+        let written = self.written();
+        self.shipped.lock().is_none_or(|to| to >= written || written <= Position { segment: 1, offset: 0 })
+    }
+
+    /// Whole records from a position on, about so many bytes, for the head.
     ///
     /// # Errors
     ///
-    /// [`Code::HISTORY_DAMAGED`] if its record cannot be read.
-    pub fn job(&self, tenant: &Tenant, job: JobId) -> Result<Option<Kept>> {
-        let entry = self.index.job(tenant, job)?;
-        entry.map(|entry| self.kept(entry.at)).transpose()
+    /// If they cannot be read.
+    pub fn batch(&self, from: Position, bytes_max: usize, now_ms: UnixMs) -> Result<PastBatch> {
+        if from > self.log.end() {
+            // What was here is gone, as after a restore; what is written from now on comes behind what the head has.
+            self.log.advance(from.segment.saturating_add(1), now_ms)?;
+        }
+        let (sealed, end) = self.log.extent();
+        ship::batch(self.log.dir(), self.log.origin(), &sealed, end, from, bytes_max)
     }
 
-    /// Whether a job of a tenant is known here.
-    ///
-    /// # Errors
-    ///
-    /// If the index cannot be read.
-    pub fn knows(&self, tenant: &Tenant, job: JobId) -> Result<bool> {
-        Ok(self.index.job(tenant, job)?.is_some())
-    }
-
-    fn kept(&self, at: Position) -> Result<Kept> {
-        match self.read(at)? {
-            Past::Began(record) => Ok(Kept::Began(record)),
-            Past::Ended(job) => Ok(Kept::Ended(job)),
-            Past::Tasks { .. } => Err(Error::new(Code::HISTORY_DAMAGED, "the index of the history names a record of another kind")),
-        }
-    }
-
-    fn read(&self, at: Position) -> Result<Past> {
-        let segment = Segment::open(self.log.dir(), at.segment, self.log.origin())?;
-        let segment = segment.ok_or_else(|| Error::new(Code::HISTORY_DAMAGED, format!("segment {} has no header", at.segment)))?;
-        Past::read(&segment.record(at.offset)?)
-    }
-
-    /// A tenant's jobs, newest first, without those that are known better elsewhere, and how many there are.
-    ///
-    /// # Errors
-    ///
-    /// If the index or a record cannot be read.
-    pub fn jobs(&self, tenant: &Tenant, state: Option<JobState>, limit: usize, but: &HashSet<JobId>) -> Result<(Vec<JobRecord>, u64)> {
-        let owner = self.log.origin().owner;
-        let mut total = self.index.jobs_total(tenant, owner, state)?;
-        for job in but {
-            let entry = self.index.job(tenant, *job)?;
-            total -= u64::from(entry.is_some_and(|entry| state.is_none_or(|state| state == entry.state)));
-        }
-        let mut places = Vec::new();
-        if limit > 0 {
-            self.index.newest(tenant, owner, |job, entry| {
-                if !but.contains(&job) && state.is_none_or(|state| state == entry.state) {
-                    places.push(entry.at);
-                }
-                places.len() < limit
-            })?;
-        }
-        let records = places.into_iter().map(|at| self.kept(at).map(|kept| kept.record().clone()));
-        Ok((records.collect::<Result<_>>()?, total))
-    }
-
-    /// A job's newest tasks in a state, and how many there are.
-    ///
-    /// # Errors
-    ///
-    /// If a record cannot be read.
-    pub fn tasks_of(&self, job: &EndedJob, state: Option<TaskState>, limit: usize) -> Result<(Vec<TaskRecord>, u64)> {
-        let count = |mut counts: TaskCounts| match state {
-            None => counts.total(),
-            Some(state) => *counts.of(state),
-        };
-        let mut rows = Vec::new();
-        for chunk in job.chunks.iter().rev().filter(|chunk| count(chunk.counts) > 0) {
-            if rows.len() >= limit {
-                break;
-            }
-            let lines = self.lines(job, chunk)?;
-            let numbered = lines.iter().enumerate().rev().map(|(index, line)| (chunk.first + index as u64, line));
-            let matching = numbered.filter(|(_, line)| state.is_none_or(|state| state == line.state));
-            rows.extend(matching.take(limit - rows.len()).map(|(sequence, line)| job.task(sequence, line)));
-        }
-        Ok((rows, count(job.record.tasks)))
-    }
-
-    /// One task of a job.
-    ///
-    /// # Errors
-    ///
-    /// If its record cannot be read.
-    pub fn task_of(&self, job: &EndedJob, sequence: u64) -> Result<Option<TaskRecord>> {
-        let place = job.chunks.partition_point(|chunk| chunk.first <= sequence);
-        let Some(chunk) = place.checked_sub(1).and_then(|place| job.chunks.get(place)) else { return Ok(None) };
-        let lines = self.lines(job, chunk)?;
-        let line = usize::try_from(sequence - chunk.first).ok().and_then(|index| lines.get(index));
-        Ok(line.map(|line| job.task(sequence, line)))
-    }
-
-    fn lines(&self, job: &EndedJob, chunk: &Chunk) -> Result<Vec<TaskLine>> {
-        match self.read(chunk.at)? {
-            Past::Tasks { session, first, lines } if session == job.record.id.session && first == chunk.first => Ok(lines),
-            _ => Err(Error::new(Code::HISTORY_DAMAGED, format!("the tasks of job {} are not where they should be", job.record.id))),
-        }
-    }
-
-    /// A tenant's newest tasks in a state, of jobs that are not known better elsewhere, and how many there are.
-    ///
-    /// # Errors
-    ///
-    /// If the index or a record cannot be read.
-    pub fn tasks(&self, tenant: &Tenant, state: Option<TaskState>, limit: usize, but: &HashSet<JobId>) -> Result<(Vec<TaskRecord>, u64)> {
-        let owner = self.log.origin().owner;
-        let mut total = self.index.tasks_total(tenant, owner, state)?;
-        for job in but {
-            total -= self.index.job(tenant, *job)?.map_or(0, |entry| index::tasks_in(entry.tasks, state));
-        }
-        let mut places = Vec::new();
-        let mut found = 0;
-        if limit > 0 {
-            self.index.newest(tenant, owner, |job, entry| {
-                let tasks = index::tasks_in(entry.tasks, state);
-                if !but.contains(&job) && tasks > 0 {
-                    places.push(entry.at);
-                    found += tasks;
-                }
-                found < limit as u64
-            })?;
-        }
-        let mut rows = Vec::new();
-        for at in places {
-            if let Kept::Ended(job) = self.kept(at)? {
-                rows.extend(self.tasks_of(&job, state, limit - rows.len())?.0);
-            }
-        }
-        Ok((rows, total))
+    /// What is answered of it.
+    pub fn view(&self) -> View<'_> {
+        View { index: &self.index, dir: Cow::Borrowed(self.log.dir()), origin: Cow::Borrowed(self.log.origin()) }
     }
 
     /// Removes the oldest segments that are too old or too much, as long as all their jobs have ended; gives the jobs that are forgotten.
+    /// What the head wants and has not got goes for want of room only.
     ///
     /// # Errors
     ///
     /// If the index cannot be written.
     pub fn retain(&self, now_ms: UnixMs) -> Result<Vec<(Tenant, JobId)>> {
         let owner = self.log.origin().owner;
-        let sealed = self.log.sealed();
+        let (sealed, shipped) = (self.log.sealed(), *self.shipped.lock());
         let mut bytes: u64 = sealed.iter().map(|(_, bytes)| bytes).sum();
         let mut forgotten = Vec::new();
         for (number, length) in sealed {
@@ -325,8 +214,12 @@ impl PastStore {
                 .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
                 .map_or(now_ms, |since| UnixMs::try_from(since.as_millis()).unwrap_or(UnixMs::MAX));
             let old = now_ms.saturating_sub(modified) > self.retention.age_ms;
-            if !(old || bytes > self.retention.bytes) || self.index.holds_open(owner, number)? {
+            let shipped = shipped.is_none_or(|to| to.segment > number);
+            if !(old && shipped || bytes > self.retention.bytes) || self.index.holds_open(owner, number)? {
                 break;
+            }
+            if !shipped {
+                tracing::warn!(segment = number, "a part of the past is removed before the head has it: there is no room");
             }
             forgotten.extend(self.index.forget(owner, number)?);
             self.log.remove_through(number);
@@ -346,7 +239,7 @@ fn index_end(job: &EndedJob, at: Position) -> Change {
 }
 
 /// What a record changes in the index.
-fn change(past: &Past, at: Position) -> Option<Change> {
+pub(crate) fn change(past: &Past, at: Position) -> Option<Change> {
     match past {
         Past::Began(record) => Some(Change::Began { tenant: record.tenant.clone(), job: record.id, at }),
         Past::Ended(job) => Some(index_end(job, at)),
@@ -355,22 +248,25 @@ fn change(past: &Past, at: Position) -> Option<Change> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rwasm_types::{ArtifactDigest, Attempt, NodeId};
+pub(crate) mod tests {
+    use std::collections::HashSet;
+
+    use rwasm_types::{ArtifactDigest, Attempt, Code, JobState, NodeId, TaskState, api::TaskCounts};
 
     use super::*;
+    use crate::view::Kept;
 
-    const RETENTION: Retention = Retention { age_ms: u64::MAX, bytes: 1 << 30 };
+    pub(crate) const RETENTION: Retention = Retention { age_ms: u64::MAX, bytes: 1 << 30 };
 
-    fn origin() -> Origin {
+    pub(crate) fn origin() -> Origin {
         Origin { kind: LogKind::Past, cluster: "c".into(), owner: NodeId::FIRST }
     }
 
-    fn id(session: u32) -> JobId {
+    pub(crate) fn id(session: u32) -> JobId {
         JobId { owner: NodeId::FIRST, session }
     }
 
-    fn record(session: u32, tasks: TaskCounts, state: JobState) -> JobRecord {
+    pub(crate) fn record(session: u32, tasks: TaskCounts, state: JobState) -> JobRecord {
         JobRecord {
             id: id(session),
             name: format!("job {session}"),
@@ -400,7 +296,7 @@ mod tests {
         }
     }
 
-    fn end_job(store: &PastStore, session: u32, count: u64) {
+    pub(crate) fn end_job(store: &PastStore, session: u32, count: u64) {
         let failed = (0..count).filter(|sequence| sequence % 10 == 3).count() as u64;
         let counts = TaskCounts { succeeded: count - failed, failed, ..TaskCounts::default() };
         let calls = vec![PastCall { export: "add".into(), artifact: ArtifactDigest([1; 32]) }];
@@ -411,25 +307,25 @@ mod tests {
 
     fn check(store: &PastStore, tenant: &Tenant) {
         let none = HashSet::new();
-        let (jobs, total) = store.jobs(tenant, None, 10, &none).unwrap();
+        let (jobs, total) = store.view().jobs(tenant, None, 10, &none).unwrap();
         assert_eq!((jobs.iter().map(|job| job.id.session).collect::<Vec<_>>(), total), (vec![3, 2, 1], 3));
-        let failed = store.jobs(tenant, Some(JobState::Failed), 10, &none).unwrap();
+        let failed = store.view().jobs(tenant, Some(JobState::Failed), 10, &none).unwrap();
         assert_eq!((failed.0.len(), failed.1), (1, 1));
-        assert_eq!(store.jobs(tenant, None, 1, &HashSet::from([id(3)])).unwrap().1, 2);
-        let Kept::Ended(job) = store.job(tenant, id(1)).unwrap().unwrap() else { panic!("it ended") };
-        let (rows, total) = store.tasks_of(&job, Some(TaskState::Failed), 3).unwrap();
+        assert_eq!(store.view().jobs(tenant, None, 1, &HashSet::from([id(3)])).unwrap().1, 2);
+        let Kept::Ended(job) = store.view().job(tenant, id(1)).unwrap().unwrap() else { panic!("it ended") };
+        let (rows, total) = store.view().tasks_of(&job, Some(TaskState::Failed), 3).unwrap();
         assert_eq!((rows.iter().map(|row| row.id.sequence).collect::<Vec<_>>(), total), (vec![9_993, 9_983, 9_973], 1_000));
-        let whole = store.task_of(&job, 3).unwrap().unwrap();
+        let whole = store.view().task_of(&job, 3).unwrap().unwrap();
         assert_eq!((whole.error.unwrap().message(), whole.export.as_str(), whole.queued_ms), ("whole", "add", 1_002));
-        assert_eq!(store.task_of(&job, 5_000).unwrap().unwrap().id, id(1).task(5_000));
-        assert_eq!(store.task_of(&job, 10_000).unwrap(), None);
-        let (rows, total) = store.tasks(tenant, None, 3, &none).unwrap();
+        assert_eq!(store.view().task_of(&job, 5_000).unwrap().unwrap().id, id(1).task(5_000));
+        assert_eq!(store.view().task_of(&job, 10_000).unwrap(), None);
+        let (rows, total) = store.view().tasks(tenant, None, 3, &none).unwrap();
         assert_eq!(
             (rows.iter().map(|row| row.id).collect::<Vec<_>>(), total),
             (vec![id(2).task(1), id(2).task(0), id(1).task(9_999)], 10_002)
         );
         assert_eq!(store.open_jobs().unwrap(), [(tenant.clone(), id(3))]);
-        assert_eq!(store.job(&Tenant::new("other").unwrap(), id(1)).unwrap(), None);
+        assert_eq!(store.view().job(&Tenant::new("other").unwrap(), id(1)).unwrap(), None);
     }
 
     #[test]
@@ -459,16 +355,16 @@ mod tests {
         }
         let forgotten = store.retain(6).unwrap();
         assert!(forgotten.iter().any(|(_, job)| *job == id(1)) && forgotten.len() < 40, "{forgotten:?}");
-        let total = store.jobs(&tenant, None, 0, &HashSet::new()).unwrap().1;
-        assert_eq!((total, store.tasks(&tenant, None, 0, &HashSet::new()).unwrap().1), (40 - forgotten.len() as u64, total * 2_000));
-        assert_eq!(store.job(&tenant, id(1)).unwrap(), None);
+        let total = store.view().jobs(&tenant, None, 0, &HashSet::new()).unwrap().1;
+        assert_eq!((total, store.view().tasks(&tenant, None, 0, &HashSet::new()).unwrap().1), (40 - forgotten.len() as u64, total * 2_000));
+        assert_eq!(store.view().job(&tenant, id(1)).unwrap(), None);
 
         store.began(&record(99, TaskCounts::default(), JobState::Running), 5).unwrap();
         for session in 100..=140 {
             end_job(&store, session, 2_000);
         }
         let forgotten = store.retain(6).unwrap();
-        assert!(!forgotten.contains(&(tenant.clone(), id(99))) && store.job(&tenant, id(99)).unwrap().is_some());
+        assert!(!forgotten.contains(&(tenant.clone(), id(99))) && store.view().job(&tenant, id(99)).unwrap().is_some());
     }
 
     #[test]
@@ -484,7 +380,42 @@ mod tests {
         std::fs::remove_file(dir.path().join("index.redb")).unwrap();
         let store = PastStore::open(dir.path(), origin(), RETENTION, 6).unwrap();
         assert_eq!(store.gaps().len(), 1);
-        let jobs = store.jobs(&Tenant::default(), None, 10, &HashSet::new()).unwrap().0;
+        let jobs = store.view().jobs(&Tenant::default(), None, 10, &HashSet::new()).unwrap().0;
         assert_eq!(jobs.iter().map(|job| job.id.session).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn what_the_head_has_not_got_is_kept_until_there_is_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = PastStore::open(dir.path(), origin(), Retention { age_ms: 0, bytes: 300 << 10 }, 5).unwrap();
+        store.shipped(Position::default());
+        for session in 1..=8 {
+            end_job(&store, session, 2_000);
+        }
+        let later = UnixMs::MAX;
+        assert_eq!(store.retain(later).unwrap(), [], "it is old, and the head has not got it");
+        assert!(!store.shipped_all());
+        store.shipped(Position { segment: 2, offset: 0 });
+        let forgotten = store.retain(later).unwrap();
+        assert!(forgotten.iter().any(|(_, job)| *job == id(1)) && !forgotten.iter().any(|(_, job)| *job == id(8)), "{forgotten:?}");
+        for session in 9..=60 {
+            end_job(&store, session, 2_000);
+        }
+        assert!(store.retain(later).unwrap().len() > 10, "there is no room for more");
+        store.shipped(store.written());
+        assert!(store.shipped_all());
+    }
+
+    #[test]
+    fn segments_are_numbered_without_holes_over_many_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        for life in 1..=6 {
+            let store = PastStore::open(dir.path(), origin(), RETENTION, 5).unwrap();
+            if life % 2 == 0 {
+                end_job(&store, life, 1);
+            }
+        }
+        let store = PastStore::open(dir.path(), origin(), RETENTION, 5).unwrap();
+        assert_eq!((segment::list(dir.path()).unwrap(), store.written()), (vec![1, 2, 3, 4], Position { segment: 4, offset: 0 }));
     }
 }

@@ -90,6 +90,7 @@ impl Shared {
         while self.dispatcher.lock().running() > 0 && Instant::now() < over {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.ship_the_last().await;
     }
 
     /// Ends what still runs at the deadline, for as long as the node runs.

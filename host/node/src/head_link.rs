@@ -237,6 +237,7 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
         shared.spread.forget_requests();
         shared.surplus.notify_one();
         shared.head.report_now(&shared);
+        shared.say_written();
     }
     let mut ticks = tokio::time::interval(heartbeat.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -284,6 +285,7 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
             }
         }
         msg::head_message::Message::Question(question) => answer(shared, &question)?,
+        msg::head_message::Message::HistoryWanted(wanted) => shared.history_wanted(&wanted)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
         msg::head_message::Message::Addresses(told) => {
             // What is no address is a name, and what that leads to is the name server's word.

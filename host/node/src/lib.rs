@@ -25,6 +25,7 @@ mod query;
 mod retention;
 mod runner;
 mod sessions;
+mod ship;
 
 use std::{
     collections::BTreeMap,
@@ -227,6 +228,7 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if let Some(data) = data {
             let listener = match acceptor {

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rwasm_history::Kept;
+use rwasm_history::{Kept, past};
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
@@ -124,7 +124,7 @@ impl Shared {
             Ok(job) => return Ok(Known::Here(job)),
             Err(unknown) => unknown,
         };
-        self.ledger.past().job(tenant, id)?.map(Known::Kept).ok_or(unknown)
+        self.ledger.past().view().job(tenant, id)?.map(Known::Kept).ok_or(unknown)
     }
 
     /// What a job wrote.
@@ -146,7 +146,7 @@ impl Shared {
     fn job_list(&self, tenant: &Tenant, state: Option<JobState>, limit: usize) -> Result<Listing<JobRecord>> {
         let here = self.here(tenant);
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
-        let (kept, kept_total) = self.ledger.past().jobs(tenant, state, limit, &known)?;
+        let (kept, kept_total) = self.ledger.past().view().jobs(tenant, state, limit, &known)?;
         let mut rows: Vec<JobRecord> = here.iter().map(|job| job.record()).collect();
         rows.retain(|row| state.is_none_or(|state| row.state == state));
         let total = rows.len() as u64 + kept_total;
@@ -161,7 +161,7 @@ impl Shared {
         if let Some(job) = job {
             return Ok(listing(match self.known(tenant, job)? {
                 Known::Here(job) => job.tasks(state, limit),
-                Known::Kept(Kept::Ended(job)) => self.ledger.past().tasks_of(&job, state, limit)?,
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, state, limit)?,
                 Known::Kept(Kept::Began(_)) => (Vec::new(), 0),
             }));
         }
@@ -172,7 +172,7 @@ impl Shared {
         for job in here {
             all.merge(listing(job.tasks(state, limit - all.rows.len())));
         }
-        all.merge(listing(self.ledger.past().tasks(tenant, state, limit - all.rows.len(), &known)?));
+        all.merge(listing(self.ledger.past().view().tasks(tenant, state, limit - all.rows.len(), &known)?));
         Ok(all)
     }
 
@@ -181,7 +181,7 @@ impl Shared {
         let job = self.known(tenant, task.job()).map_err(|error| if error.code() == Code::NOT_FOUND { unknown() } else { error })?;
         let record = match job {
             Known::Here(job) => job.task(task.sequence),
-            Known::Kept(Kept::Ended(job)) => self.ledger.past().task_of(&job, task.sequence)?,
+            Known::Kept(Kept::Ended(job)) => self.ledger.past().view().task_of(&job, task.sequence)?,
             Known::Kept(Kept::Began(_)) => None,
         };
         record.ok_or_else(unknown)
@@ -190,21 +190,16 @@ impl Shared {
     /// Why a task is where it is, in one line.
     fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
         let record = self.task(tenant, task)?;
-        let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
         Ok(match record.state {
             TaskState::Compiling => format!("{task} waits for its artifact {} to be compiled", record.artifact.short()),
             TaskState::Queued => self.why_queued(&*self.job(tenant, task.job())?, task),
             TaskState::Running => {
                 let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
                 let since = rwasm_types::format_duration(Duration::from_millis(since));
+                let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
                 format!("{task} has been on {on} for {since} (attempt {})", record.attempt.0)
             }
-            TaskState::Succeeded => format!("{task} succeeded on {on}"),
-            TaskState::Cancelled => format!("{task} was cancelled"),
-            TaskState::Failed => match record.error {
-                Some(error) => format!("{task} failed on {on}: {} ({})", error.message(), error.code()),
-                None => format!("{task} failed on {on}"),
-            },
+            TaskState::Succeeded | TaskState::Cancelled | TaskState::Failed => past::why(&record),
         })
     }
 

@@ -167,6 +167,8 @@ codes! {
     HISTORY_FULL = 634, Failed, "Unfinished work takes as much of the disk as it may.";
     JOB_GONE = 635, Failed, "The cluster does not know the job any more.";
     RESULT_GONE = 636, Failed, "A task's result was lost on its way to the driver.";
+    HISTORY_REFUSED = 646, Refused, "A part of a node's history is damaged or does not fit what the head has of it.";
+    HISTORY_CROWDED = 647, Refused, "The head has no room for more of the history of nodes.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";

@@ -28,4 +28,4 @@ pub use options::{Priority, TaskOptions};
 pub use policy::{Destinations, Needs, Offer, Policy, VolumeRule, special_address};
 pub use resource::{ParseResourceError, Quantity, ResourceSet};
 pub use state::{JobState, ParseStateError, Stream, TaskState};
-pub use unit::{ParseUnitError, format_bytes, format_duration, parse_bytes, parse_duration};
+pub use unit::{ParseUnitError, format_bytes, format_duration, format_time, parse_bytes, parse_duration};

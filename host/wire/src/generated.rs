@@ -1474,7 +1474,7 @@ pub mod gateway_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 40")]
+    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 40, 42, 43")]
     pub message: ::core::option::Option<node_message::Message>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -1497,11 +1497,18 @@ pub mod node_message {
         Answer(super::Answer),
         #[prost(message, tag = "40")]
         Renew(super::Renew),
+        #[prost(message, tag = "42")]
+        HistoryWritten(super::HistoryWritten),
+        #[prost(message, tag = "43")]
+        HistoryBatch(super::HistoryBatch),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeadMessage {
-    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40")]
+    #[prost(
+        oneof = "head_message::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 42"
+    )]
     pub message: ::core::option::Option<head_message::Message>,
 }
 /// Nested message and enum types in `HeadMessage`.
@@ -1528,6 +1535,8 @@ pub mod head_message {
         Addresses(super::Addresses),
         #[prost(message, tag = "40")]
         Certificate(super::Certificate),
+        #[prost(message, tag = "42")]
+        HistoryWanted(super::HistoryWanted),
     }
 }
 /// Who may do what: all of it first, then each change. Nodes with a gateway get the hashes of users' tokens, others do not.
@@ -1745,6 +1754,50 @@ pub mod answer {
         #[prost(message, tag = "3")]
         Error(super::Error),
     }
+}
+/// A place in the past of a node's jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryPosition {
+    /// From 1, without holes: a number that is missing is a segment that was removed.
+    #[prost(uint64, tag = "1")]
+    pub segment: u64,
+    /// Bytes from the segment's begin.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+}
+/// Up to where a node has written the past of its jobs. Said when it joins, and whenever that changed, a little later.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryWritten {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<HistoryPosition>,
+}
+/// What stands before a place is at the head on stable storage. Said when a node joins, and whenever that changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryWanted {
+    #[prost(message, optional, tag = "1")]
+    pub from: ::core::option::Option<HistoryPosition>,
+    /// Send about so many bytes from there; 0 for nothing now.
+    #[prost(uint32, tag = "2")]
+    pub bytes: u32,
+    /// Why the last batch was not taken.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
+/// Records of the past, as they lie in a segment of the node. Sent when they are wanted, and not before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryBatch {
+    /// Where they begin: at the place that was asked for, or at the begin of the next segment that is there.
+    #[prost(message, optional, tag = "1")]
+    pub at: ::core::option::Option<HistoryPosition>,
+    /// Whole records, with their checksums; before them, at the segment's begin, its header.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub records: ::prost::bytes::Bytes,
+    /// Nothing follows in this segment.
+    #[prost(bool, tag = "3")]
+    pub sealed: bool,
+    /// Bytes behind them, of a sealed segment, that cannot be read.
+    #[prost(uint64, tag = "4")]
+    pub unreadable: u64,
 }
 /// Generated client implementations.
 pub mod head_client {

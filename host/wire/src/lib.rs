@@ -55,10 +55,11 @@ pub mod msg {
     pub use crate::generated::{
         Addresses, Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, Certificate, ControlReply,
         ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, Directory, DriverMessage, Error, FetchRequest,
-        FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal,
-        LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes,
-        Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question, Range, Register, Registered, ReleaseJob,
-        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RunnerMessage, Stream, Submit, TaskId, Waiting, Welcome, answer,
-        driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message, registered, runner_message,
+        FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten,
+        JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest,
+        NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question,
+        Range, Register, Registered, ReleaseJob, RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RunnerMessage, Stream,
+        Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
+        owner_message, registered, runner_message,
     };
 }

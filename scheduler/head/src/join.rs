@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use crate::{
-    HEARTBEAT, ask,
+    HEARTBEAT, ask, history,
     state::{self, Report, Shared},
 };
 
@@ -39,6 +39,10 @@ impl HeadService for Joining {
         joining.node = joining.node.filter(|_| !hello.cluster.is_empty());
         shared.believe(&mut joining, proof).await?;
         let again = joining.node.is_some();
+        let shipping = shared.history.as_ref().filter(|_| !joining.local);
+        if let Some(history) = shipping {
+            history.greet(joining.node, &queue);
+        }
         let joined = shared.join(joining, queue.clone()).await;
         let certificate = match &joined {
             Ok((node, _)) if !public_key.is_empty() => shared.invitations.issue(*node, &public_key)?,
@@ -60,11 +64,18 @@ impl HeadService for Joining {
         if let Ok((node, stream)) = joined {
             tracing::info!(%node, "a node joined");
             shared.remind_of_drain(node, again).await?;
+            if let Err(error) = shared.owner_is_back(node).await {
+                tracing::error!(%node, %error, "it cannot be noted that a node is back");
+            }
+            let ships = shipping.is_some();
             let shared = Arc::clone(shared);
             self.0.scope.spawn("node-stream", OnEnd::Continue, async move {
+                let (history, pull) = history::Stream::new(node);
+                let pull = async { if ships { pull.run(&shared, &queue).await } else { std::future::pending().await } };
                 let outcome = tokio::select! {
-                    outcome = read(&shared, (node, stream), &mut inbound, &queue) => outcome,
+                    outcome = read(&shared, (node, stream), &mut inbound, &queue, &history) => outcome,
                     () = write(waiting, &sender) => Ok(()),
+                    () = pull => Ok(()),
                 };
                 if let Err(error) = outcome {
                     tracing::info!(%node, %error, "a node's stream ended");
@@ -162,6 +173,7 @@ async fn read(
     (node, stream): (NodeId, u64),
     inbound: &mut Inbound<msg::NodeMessage>,
     queue: &state::ToNode,
+    history: &history::Stream,
 ) -> Result<()> {
     while let Some(message) = inbound.next().await? {
         shared.check_stream(node, stream)?;
@@ -189,6 +201,8 @@ async fn read(
                 // The stream may have ended by now.
                 let _ = queue.send(msg::HeadMessage { message: Some(msg::head_message::Message::Certificate(renewed)) });
             }
+            msg::node_message::Message::HistoryWritten(written) => history.written(shared, written)?,
+            msg::node_message::Message::HistoryBatch(batch) => history.sent(batch)?,
             msg::node_message::Message::Hello(_) | msg::node_message::Message::Register(_) => {
                 return Err(convert::malformed("a second registration"));
             }

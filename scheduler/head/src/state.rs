@@ -3,7 +3,7 @@
 mod drain;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     LOST_AFTER,
     access::Access,
+    history::{History, HistoryOptions},
     invite::Invitations,
     numbers::{self, Admitted, Claim, Numbers},
     orders::Orders,
@@ -44,6 +45,8 @@ pub(crate) struct Shared {
     /// Tenants, tokens and policies.
     pub(crate) access: Access,
     pub(crate) invitations: Invitations,
+    /// The past of nodes, if it is kept.
+    pub(crate) history: Option<History>,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -141,11 +144,23 @@ impl Shared {
     /// # Errors
     ///
     /// If the journal cannot be written, or holds what is not understood.
-    pub(crate) async fn new(journal: Journal, token: &str, invitations: Invitations, scope: Scope) -> Result<Self> {
+    pub(crate) async fn new(
+        journal: Journal,
+        token: &str,
+        history: Option<HistoryOptions>,
+        invitations: Invitations,
+        scope: Scope,
+    ) -> Result<Self> {
         let state = State { drains: drain::read(&journal)?, ..State::default() };
+        let numbers = Numbers::begin(journal.clone()).await?;
+        let history = match history {
+            Some(options) => Some(History::open(options, numbers.cluster()).await?),
+            None => None,
+        };
         Ok(Self {
             orders: Orders::read(journal.clone())?,
-            numbers: Numbers::begin(journal.clone()).await?,
+            numbers,
+            history,
             scope,
             access: Access::read(&journal)?,
             journal,
@@ -294,12 +309,27 @@ impl Shared {
         Ok(())
     }
 
-    /// Counts nodes that were not heard from as lost.
-    pub(crate) fn lose_silent_nodes(&self) {
+    /// When this life of the head began.
+    pub(crate) fn started_ms(&self) -> UnixMs {
+        self.started_ms
+    }
+
+    /// Nodes that are alive.
+    pub(crate) fn nodes_live(&self) -> HashSet<NodeId> {
+        self.state.lock().nodes.iter().filter(|(_, node)| node.record.alive).map(|(id, _)| *id).collect()
+    }
+
+    /// Since when a node is lost, if it is; nothing of a node that did not join in this life of the head, or was lost long ago.
+    pub(crate) fn lost_ms(&self, id: NodeId) -> Option<Option<UnixMs>> {
+        self.state.lock().nodes.get(&id).map(|node| node.record.lost_ms)
+    }
+
+    /// Counts nodes that were not heard from as lost; gives them.
+    pub(crate) fn lose_silent_nodes(&self) -> Vec<NodeId> {
         let mut state = self.state.lock();
         let silent = |node: &Node| node.record.alive && node.heard.elapsed() > LOST_AFTER;
         let lost: Vec<NodeId> = state.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
-        for id in lost {
+        for id in lost.iter().copied() {
             if let Some(node) = state.nodes.get_mut(&id) {
                 tracing::warn!(node = %id, name = %node.record.name, "a node was lost");
                 node.record.alive = false;
@@ -311,6 +341,7 @@ impl Shared {
         }
         let forget = now_ms().saturating_sub(SHOW_LOST_MS);
         state.nodes.retain(|_, node| node.record.lost_ms.is_none_or(|lost| lost > forget));
+        lost
     }
 
     /// Nodes, lost ones of the last hour included.

@@ -158,6 +158,18 @@ impl Cluster {
         self.nodes.last().expect("just pushed")
     }
 
+    /// One more node joins that has a gateway, and gives its address. It is killed at a named point, if there is one.
+    pub(crate) fn add_gateway(&mut self, point: Option<&str>) -> String {
+        let (address, cpus) = (self.head_address(), self.builder.cpus.to_string());
+        let start = ["start", "--address", &address, "--num-cpus", &cpus, "--json", "--gateway", "--client-port", "0"];
+        let node = self.home.rwasm(start).args(&self.builder.args);
+        let node = point.iter().fold(node, |node, point| node.env("RWASM_FAULT_POINT", point));
+        let node = Daemon::read(node.run().ok().json());
+        let gateway = text(&node.ready, "gateway_address");
+        self.nodes.push(node);
+        gateway
+    }
+
     /// `rwasm ARGS…` of the user who started the cluster, which finds it by the endpoint file.
     pub(crate) fn rwasm(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Run<'_> {
         self.home.rwasm(args)

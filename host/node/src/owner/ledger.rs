@@ -25,6 +25,7 @@ use rwasm_history::{
     work::{self, Batch, Opened, Outcome, Work},
 };
 use rwasm_types::{Code, Error, JobId, NodeId, Result, SessionId};
+use tokio::sync::Notify;
 
 use super::job::Job;
 use crate::{clock::now_ms, logs::outputs};
@@ -49,6 +50,8 @@ struct Core {
     past: PastStore,
     /// Where jobs' output is, and how much of it is kept.
     outputs: outputs::Kept,
+    /// Told when something was added to the past.
+    written: Notify,
     /// Whether the last append failed, so that it is said once.
     failing: AtomicBool,
 }
@@ -74,7 +77,7 @@ impl Ledger {
         let options = LogOptions { segment_bytes: WORK_SEGMENT_BYTES, bytes_max: WORK_BYTES_MAX };
         let work = Log::open(&state_dir.join("work"), origin(LogKind::Work), options, now_ms())?;
         let past = PastStore::open(&state_dir.join("past"), origin(LogKind::Past), retention, now_ms())?;
-        let core = Arc::new(Core { work, open: Mutex::default(), past, outputs, failing: AtomicBool::new(false) });
+        let core = Arc::new(Core { work, open: Mutex::default(), past, outputs, written: Notify::new(), failing: AtomicBool::new(false) });
         // As many notes wait as jobs change, and each is small.
         let (notes, waiting) = mpsc::channel();
         let archivist = thread::Builder::new()
@@ -90,6 +93,11 @@ impl Ledger {
     /// What is kept of jobs that ended.
     pub(crate) fn past(&self) -> &PastStore {
         &self.core.past
+    }
+
+    /// Told when something was added to the past.
+    pub(crate) fn written(&self) -> &Notify {
+        &self.core.written
     }
 
     /// Appends records of one job that must be there before their effect.
@@ -289,17 +297,20 @@ impl Core {
 
     /// Writes that a job began, unless it ended meanwhile or an earlier life wrote it.
     fn begin(&self, job: &Arc<Job>) -> Result<()> {
-        if job.has_ended() || self.past.knows(&job.tenant, job.id)? {
+        if job.has_ended() || self.past.view().knows(&job.tenant, job.id)? {
             return Ok(());
         }
-        self.past.began(&job.record(), now_ms())
+        self.past.began(&job.record(), now_ms())?;
+        self.written.notify_one();
+        Ok(())
     }
 
     /// Writes the past of a job that ended.
     fn keep(&self, job: &Arc<Job>) -> Result<()> {
-        let known = self.past.job(&job.tenant, job.id)?;
+        let known = self.past.view().job(&job.tenant, job.id)?;
         if !matches!(known, Some(rwasm_history::Kept::Ended(_))) {
             self.past.ended(job.record(), job.past_calls(), |first, count| job.past_lines(first, count), now_ms())?;
+            self.written.notify_one();
         }
         job.set_archived();
         Ok(())
@@ -312,6 +323,6 @@ impl Core {
         }
         // Looked at anew for each: jobs are opened meanwhile.
         let goes_on = |job: JobId| self.open.lock().contains_key(&job.session);
-        self.outputs.sweep(|tenant, job| goes_on(job) || self.past.knows(tenant, job).unwrap_or(true), goes_on);
+        self.outputs.sweep(|tenant, job| goes_on(job) || self.past.view().knows(tenant, job).unwrap_or(true), goes_on);
     }
 }

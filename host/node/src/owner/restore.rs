@@ -216,13 +216,14 @@ impl Shared {
             if self.jobs.read().contains_key(&id) {
                 continue;
             }
-            if let Some(Kept::Began(mut record)) = self.ledger.past().job(&tenant, id)? {
+            if let Some(Kept::Began(mut record)) = self.ledger.past().view().job(&tenant, id)? {
                 record.state = JobState::Failed;
                 record.tasks = TaskCounts::default();
                 record.ended_ms = Some(now_ms());
                 record.error = Some(Error::new(Code::NODE_LOST, format!("what node {} knew of the job is lost", self.id)));
                 let none = |_, _| Vec::<TaskLine>::new();
                 self.ledger.past().ended(*record, Vec::new(), none, now_ms())?;
+                self.ledger.written().notify_one();
             }
         }
         Ok(())
