@@ -10,6 +10,7 @@ mod journal;
 mod layers;
 mod timing;
 mod transport;
+mod work;
 
 use std::path::Path;
 
@@ -67,6 +68,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     layers::inside(setup, &mut suite).await?;
     journal::rows(&mut suite).await?;
     access::rows(&mut suite)?;
+    work::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     let history_memory_bytes = history::rows(setup.start_head, &mut suite).await?;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::harness::{Cluster, Home, eventually, guest, run::Run};
+use crate::harness::{Cluster, Home, cluster::Daemon, eventually, guest, run::Run};
 
 /// Creates a tenant.
 fn tenant(cluster: &Cluster, name: &str) {
@@ -249,4 +249,28 @@ fn a_tenant_is_deleted_where_nobody_was_asked() {
     assert!(!traces(Path::new(&state), "acme").is_empty());
     cluster.add_node_with(&["--state-dir", &state]);
     eventually("it is gone there, too", || traces(Path::new(&state), "acme").is_empty().then_some(()));
+}
+
+/// A node whose clock is an hour off takes and refuses tokens by the head's.
+#[test]
+fn a_wrong_clock_lets_nobody_in_and_nobody_out() {
+    let mut cluster = Cluster::start(0);
+    let ahead = gateway_with_clock(&mut cluster, "ahead", "3600000");
+    let behind = gateway_with_clock(&mut cluster, "behind", "-7200000");
+    let (good, _) = token(&cluster, &["--expires", "30m"]);
+    with(&cluster, &good, &["status", "--address", &ahead]).run().ok();
+    let (short, _) = token(&cluster, &["--expires", "2s"]);
+    eventually("it expires", || (with(&cluster, &short, &["status", "--address", &behind]).run().code() == 2).then_some(()));
+    with(&cluster, &short, &["status", "--address", &behind]).run().fails(2, "RW0522");
+}
+
+/// A node with a gateway, whose clock is so many milliseconds ahead; gives the gateway's address.
+fn gateway_with_clock(cluster: &mut Cluster, name: &str, ahead_ms: &str) -> String {
+    let address = cluster.head_address();
+    let start = cluster.rwasm(["start", "--address", &address, "--name", name, "--gateway", "--client-port", "0", "--json"]);
+    let start = start.args(["--state-dir", &cluster.home.path(name), "--num-cpus", "1"]).env("RWASM_FAULT_CLOCK_MS", ahead_ms);
+    let ready = start.run().ok().json();
+    let gateway = ready["gateway_address"].as_str().unwrap().to_owned();
+    cluster.nodes.push(Daemon::read(ready));
+    gateway
 }
