@@ -29,7 +29,7 @@ use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
 use self::security::{Security, advertised};
 use crate::{
-    args::{StartArgs, StorageArgs},
+    args::{DataPort, StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, node_token, pool_options, user_token},
     machine,
     state::State,
@@ -100,7 +100,7 @@ impl Daemon {
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let data = data_port(args).await?;
         let (head_address, gateway_address) = (address(&listener, advertised), address(&gateway, advertised));
         let scope = Scope::new();
         let (listener, gateway) = match &security {
@@ -120,7 +120,7 @@ impl Daemon {
             None => Credential::Shared(token.clone()),
         };
         let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
-        (node.data, node.gateway) = (endpoint(Some(data), advertised), endpoint(Some(gateway), advertised));
+        (node.data, node.gateway) = (endpoint(data, advertised), endpoint(Some(gateway), advertised));
         let node = Node::start(node, &scope).await?;
         let endpoint = Endpoint {
             address: gateway_address.clone(),
@@ -152,10 +152,10 @@ impl Daemon {
                 Error::new(Code::TLS_REQUIRED, message).hint("start the head with TLS, and join with a token of `rwasm token join`")
             );
         }
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let data = data_port(args).await?;
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
-        options.data = endpoint(Some(data), advertised);
+        options.data = endpoint(data, advertised);
         let node = Node::start(options, &scope).await.map_err(|error| {
             let needs_tls = error.code() == Code::TLS_REQUIRED;
             if needs_tls {
@@ -217,6 +217,13 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         }
         error
     })
+}
+
+async fn data_port(args: &StartArgs) -> Result<Option<Listener>> {
+    match args.data_port {
+        DataPort::None => Ok(None),
+        DataPort::Port(port) => bind(args.host, port, DATA_PORT).await.map(Some),
+    }
 }
 
 /// Where others reach a listener.

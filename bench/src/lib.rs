@@ -32,6 +32,8 @@ pub struct Setup {
     pub embedded: Client,
     /// A cluster in another process.
     pub cluster: Endpoint,
+    /// Another, with TLS.
+    pub encrypted: Endpoint,
     /// `host:port` of an echo in another process.
     pub echo: String,
     /// The example `hello`, if it was built; rows that need it are left out without it.

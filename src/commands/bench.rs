@@ -23,8 +23,9 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         return serve_echo().await;
     }
     let scratch = tempfile::tempdir().map_err(|error| Error::new(Code::IO, format!("cannot make a directory: {error}")))?;
-    let (cluster_process, cluster) = start_cluster(scratch.path())?;
+    let (cluster_process, cluster) = start_cluster(&scratch.path().join("plain"), &[])?;
     let idle = resident_bytes(cluster_process.0.id())?;
+    let (_encrypted_process, encrypted) = start_cluster(&scratch.path().join("encrypted"), &["--tls"])?;
     let (_echo_process, echo) = start(&["bench", "--echo-server"], &[])?;
     let (embedded_cluster, embedded) = Embedded::start(&EngineArgs::default()).await?;
     let setup = Setup {
@@ -33,6 +34,7 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         compile: compile_options(&EngineArgs::default(), &Dirs::from_env()),
         embedded,
         cluster,
+        encrypted,
         echo: echo.trim().to_owned(),
         hello: args.guests.as_deref().map(|dir| read(&dir.join("hello.wasm"))).transpose()?,
     };
@@ -123,10 +125,10 @@ fn start(args: &[&str], vars: &[(&str, &Path)]) -> Result<(Running, String)> {
 }
 
 /// A cluster in another process, with directories of its own.
-fn start_cluster(scratch: &Path) -> Result<(Running, Endpoint)> {
+fn start_cluster(scratch: &Path, args: &[&str]) -> Result<(Running, Endpoint)> {
     let (runtime, state) = (scratch.join("runtime"), scratch.join("state"));
     let vars = [("RWASM_RUNTIME_DIR", runtime.as_path()), ("RWASM_STATE_DIR", state.as_path())];
-    let (running, _ready) = start(&["start", "--head", "--block", "--port", "0", "--client-port", "0"], &vars)?;
+    let (running, _ready) = start(&[&["start", "--head", "--block", "--port", "0", "--client-port", "0"], args].concat(), &vars)?;
     let dirs = Dirs { runtime, ..Dirs::from_env() };
     let endpoint = Endpoint::read(&Endpoint::file(&dirs))?.ok_or_else(|| Error::internal("the benchmark's cluster left no endpoint"))?;
     Ok((running, endpoint))

@@ -22,6 +22,7 @@ mod limits;
 mod map;
 mod nodes;
 mod output;
+mod relay;
 mod shell;
 mod state;
 mod tls;

@@ -36,6 +36,7 @@ use crate::{
         job::{Job, JobCall, JobTaker, Pressure},
         spread::Spread,
     },
+    reach::Reach,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     pub(crate) spread: Spread,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -119,6 +121,7 @@ pub(crate) struct Parts {
     pub(crate) logs: LogThread,
     pub(crate) capacity: ResourceSet,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     pub(crate) limits: NodeLimits,
 }
@@ -136,7 +139,8 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, scope, limits } = parts;
+        let Parts { id, cluster, incarnation, embedded, offer, state_dir, engine, artifacts, logs, capacity, head, reach, scope, limits } =
+            parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
@@ -155,6 +159,7 @@ impl Shared {
             jobs: RwLock::default(),
             spread: Spread::default(),
             head,
+            reach,
             scope,
             surplus: Notify::new(),
             limits,
