@@ -53,6 +53,9 @@ pub(crate) struct Ready {
     pub(crate) head_address: String,
     /// Where drivers attach, if here.
     pub(crate) gateway_address: Option<String>,
+    /// Whether it is the head of a cluster with TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -111,6 +114,7 @@ impl Daemon {
             None => (listener, gateway),
         };
         let issuer = security.as_ref().map(Security::issuer);
+        let issues = issuer.is_some();
         let head = Head::start(HeadOptions { journal, token: token.clone(), admin: admin.clone(), issuer, listener }, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
@@ -136,6 +140,7 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: Some(gateway_address),
+            tls: issues,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
@@ -171,6 +176,7 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: None,
+            tls: false,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
