@@ -16,7 +16,7 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
-    network::NetworkArgs,
+    network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
     state::{StateArgs, StateCommand, StateDirArgs},
     storage::{HistoryArgs, StorageArgs},
@@ -120,9 +120,9 @@ pub(crate) struct StartArgs {
     /// The gateway's port, where drivers attach; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT, requires = "drivers")]
     pub(crate) client_port: u16,
-    /// The node's own port, where other nodes reach it; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub(crate) data_port: u16,
+    /// The node's own port, where other nodes reach it; 0 takes a free one, and `none` none: others reach it through the head's machine
+    #[arg(long, value_name = "PORT|none", default_value = "0")]
+    pub(crate) data_port: DataPort,
     /// A name for the node; the machine's by default
     #[arg(long)]
     pub(crate) name: Option<Name>,

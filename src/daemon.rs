@@ -29,7 +29,7 @@ use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
 use self::security::{Security, advertised};
 use crate::{
-    args::{StartArgs, StorageArgs},
+    args::{DataPort, StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, node_token, pool_options, user_token},
     machine,
     state::State,
@@ -53,6 +53,9 @@ pub(crate) struct Ready {
     pub(crate) head_address: String,
     /// Where drivers attach, if here.
     pub(crate) gateway_address: Option<String>,
+    /// Whether it is the head of a cluster with TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -100,7 +103,7 @@ impl Daemon {
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let data = data_port(args).await?;
         let (head_address, gateway_address) = (address(&listener, advertised), address(&gateway, advertised));
         let scope = Scope::new();
         let (listener, gateway) = match &security {
@@ -111,6 +114,7 @@ impl Daemon {
             None => (listener, gateway),
         };
         let issuer = security.as_ref().map(Security::issuer);
+        let issues = issuer.is_some();
         let history = HistoryOptions {
             dir: state.dir().join("shipped"),
             retention: retention(args.history.cluster_history_age, args.history.cluster_history_bytes),
@@ -125,7 +129,7 @@ impl Daemon {
             None => Credential::Shared(token.clone()),
         };
         let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
-        (node.data, node.gateway) = (endpoint(Some(data), advertised), endpoint(Some(gateway), advertised));
+        (node.data, node.gateway) = (endpoint(data, advertised), endpoint(Some(gateway), advertised));
         let node = Node::start(node, &scope).await?;
         let endpoint = Endpoint {
             address: gateway_address.clone(),
@@ -141,6 +145,7 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: Some(gateway_address),
+            tls: issues,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
@@ -157,7 +162,7 @@ impl Daemon {
                 Error::new(Code::TLS_REQUIRED, message).hint("start the head with TLS, and join with a token of `rwasm token join`")
             );
         }
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let data = data_port(args).await?;
         if args.gateway && !matches!(credential, Credential::Shared(_)) {
             return Err(Error::new(Code::INVALID_ARGUMENT, "a node that joins with TLS has no gateway of its own yet")
                 .hint("leave --gateway out; drivers attach to the head's"));
@@ -166,7 +171,7 @@ impl Daemon {
         let gateway_address = gateway.as_ref().map(|gateway| address(gateway, advertised));
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
-        (options.data, options.gateway) = (endpoint(Some(data), advertised), endpoint(gateway, advertised));
+        (options.data, options.gateway) = (endpoint(data, advertised), endpoint(gateway, advertised));
         let node = Node::start(options, &scope).await.map_err(|error| {
             let needs_tls = error.code() == Code::TLS_REQUIRED;
             if needs_tls {
@@ -182,6 +187,7 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address,
+            tls: false,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -228,6 +234,13 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         }
         error
     })
+}
+
+async fn data_port(args: &StartArgs) -> Result<Option<Listener>> {
+    match args.data_port {
+        DataPort::None => Ok(None),
+        DataPort::Port(port) => bind(args.host, port, DATA_PORT).await.map(Some),
+    }
 }
 
 /// Where others reach a listener.

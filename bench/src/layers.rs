@@ -71,7 +71,9 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
 pub(crate) async fn across(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
     cluster(&setup.embedded, "embedded", suite).await?;
     let client = Client::connect(&setup.cluster).await?;
-    cluster(&client, "across processes", suite).await
+    cluster(&client, "across processes", suite).await?;
+    let client = Client::connect(&setup.encrypted).await?;
+    cluster(&client, "with TLS", suite).await
 }
 
 async fn cluster(client: &Client, place: &str, suite: &mut Suite<'_>) -> Result<()> {

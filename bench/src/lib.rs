@@ -40,6 +40,8 @@ pub struct Setup {
     pub cluster: Endpoint,
     /// Starts a head with its node in another process, below a directory; the same again finds what the one before left.
     pub start_head: fn(&Path) -> Result<HeadProcess>,
+    /// Another, with TLS.
+    pub encrypted: Endpoint,
     /// `host:port` of an echo in another process.
     pub echo: String,
     /// The example `hello`, if it was built; rows that need it are left out without it.

@@ -43,6 +43,9 @@ impl Row {
         const BARE: &str = "bare: instantiate and call";
         let name = self.name.as_str();
         match () {
+            // What encryption costs.
+            () if name == "with TLS: tasks, one at a time" => Some("across processes: tasks, one at a time"),
+            () if name.starts_with("with TLS: ") => Some("across processes: tasks, batches of 1,000"),
             () if name.starts_with("across processes") && name.ends_with("one at a time") => Some("transport: stream round trip"),
             () if name.starts_with("journal: commit") => Some(crate::journal::BARE),
             () if name.starts_with("work: submit") => Some(crate::work::BARE),

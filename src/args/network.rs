@@ -1,9 +1,29 @@
 //! The grammar of `start`'s network: addresses and certificates.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueHint};
 use rwasm_types::parse_duration;
+
+/// Where other nodes reach a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DataPort {
+    /// Nowhere: the node only dials.
+    None,
+    /// At a port; 0 for a free one.
+    Port(u16),
+}
+
+impl FromStr for DataPort {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "none" => Ok(Self::None),
+            port => port.parse().map(Self::Port).map_err(|_error| format!("`{port}` is neither a port nor `none`")),
+        }
+    }
+}
 
 /// How others reach a daemon, and by what they know it.
 #[derive(Clone, Debug, Default, Args)]

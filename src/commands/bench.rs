@@ -23,8 +23,9 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         return serve_echo().await;
     }
     let scratch = tempfile::tempdir().map_err(|error| Error::new(Code::IO, format!("cannot make a directory: {error}")))?;
-    let HeadProcess { endpoint: cluster, pid, guard: _cluster_process, .. } = start_head(scratch.path())?;
+    let HeadProcess { endpoint: cluster, pid, guard: _cluster_process, .. } = start_head(&scratch.path().join("plain"))?;
     let idle = resident_bytes(pid)?;
+    let HeadProcess { endpoint: encrypted, guard: _encrypted_process, .. } = start_cluster(&scratch.path().join("encrypted"), &["--tls"])?;
     let (_echo_process, echo) = start(&["bench", "--echo-server"], &[])?;
     let (embedded_cluster, embedded) = Embedded::start(&EngineArgs::default()).await?;
     let setup = Setup {
@@ -34,6 +35,7 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         embedded,
         cluster,
         start_head,
+        encrypted,
         echo: echo.trim().to_owned(),
         hello: args.guests.as_deref().map(|dir| read(&dir.join("hello.wasm"))).transpose()?,
     };
@@ -120,9 +122,13 @@ fn start(args: &[&str], vars: &[(&str, &Path)]) -> Result<(Running, String)> {
 
 /// A head with its node in another process, with directories of its own.
 fn start_head(scratch: &Path) -> Result<HeadProcess> {
+    start_cluster(scratch, &[])
+}
+
+fn start_cluster(scratch: &Path, args: &[&str]) -> Result<HeadProcess> {
     let (runtime, state) = (scratch.join("runtime"), scratch.join("state"));
     let vars = [("RWASM_RUNTIME_DIR", runtime.as_path()), ("RWASM_STATE_DIR", state.as_path())];
-    let (running, _ready) = start(&["start", "--head", "--block", "--port", "0", "--client-port", "0"], &vars)?;
+    let (running, _ready) = start(&[&["start", "--head", "--block", "--port", "0", "--client-port", "0"], args].concat(), &vars)?;
     let dirs = Dirs { runtime, ..Dirs::from_env() };
     let endpoint = Endpoint::read(&Endpoint::file(&dirs))?.ok_or_else(|| Error::internal("the benchmark's cluster left no endpoint"))?;
     Ok(HeadProcess { endpoint, pid: running.0.id(), state_dir: state.join("head"), guard: Box::new(running) })

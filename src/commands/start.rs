@@ -168,7 +168,7 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
     if json {
         return ui::json(ready);
     }
-    let Ready { role, cluster, node, head_address, gateway_address, pid, .. } = ready;
+    let Ready { role, cluster, node, head_address, gateway_address, tls, pid, .. } = ready;
     match gateway_address {
         Some(gateway) if role == "node" => {
             ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
@@ -177,7 +177,8 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
         Some(gateway) => {
             ui::line(&format!("cluster {cluster} runs, with node {node} (process {pid})"))?;
             ui::note(&format!("  submit work here:     rwasm submit FILE.wasm     (drivers attach at {gateway})"));
-            ui::note(&format!("  add a node:           rwasm start --address {head_address}"));
+            let token = if *tls { "RWASM_JOIN_TOKEN=$(rwasm token join) " } else { "" };
+            ui::note(&format!("  add a node:           {token}rwasm start --address {head_address}"));
             ui::note("  see it, stop it:      rwasm status, rwasm stop");
         }
         None => ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?,

@@ -7,7 +7,7 @@ fn rows_are_measured_and_printed() {
     let home = Home::new();
     let rows = home.rwasm(["bench", "--quick", "--only", "tasks, one at a time", "--json"]).run().ok().json();
     let names: Vec<&str> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["embedded: tasks, one at a time", "across processes: tasks, one at a time"]);
+    assert_eq!(names, ["embedded", "across processes", "with TLS"].map(|place| format!("{place}: tasks, one at a time")));
     assert!(rows.as_array().unwrap().iter().all(|row| row["per_second"].as_f64().unwrap() > 0.0));
 }
 

@@ -23,6 +23,7 @@ mod limits;
 mod map;
 mod nodes;
 mod output;
+mod relay;
 mod shell;
 mod shipping;
 mod state;

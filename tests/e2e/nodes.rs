@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::harness::{Cluster, Home, cluster::Daemon, eventually, guest, network::Network};
 
-fn invite(cluster: &Cluster, args: &[&str]) -> String {
+/// A join token.
+pub(crate) fn invite(cluster: &Cluster, args: &[&str]) -> String {
     let made = cluster.rwasm(["token", "join", "--json"]).args(args).run().ok().json();
     made["token"].as_str().unwrap().to_owned()
 }
@@ -16,7 +17,7 @@ fn encrypted(args: &[&str]) -> Cluster {
 }
 
 /// A node with a state directory of its own; it ends with its home's cluster.
-fn start<'a>(cluster: &'a Cluster, dir: &str) -> crate::harness::run::Run<'a> {
+pub(crate) fn start<'a>(cluster: &'a Cluster, dir: &str) -> crate::harness::run::Run<'a> {
     cluster.rwasm(["start", "--address", &cluster.head_address(), "--num-cpus", "1", "--json", "--state-dir", &cluster.home.path(dir)])
 }
 

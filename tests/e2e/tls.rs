@@ -114,43 +114,70 @@ fn own_certificates_are_shown_to_drivers() {
     home.rwasm(["stop"]).run().ok();
 }
 
-/// Whoever says nothing, half of something, or nonsense is shown the door, and takes nothing from those who work.
+/// All ports of a head's daemon: for drivers, for nodes that join, for other nodes.
+fn ports(cluster: &Cluster) -> [String; 3] {
+    let nodes = cluster.rwasm(["list", "nodes", "--json"]).run().ok().json();
+    [cluster.gateway(), cluster.head_address(), nodes["rows"][0]["data_address"].as_str().unwrap().to_owned()]
+}
+
+/// Whoever says nothing, half of something, or nonsense is shown the door at every port, and takes nothing from those who work.
 #[test]
 fn silent_and_senseless_connections_harm_nobody() {
+    const SAID: [&[u8]; 6] = [
+        b"",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        // A frame that says that it is as long as can be, and ends.
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x01half",
+        // The beginning of a handshake.
+        b"\x16\x03\x01\x02\x00\x01",
+        // A record longer than any.
+        b"\x16\x03\x03\xff\xff\x01\x02\x03\x04",
+        &[0x41; 4096],
+    ];
     for cluster in [Cluster::start(0), encrypted()] {
-        for address in [cluster.gateway(), cluster.head_address()] {
-            let said: [&[u8]; 6] = [
-                b"",
-                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-                // A frame that says that it is as long as can be, and ends.
-                b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\x00\x00\x00\x00\x00\x01half",
-                // The beginning of a handshake.
-                b"\x16\x03\x01\x02\x00\x01",
-                // A record longer than any.
-                b"\x16\x03\x03\xff\xff\x01\x02\x03\x04",
-                &[0x41; 4096],
-            ];
-            let mut open: Vec<TcpStream> = said
-                .iter()
-                .map(|bytes| {
-                    let mut stream = TcpStream::connect(&address).unwrap();
-                    // It may have been shown the door already.
-                    let _ = stream.write_all(bytes);
-                    stream
-                })
-                .collect();
-            cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
-            for stream in &mut open {
-                stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
-                let mut rest = Vec::new();
-                match stream.read_to_end(&mut rest) {
-                    Ok(_) => {}
-                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{address}: it stays open"),
-                }
+        let mut open = Vec::new();
+        for address in ports(&cluster) {
+            for bytes in SAID {
+                let mut stream = TcpStream::connect(&address).unwrap();
+                // It may have been shown the door already.
+                let _ = stream.write_all(bytes);
+                open.push((address.clone(), stream));
+            }
+        }
+        cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+        for (address, stream) in &mut open {
+            stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
+            match stream.read_to_end(&mut Vec::new()) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{address}: it stays open"),
             }
         }
         cluster.rwasm(["status"]).run().ok();
     }
+}
+
+/// Talking for ever without asking for anything is no way to stay, however politely it is done.
+#[test]
+fn connections_that_only_chat_are_ended() {
+    let cluster = Cluster::start(0);
+    let chats = ports(&cluster).map(|address| {
+        std::thread::spawn(move || {
+            let mut stream = TcpStream::connect(&address).unwrap();
+            stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
+            stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+            let mut heard = [0; 256];
+            // A ping, until there is no answer any more.
+            while stream.write_all(b"\0\0\x08\x06\0\0\0\0\0rwasm...").is_ok() {
+                match stream.read(&mut heard) {
+                    Ok(0) => return,
+                    Ok(_) => {}
+                    Err(error) => return assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{address}: it stays open"),
+                }
+            }
+        })
+    });
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+    chats.into_iter().for_each(|chat| chat.join().unwrap());
 }
 
 /// Ten thousand connections, or as many as this process may open, to each port: a driver that works goes on, and another may come.
@@ -163,9 +190,10 @@ fn thousands_of_connections_keep_nobody_out() {
     let cluster = encrypted();
     let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]);
     let driver = map.stdin("[1000]\n".repeat(4)).spawn();
+    let ports = ports(&cluster);
     let mut open = Vec::new();
     for number in 0..wanted {
-        let address = if number % 2 == 0 { cluster.gateway() } else { cluster.head_address() };
+        let address = &ports[number % ports.len()];
         match TcpStream::connect(address) {
             Ok(stream) => open.push(stream),
             Err(error) => {

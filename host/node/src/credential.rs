@@ -147,8 +147,7 @@ impl Proof {
     /// # Errors
     ///
     /// If TLS cannot be set up.
-    pub(crate) fn to_node(&self, node: NodeId, address: &str) -> Result<Connector> {
-        let connector = Connector::tcp(address);
+    pub(crate) fn to_node(&self, node: NodeId, connector: Connector) -> Result<Connector> {
         let Some(certificate) = &self.certificate else { return Ok(connector) };
         let current = certificate.current.read();
         let (kept, identity) = current.as_ref().ok_or_else(|| Error::internal("a node without a certificate speaks with others"))?;

@@ -18,6 +18,7 @@ use crate::{
     clock::now_ms,
     credential::{Issued, Proof},
     node::Shared,
+    reach::RelayAddress,
 };
 
 /// The first and the longest pause between attempts to reach the head.
@@ -292,6 +293,9 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
             shared.engine.reserved().add(told.added.iter().filter_map(|address| address.parse().ok()));
         }
         msg::head_message::Message::Directory(word) => shared.purge(&shared.access.hear(&word)?),
+        msg::head_message::Message::Relay(relay) => {
+            shared.reach.heard_of(RelayAddress { node: convert::node(relay.node)?, address: relay.address });
+        }
         msg::head_message::Message::Certificate(certificate) => {
             // What cannot be kept on disk is asked for again.
             match shared.head.proof().received(issued(certificate)) {

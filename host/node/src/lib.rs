@@ -22,6 +22,8 @@ mod offer;
 mod owner;
 mod purge;
 mod query;
+mod reach;
+mod relay;
 mod retention;
 mod runner;
 mod sessions;
@@ -37,7 +39,7 @@ use std::{
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
-use rwasm_wire::{Connector, Listener, Server};
+use rwasm_wire::{Connector, Listener, Server, duplex};
 
 use self::{
     artifacts::Artifacts,
@@ -48,6 +50,7 @@ use self::{
     logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared},
     owner::ledger::Ledger,
+    reach::Reach,
     runner::Runner,
 };
 
@@ -80,7 +83,7 @@ pub struct NodeOptions {
     pub head: Connector,
     /// With what the node joins.
     pub credential: Credential,
-    /// Where other nodes reach this one; without, it runs nothing for others.
+    /// Where other nodes reach this one; without, they reach it through a relay.
     pub data: Option<Endpoint>,
     /// Where drivers reach this node; without, it has no gateway.
     pub gateway: Option<Endpoint>,
@@ -197,6 +200,7 @@ impl Node {
         let acceptor = proof.acceptor()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
+        let (door, tunnels) = duplex();
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,
@@ -212,6 +216,7 @@ impl Node {
             ledger,
             capacity,
             head: HeadHandle::new(proof, registration),
+            reach: Reach::new(door),
             scope: scope.clone(),
             limits: NodeLimits {
                 log_bytes: storage.job_output_bytes,
@@ -230,16 +235,26 @@ impl Node {
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
-        if let Some(data) = data {
-            let listener = match acceptor {
-                Some(acceptor) => data.listener.with_tls(acceptor),
-                None => data.listener,
-            };
-            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
+        if !embedded {
+            scope.spawn("relay", OnEnd::ShutDown, reach::attend(Arc::downgrade(&shared)));
+            // Connections that come through a relay are like those that come to the data port.
+            for (name, listener) in [("data", data.map(|data| data.listener)), ("tunnels", Some(Listener::memory(tunnels)))] {
+                let Some(listener) = listener else { continue };
+                let listener = match &acceptor {
+                    Some(acceptor) => listener.with_tls(acceptor.clone()),
+                    None => listener,
+                };
+                serve(scope, name, Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
+            }
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);
-            serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
+            let mut server = Server::new().gateway(service);
+            if !embedded {
+                let relay = shared.reach.become_relay(id);
+                server = server.relay(Arc::new(relay::Service { relay, shared: Arc::downgrade(&shared) }));
+            }
+            serve(scope, "gateway", server, gateway.listener);
         }
         Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
     }

@@ -39,6 +39,7 @@ use crate::{
         outbox::Pressure,
         spread::Spread,
     },
+    reach::Reach,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     pub(crate) spread: Spread,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -127,6 +129,7 @@ pub(crate) struct Parts {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) capacity: ResourceSet,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     pub(crate) limits: NodeLimits,
 }
@@ -158,6 +161,7 @@ impl Shared {
             ledger,
             capacity,
             head,
+            reach,
             scope,
             limits,
         } = parts;
@@ -181,6 +185,7 @@ impl Shared {
             jobs: RwLock::default(),
             spread: Spread::default(),
             head,
+            reach,
             scope,
             surplus: Notify::new(),
             limits,

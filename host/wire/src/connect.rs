@@ -10,15 +10,17 @@
 use std::{
     error, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rwasm_tls::ALERT_BYTE;
 use rwasm_types::{Code, Error, Result};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -47,6 +49,8 @@ enum Dial {
     /// `host:port`, resolved at each attempt.
     Tcp(String),
     Memory(DuplexDialler),
+    /// A stream that is open already, and what it leads to.
+    Open(Arc<Mutex<Option<DuplexStream>>>, String),
 }
 
 impl From<DuplexDialler> for Connector {
@@ -60,6 +64,7 @@ impl std::fmt::Display for Connector {
         match &self.dial {
             Dial::Tcp(address) => f.write_str(address),
             Dial::Memory(_) => f.write_str("the embedded cluster"),
+            Dial::Open(_, what) => f.write_str(what),
         }
     }
 }
@@ -68,6 +73,11 @@ impl Connector {
     /// Dials `host:port`.
     pub fn tcp(address: impl Into<String>) -> Self {
         Self { dial: Dial::Tcp(address.into()), tls: None, timeout: CONNECT_TIMEOUT }
+    }
+
+    /// Uses a stream that is open already, once. `what` names for people where it leads.
+    pub fn over(stream: DuplexStream, what: String) -> Self {
+        Self { dial: Dial::Open(Arc::new(Mutex::new(Some(stream))), what), tls: None, timeout: CONNECT_TIMEOUT }
     }
 
     /// Makes encrypted connections.
@@ -104,6 +114,7 @@ impl Connector {
                 (Box::new(stream), true)
             }
             Dial::Memory(dialler) => (Box::new(dialler.dial().await?), self.tls.is_some()),
+            Dial::Open(stream, _) => (Box::new(stream.lock().take().ok_or(io::ErrorKind::NotConnected)?), true),
         };
         match &self.tls {
             Some(tls) => {

@@ -1507,7 +1507,7 @@ pub mod node_message {
 pub struct HeadMessage {
     #[prost(
         oneof = "head_message::Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 42"
+        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 41, 42"
     )]
     pub message: ::core::option::Option<head_message::Message>,
 }
@@ -1535,9 +1535,20 @@ pub mod head_message {
         Addresses(super::Addresses),
         #[prost(message, tag = "40")]
         Certificate(super::Certificate),
+        #[prost(message, tag = "41")]
+        Relay(super::RelayAddress),
         #[prost(message, tag = "42")]
         HistoryWanted(super::HistoryWanted),
     }
+}
+/// Who passes connections on between nodes that cannot reach each other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayAddress {
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// Its gateway, `host:port`.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
 }
 /// Who may do what: all of it first, then each change. Nodes with a gateway get the hashes of users' tokens, others do not.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2086,6 +2097,36 @@ pub mod head_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttendRequest {
+    /// Who waits.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+}
+/// Somebody wants to reach the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ring {
+    /// 16 random bytes, which the answer repeats.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub number: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelPart {
+    #[prost(oneof = "tunnel_part::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<tunnel_part::Part>,
+}
+/// Nested message and enum types in `TunnelPart`.
+pub mod tunnel_part {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(uint32, tag = "1")]
+        Dial(u32),
+        #[prost(bytes, tag = "2")]
+        Answer(::prost::bytes::Bytes),
+        #[prost(bytes, tag = "3")]
+        Bytes(::prost::bytes::Bytes),
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OwnerMessage {
     #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5")]
@@ -2585,6 +2626,378 @@ pub mod peer_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "rwasm.v1.Peer";
     impl<T> tonic::server::NamedService for PeerServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod relay_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Spoken with a node that has a gateway, by nodes that cannot reach each other.
+    #[derive(Debug, Clone)]
+    pub struct RelayClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RelayClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RelayClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RelayClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A node waits here for those that want to reach it.
+        pub async fn attend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AttendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Ring>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Relay/Attend");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Relay", "Attend"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// A connection between two nodes, passed on byte for byte. The first part says who is dialled, or which ring is answered; the answer begins
+        /// when both are there.
+        pub async fn tunnel(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::TunnelPart>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TunnelPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Relay/Tunnel");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Relay", "Tunnel"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod relay_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RelayServer.
+    #[async_trait]
+    pub trait Relay: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Attend method.
+        type AttendStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Ring, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A node waits here for those that want to reach it.
+        async fn attend(
+            &self,
+            request: tonic::Request<super::AttendRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AttendStream>, tonic::Status>;
+        /// Server streaming response type for the Tunnel method.
+        type TunnelStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TunnelPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A connection between two nodes, passed on byte for byte. The first part says who is dialled, or which ring is answered; the answer begins
+        /// when both are there.
+        async fn tunnel(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::TunnelPart>>,
+        ) -> std::result::Result<tonic::Response<Self::TunnelStream>, tonic::Status>;
+    }
+    /// Spoken with a node that has a gateway, by nodes that cannot reach each other.
+    #[derive(Debug)]
+    pub struct RelayServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RelayServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RelayServer<T>
+    where
+        T: Relay,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/rwasm.v1.Relay/Attend" => {
+                    #[allow(non_camel_case_types)]
+                    struct AttendSvc<T: Relay>(pub Arc<T>);
+                    impl<
+                        T: Relay,
+                    > tonic::server::ServerStreamingService<super::AttendRequest>
+                    for AttendSvc<T> {
+                        type Response = super::Ring;
+                        type ResponseStream = T::AttendStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AttendRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Relay>::attend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AttendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Relay/Tunnel" => {
+                    #[allow(non_camel_case_types)]
+                    struct TunnelSvc<T: Relay>(pub Arc<T>);
+                    impl<T: Relay> tonic::server::StreamingService<super::TunnelPart>
+                    for TunnelSvc<T> {
+                        type Response = super::TunnelPart;
+                        type ResponseStream = T::TunnelStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::TunnelPart>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Relay>::tunnel(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TunnelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RelayServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "rwasm.v1.Relay";
+    impl<T> tonic::server::NamedService for RelayServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

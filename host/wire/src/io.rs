@@ -127,7 +127,11 @@ pub fn duplex() -> (DuplexDialler, DuplexListener) {
 
 impl DuplexDialler {
     /// Hands a stream to the listener, whose other end is wherever it is.
-    pub(crate) async fn hand_over(&self, stream: DuplexStream) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// If the listener is gone.
+    pub async fn hand_over(&self, stream: DuplexStream) -> io::Result<()> {
         self.0.send(stream).await.map_err(|_closed| io::ErrorKind::ConnectionRefused.into())
     }
 

@@ -3,7 +3,8 @@
 //! ```text
 //! driver ──Gateway──▶ node (its gateway) ──Head──▶ head
 //!                       │
-//!                       └──Peer──▶ node
+//!                       ├──Peer──▶ node
+//!                       ◀──Relay── node
 //! ```
 //!
 //! Other rooms see [`msg`], plain structs; the services, as traits to implement and clients to call, in terms of those structs; and
@@ -30,6 +31,7 @@ mod head;
 mod io;
 mod negotiate;
 mod peer;
+mod relay;
 mod server;
 mod status;
 mod stream;
@@ -41,6 +43,7 @@ pub use head::{HeadClient, HeadService};
 pub use io::{DuplexDialler, DuplexListener, Listener, duplex};
 pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, RESUME, accept_hello, hello, read_welcome, same_cluster};
 pub use peer::{PeerClient, PeerService};
+pub use relay::{RelayClient, RelayService, Tunnel};
 pub use server::{Caller, Server};
 pub use stream::{Inbound, Outbound, Sender};
 
@@ -53,13 +56,13 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// The messages, as plain structs.
 pub mod msg {
     pub use crate::generated::{
-        Addresses, Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, Certificate, ControlReply,
-        ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, Directory, DriverMessage, Error, FetchRequest,
-        FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten,
-        JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest,
-        NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question,
-        Range, Register, Registered, ReleaseJob, RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RunnerMessage, Stream,
-        Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
-        owner_message, registered, runner_message,
+        Addresses, Answer, ArtifactChunk, Assign, AssignedTask, AttendRequest, Call, CallDefined, CancelRemote, CancelTasks, Certificate,
+        ControlReply, ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, Directory, DriverMessage, Error,
+        FetchRequest, FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, Hello, HistoryBatch, HistoryPosition, HistoryWanted,
+        HistoryWritten, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LogsChunk,
+        LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest,
+        Question, Range, Register, Registered, RelayAddress, ReleaseJob, RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume,
+        Ring, RunnerMessage, Stream, Submit, TaskId, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message,
+        job_opened, node_message, outcome, owner_message, registered, runner_message, tunnel_part,
     };
 }

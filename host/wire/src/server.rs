@@ -12,6 +12,7 @@ use crate::{
     head::{self, HeadService},
     io::{CONNECTION_WINDOW_BYTES, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Listener, STREAM_WINDOW_BYTES},
     peer::{self, PeerService},
+    relay::{self, RelayService},
 };
 
 /// Streams that one connection has open at once.
@@ -82,6 +83,13 @@ impl Server {
     #[must_use]
     pub fn peer<S: PeerService>(mut self, service: Arc<S>) -> Self {
         self.routes = self.routes.add_service(peer::server(service));
+        self
+    }
+
+    /// Adds the service that passes connections on between nodes.
+    #[must_use]
+    pub fn relay<S: RelayService>(mut self, service: Arc<S>) -> Self {
+        self.routes = self.routes.add_service(relay::server(service));
         self
     }
 

@@ -247,6 +247,7 @@ impl Shared {
         node.tell(msg::head_message::Message::Directory(self.access.whole(node.has_gateway())?));
         state.learn_addresses(&node, peer);
         state.nodes.insert(id, node);
+        state.name_relay(id);
         state.step(Event::NodeJoined { node: id, capacity, offer });
         state.settle_drain(id);
         Ok((id, stream))
@@ -449,6 +450,15 @@ impl State {
             self.addresses.extend(&new);
         }
         joined.tell(addresses(&mut self.addresses.iter()));
+    }
+
+    /// Tells a node that joined who passes connections on, and all others if that is the node itself.
+    fn name_relay(&self, joined: NodeId) {
+        let gateway = |node: &Node| node.record.gateway_address.clone().filter(|_| node.record.alive);
+        let Some((relay, address)) = self.nodes.iter().find_map(|(id, node)| Some((*id, gateway(node)?))) else { return };
+        let told = msg::head_message::Message::Relay(msg::RelayAddress { node: relay.get(), address });
+        let to = self.nodes.iter().filter(|(id, _)| **id == joined || relay == joined);
+        to.for_each(|(_, node)| node.tell(told.clone()));
     }
 
     fn step(&mut self, event: Event) {

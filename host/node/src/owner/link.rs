@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_runtime::OnEnd;
 use rwasm_types::{Attempt, Code, Error, JobId, NodeId, Result};
-use rwasm_wire::{Inbound, Outbound, PeerClient, convert, hello, msg, read_welcome};
+use rwasm_wire::{Inbound, Outbound, convert, hello, msg, read_welcome};
 use tokio::sync::mpsc;
 
 use super::job::{Job, JobCall};
@@ -100,20 +100,15 @@ async fn converse(
     waiting: &mut mpsc::UnboundedReceiver<msg::OwnerMessage>,
 ) -> Result<()> {
     let gone = || Error::new(Code::CONNECTION_LOST, "this node is shutting down");
-    let (token, connector, first) = {
+    let (mut client, first) = {
         let shared = shared.upgrade().ok_or_else(gone)?;
         let hello = msg::LinkHello {
             hello: Some(hello(&shared.cluster, shared.incarnation)),
             node: shared.id.get(),
             data_address: shared.head.data_address().to_owned(),
         };
-        let proof = shared.head.proof();
-        (proof.token().to_owned(), proof.to_node(link.node, address)?, hello)
+        (shared.peer(link.node, address).await?, hello)
     };
-    if address.is_empty() {
-        return Err(Error::new(Code::UNREACHABLE, "it has no data address"));
-    }
-    let mut client = PeerClient::connect(&connector, &token).await?;
     let (sender, outbound) = Outbound::channel(16);
     let first = msg::OwnerMessage { message: Some(msg::owner_message::Message::Hello(first)) };
     sender.send(first).await.map_err(|_closed| gone())?;
