@@ -95,7 +95,6 @@ pub(crate) struct TargetArgs {
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("role").required(true).args(["head", "address"]))]
-#[command(group = clap::ArgGroup::new("drivers").multiple(true).args(["head", "gateway"]))]
 pub(crate) struct StartArgs {
     /// Start a head, and a node beside it
     #[arg(long)]
@@ -117,8 +116,8 @@ pub(crate) struct StartArgs {
     /// Let drivers attach to this node, too; a head's always does
     #[arg(long)]
     pub(crate) gateway: bool,
-    /// The gateway's port, where drivers attach; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT, requires = "drivers")]
+    /// The port of the gateway, if there is one, where drivers attach; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT)]
     pub(crate) client_port: u16,
     /// The node's own port, where other nodes reach it; 0 takes a free one, and `none` none: others reach it through the head's machine
     #[arg(long, value_name = "PORT|none", default_value = "0")]

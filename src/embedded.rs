@@ -1,6 +1,12 @@
 //! The embedded cluster: a head and a node in this process, for one command. The same code as a real one, over pipes in memory.
 
-use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use rwasm_client::Client;
 use rwasm_engine::{CompileLimits, CompileOptions, PoolOptions};
@@ -20,12 +26,15 @@ const INSTANCES: u32 = 1_000;
 const EMBEDDED_PREFIX: &str = "embedded-";
 /// How long what still runs may take to end.
 const SHUT_DOWN: Duration = Duration::from_secs(5);
+/// How often, and with what pause, the directory is removed again while a thread that ends puts something there.
+const REMOVALS: u32 = 100;
+const REMOVAL_PAUSE: Duration = Duration::from_millis(5);
 
 /// A running embedded cluster.
 pub(crate) struct Embedded {
     scope: Scope,
     /// Removed with the cluster, or by a later one if this process is killed.
-    _state: TempDir,
+    state: TempDir,
     _in_use: File,
     _head: Arc<Head>,
 }
@@ -78,12 +87,27 @@ impl Embedded {
         )
         .await?;
         let client = Client::connect_by(&to_gateway.into(), &admin.reveal(), None).await?;
-        Ok((Self { scope, _state: state, _in_use: in_use, _head: Arc::new(head) }, client))
+        Ok((Self { scope, state, _in_use: in_use, _head: Arc::new(head) }, client))
     }
 
     /// Ends it.
     pub(crate) async fn stop(self) {
         self.scope.shut_down(SHUT_DOWN).await;
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.scope.cancel();
+        for _ in 0..REMOVALS {
+            // What cannot be removed is seen by the next look.
+            let _ = fs::remove_dir_all(self.state.path());
+            if !self.state.path().exists() {
+                return;
+            }
+            thread::sleep(REMOVAL_PAUSE);
+        }
+        tracing::warn!(path = %self.state.path().display(), "the embedded cluster's directory cannot be removed");
     }
 }
 

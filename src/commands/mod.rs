@@ -73,7 +73,6 @@ fn shown(command: &clap::Command) -> clap::Command {
     // Names have to live as long as the process, which ends with this.
     clap::Command::new(&*command.get_name().to_owned().leak())
         .about(command.get_about().cloned().unwrap_or_default())
-        .groups(command.get_groups().cloned())
         .args(command.get_arguments().filter(|arg| !arg.is_hide_set()).cloned())
         .subcommands(command.get_subcommands().filter(|command| !command.is_hide_set()).map(shown))
 }

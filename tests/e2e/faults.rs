@@ -103,7 +103,7 @@ fn a_node_that_hangs_is_given_up() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
     let driver = sleepers(&cluster, 1000, 2, &[]);
     until_running(&cluster, 2);
-    cluster.nodes[0].process.signal(Signal::STOP);
+    cluster.nodes[0].process.pause();
     driver.wait().ok().prints("null\nnull\n");
     cluster.nodes[0].process.signal(Signal::CONT);
     eventually("the node is back, under its number", || {
@@ -210,7 +210,7 @@ fn stop_leaves_no_process_whatever_runs() {
 #[test]
 fn stop_kills_what_does_not_end() {
     let cluster = Cluster::start(1);
-    cluster.nodes[0].process.signal(Signal::STOP);
+    cluster.nodes[0].process.pause();
     let stopped = cluster.rwasm(["stop", "--grace", "3s", "--json"]).run().ok().json();
     assert_eq!((&stopped["killed"], stopped["stopped"].as_array().unwrap().len()), (&json!(1), 2));
     cluster.daemons().for_each(|daemon| daemon.gone());
@@ -296,7 +296,7 @@ fn whoever_is_interrupted_twice_leaves_at_once() {
     let mut driver = cluster.rwasm(["submit", &text_guest("speaks")]).spawn();
     driver.until_stdout("to stdout\n");
     // The cluster cannot answer.
-    cluster.head.process.signal(Signal::STOP);
+    cluster.head.process.pause();
     driver.signal(Signal::INT);
     driver.until_stderr("again leaves at once");
     driver.signal(Signal::INT);

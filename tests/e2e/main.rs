@@ -1,4 +1,4 @@
-//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours, but for `isolation`.
+//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours, but for `isolation` and `owners`.
 
 #![cfg(test)]
 
@@ -23,6 +23,8 @@ mod limits;
 mod map;
 mod nodes;
 mod output;
+mod owners;
+mod reclaim;
 mod relay;
 mod shell;
 mod shipping;

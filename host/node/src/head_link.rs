@@ -135,6 +135,7 @@ pub(crate) async fn join(
     incarnation: Incarnation,
     node: Option<NodeId>,
     registration: &Registration,
+    foreign: &ResourceSet,
 ) -> Result<Joined> {
     let mut client = HeadClient::connect(&proof.to_head(connector)?, proof.token()).await?;
     let (sender, outbound) = Outbound::channel(QUEUE);
@@ -150,6 +151,7 @@ pub(crate) async fn join(
         gateway_address: registration.gateway_address.clone(),
         offer: serde_json::to_vec(&registration.offer).map_err(|error| Error::internal(format!("an offer has no JSON: {error}")))?.into(),
         public_key: proof.public_key()?.into(),
+        foreign: Some(foreign.into()),
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;
@@ -203,7 +205,8 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LONGEST);
         let Some(shared) = shared.upgrade() else { return };
-        match join(&connector, shared.head.proof(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
+        let (foreign, proof, registration) = (shared.foreign(), shared.head.proof(), &shared.head.registration);
+        match join(&connector, proof, &shared.cluster, shared.incarnation, Some(shared.id), registration, &foreign).await {
             Ok(again) if again.head < head => {
                 tracing::error!(life = %again.head, last = %head, "an earlier life of the head answered, from a copy; it is left alone");
             }
@@ -236,6 +239,7 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
         let Some(shared) = shared.upgrade() else { return Ok(()) };
         *shared.head.sender.lock() = Some(queue);
         shared.spread.forget_requests();
+        shared.tell_leases();
         shared.surplus.notify_one();
         shared.head.report_now(&shared);
         shared.say_written();
@@ -283,6 +287,8 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
                 shared.retired(LeaseId(revoke.lease));
             } else {
                 shared.revoked(LeaseId(revoke.lease), &error, true);
+                // The head may have been told meanwhile that it is held.
+                shared.give_back(LeaseId(revoke.lease), false);
             }
         }
         msg::head_message::Message::Question(question) => answer(shared, &question)?,
@@ -323,6 +329,17 @@ fn answer(shared: &Arc<Shared>, question: &msg::Question) -> Result<()> {
     };
     shared.head.send(msg::node_message::Message::Answer(msg::Answer { number: question.number, result: Some(result) }));
     Ok(())
+}
+
+impl Shared {
+    /// What tasks of other owners hold here.
+    fn foreign(&self) -> ResourceSet {
+        let dispatcher = self.dispatcher.lock();
+        let mut foreign = dispatcher.used();
+        // What is this node's own is part of all.
+        let _ = foreign.take(&dispatcher.used_locally());
+        foreign
+    }
 }
 
 /// What changes all the time.

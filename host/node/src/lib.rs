@@ -194,7 +194,9 @@ impl Node {
         let proof = Proof::open(&credential, &state_dir)?;
         let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
         let incarnation = identity.incarnation();
-        let joined = head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration).await?;
+        let joined =
+            head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration, &ResourceSet::default())
+                .await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
         identity.joined(&cluster, id)?;
         let acceptor = proof.acceptor()?;

@@ -11,6 +11,7 @@
 //! u32 length of bytes | u8 stream | u32 attempt | u64 sequence | u64 milliseconds since 1970 | bytes          (little-endian)
 //! ```
 
+mod frames;
 pub(crate) mod outputs;
 
 use std::{
@@ -31,7 +32,7 @@ use rwasm_types::{Attempt, Code, Error, Result, Stream};
 use rwasm_wire::msg;
 use tokio::sync::Notify;
 
-use crate::clock::now_ms;
+use self::frames::Written;
 
 const HEADER_BYTES: usize = 4 + 1 + 4 + 8 + 8;
 /// Bytes of one job that wait for the disk.
@@ -79,27 +80,28 @@ impl LogThread {
 
     /// A job's log in a new file; at most `bytes_max` of output are kept.
     pub(crate) fn open(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
-        self.with(path, bytes_max, LogState::default())
+        self.with(path, bytes_max, Written::default(), LogState::default())
     }
 
     /// A job's log that an earlier life of the node began. What was being written when it ended is cut off, so that what follows is whole.
-    pub(crate) fn reopen(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
-        let written = whole_frames(&path).unwrap_or(0);
+    /// What is in the file of attempts elsewhere may be said again.
+    pub(crate) fn reopen(&self, path: PathBuf, bytes_max: u64, elsewhere: impl Fn(u64, Attempt) -> bool) -> Arc<JobLog> {
+        let (written, before) = frames::whole(&path, elsewhere).unwrap_or_default();
         let cut = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(written));
         if let Err(error) = cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
             tracing::error!(path = %path.display(), %error, "a job's output cannot be gone on with");
         }
-        self.with(path, bytes_max, LogState { accepted: written, written, ..LogState::default() })
+        self.with(path, bytes_max, before, LogState { accepted: written, written, ..LogState::default() })
     }
 
     /// The log of a job that has ended, to be read.
     pub(crate) fn ended(&self, path: PathBuf) -> Arc<JobLog> {
-        let written = whole_frames(&path).unwrap_or(0);
-        self.with(path, 0, LogState { accepted: written, written, closed: true, ..LogState::default() })
+        let (written, none) = frames::whole(&path, |_, _| false).unwrap_or_default();
+        self.with(path, 0, none, LogState { accepted: written, written, closed: true, ..LogState::default() })
     }
 
-    fn with(&self, path: PathBuf, bytes_max: u64, state: LogState) -> Arc<JobLog> {
-        Arc::new(JobLog { path, bytes_max, queue: Arc::clone(&self.queue), state: Mutex::new(state), grown: Notify::new() })
+    fn with(&self, path: PathBuf, bytes_max: u64, before: Written, state: LogState) -> Arc<JobLog> {
+        Arc::new(JobLog { path, bytes_max, before, queue: Arc::clone(&self.queue), state: Mutex::new(state), grown: Notify::new() })
     }
 }
 
@@ -133,6 +135,8 @@ fn write_all_logs(queue: &Queue) {
 pub(crate) struct JobLog {
     path: PathBuf,
     bytes_max: u64,
+    /// What an earlier life of the node had written of attempts elsewhere.
+    before: Written,
     queue: Arc<Queue>,
     state: Mutex<LogState>,
     /// Told when there is more to read, or no more to come.
@@ -182,10 +186,10 @@ impl JobLog {
                 "\nrwasm: the job's output reached its limit of {}; the rest is dropped\n",
                 rwasm_types::format_bytes(self.bytes_max)
             );
-            push_frame(&mut state.pending, sequence, attempt, Stream::Stderr, note.as_bytes());
+            frames::push(&mut state.pending, sequence, attempt, Stream::Stderr, note.as_bytes());
         } else {
             for bytes in bytes.chunks(FRAME_BYTES_MAX) {
-                push_frame(&mut state.pending, sequence, attempt, stream, bytes);
+                frames::push(&mut state.pending, sequence, attempt, stream, bytes);
             }
         }
         state.accepted += (state.pending.len() - before) as u64;
@@ -194,6 +198,23 @@ impl JobLog {
             drop(state);
             self.queue.state.lock().dirty.push_back(Arc::clone(self));
             self.queue.changed.notify_one();
+        }
+    }
+
+    /// What of an attempt's output, which begins at an offset of the stream, an earlier life of the node had not written.
+    pub(crate) fn unwritten<'a>(&self, sequence: u64, attempt: Attempt, stream: Stream, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
+        self.before.rest(sequence, attempt, stream, offset, bytes)
+    }
+
+    /// Waits until all that was added so far is in the file, or will never be.
+    pub(crate) async fn settled(&self) {
+        let accepted = self.state.lock().accepted;
+        loop {
+            let grown = self.grown.notified();
+            if self.state.lock().has_written(accepted) {
+                return;
+            }
+            grown.await;
         }
     }
 
@@ -309,27 +330,15 @@ impl LogState {
         }
     }
 
+    /// Whether all that was taken by then is in the file, or will never be.
+    fn has_written(&self, accepted: u64) -> bool {
+        self.written >= accepted || self.removed || (self.cut && self.is_written())
+    }
+
     /// Whether nothing is on its way to the file.
     fn is_written(&self) -> bool {
         self.pending.is_empty() && !self.dirty && !self.writing
     }
-}
-
-/// How many bytes of a log are whole frames.
-fn whole_frames(path: &Path) -> io::Result<u64> {
-    let mut file = io::BufReader::with_capacity(READ_BYTES, File::open(path)?);
-    let length = file.get_ref().metadata()?.len();
-    let (mut whole, mut header) = (0, [0; HEADER_BYTES]);
-    while whole + (HEADER_BYTES as u64) <= length {
-        io::Read::read_exact(&mut file, &mut header)?;
-        let bytes = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-        if whole + HEADER_BYTES as u64 + u64::from(bytes) > length {
-            break;
-        }
-        file.seek_relative(bytes.into())?;
-        whole += HEADER_BYTES as u64 + u64::from(bytes);
-    }
-    Ok(whole)
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -337,18 +346,6 @@ fn create(path: &Path) -> io::Result<File> {
         fs::create_dir_all(dir)?;
     }
     fs::OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn push_frame(out: &mut Vec<u8>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.push(match stream {
-        Stream::Stdout => 1,
-        Stream::Stderr => 2,
-    });
-    out.extend_from_slice(&attempt.0.to_le_bytes());
-    out.extend_from_slice(&sequence.to_le_bytes());
-    out.extend_from_slice(&now_ms().to_le_bytes());
-    out.extend_from_slice(bytes);
 }
 
 struct Writer {
@@ -451,7 +448,7 @@ impl LogReader {
             } else if self.only.is_none_or(|only| only == sequence) {
                 let stream = if header[4] == 1 { msg::Stream::Stdout } else { msg::Stream::Stderr };
                 let bytes = chunk.slice(at + HEADER_BYTES..end);
-                outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes });
+                outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes, offset: 0 });
             }
             at = end;
         }

@@ -40,6 +40,7 @@ use crate::{
         spread::Spread,
     },
     reach::Reach,
+    runner::Owners,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) dispatcher: Mutex<Dispatcher<Item, LoadedCall>>,
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     pub(crate) spread: Spread,
+    /// Whom it runs tasks for.
+    pub(crate) owners: Owners,
     pub(crate) head: HeadHandle,
     pub(crate) reach: Reach,
     pub(crate) scope: Scope,
@@ -184,6 +187,7 @@ impl Shared {
             dispatcher: Mutex::new(Dispatcher::new(capacity, places)),
             jobs: RwLock::default(),
             spread: Spread::default(),
+            owners: Owners::default(),
             head,
             reach,
             scope,

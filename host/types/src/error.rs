@@ -167,6 +167,8 @@ codes! {
     HISTORY_FULL = 634, Failed, "Unfinished work takes as much of the disk as it may.";
     JOB_GONE = 635, Failed, "The cluster does not know the job any more.";
     RESULT_GONE = 636, Failed, "A task's result was lost on its way to the driver.";
+    NOT_HELD = 641, Failed, "The node that ran the task does not have it any more.";
+    OWNER_AWAY = 642, Failed, "A node gave the task back, because it lost the connection to the task's owner.";
     HISTORY_REFUSED = 646, Refused, "A part of a node's history is damaged or does not fit what the head has of it.";
     HISTORY_CROWDED = 647, Refused, "The head has no room for more of the history of nodes.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";

@@ -481,6 +481,9 @@ pub struct Output {
     pub stream: i32,
     #[prost(bytes = "bytes", tag = "4")]
     pub bytes: ::prost::bytes::Bytes,
+    /// Between nodes: how much the attempt had written to the stream before.
+    #[prost(uint64, tag = "30")]
+    pub offset: u64,
 }
 /// How an attempt ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1474,7 +1477,10 @@ pub mod gateway_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 40, 42, 43")]
+    #[prost(
+        oneof = "node_message::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 30, 40, 42, 43"
+    )]
     pub message: ::core::option::Option<node_message::Message>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -1495,6 +1501,8 @@ pub mod node_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
+        #[prost(message, tag = "30")]
+        LeaseHeld(super::LeaseHeld),
         #[prost(message, tag = "40")]
         Renew(super::Renew),
         #[prost(message, tag = "42")]
@@ -1593,6 +1601,9 @@ pub struct Register {
     /// What guests may have there, as JSON; empty for nothing.
     #[prost(bytes = "bytes", tag = "20")]
     pub offer: ::prost::bytes::Bytes,
+    /// What tasks of other owners hold there already.
+    #[prost(message, optional, tag = "30")]
+    pub foreign: ::core::option::Option<Resources>,
     /// In a cluster with TLS: the node's public key, an uncompressed point of P-256. Its certificate is in the answer.
     #[prost(bytes = "bytes", tag = "40")]
     pub public_key: ::prost::bytes::Bytes,
@@ -1723,6 +1734,22 @@ pub struct LeaseRevoke {
     /// Nothing more is to be sent on it; what was sent may end, and then the lease is given back.
     #[prost(bool, tag = "3")]
     pub let_finish: bool,
+}
+/// A lease that the owner has, from an earlier life of the head or of its own, and under which attempts still run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseHeld {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(message, optional, tag = "3")]
+    pub job: ::core::option::Option<JobId>,
+    #[prost(string, tag = "4")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub shape: ::core::option::Option<Resources>,
+    #[prost(uint32, tag = "6")]
+    pub slots: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseReturn {
@@ -2129,7 +2156,7 @@ pub mod tunnel_part {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OwnerMessage {
-    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5, 30")]
     pub message: ::core::option::Option<owner_message::Message>,
 }
 /// Nested message and enum types in `OwnerMessage`.
@@ -2146,11 +2173,13 @@ pub mod owner_message {
         Cancel(super::CancelRemote),
         #[prost(message, tag = "5")]
         Forget(super::ForgetSession),
+        #[prost(message, tag = "30")]
+        Acknowledge(super::AcknowledgeRemote),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunnerMessage {
-    #[prost(oneof = "runner_message::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "runner_message::Message", tags = "1, 2, 3, 4, 30")]
     pub message: ::core::option::Option<runner_message::Message>,
 }
 /// Nested message and enum types in `RunnerMessage`.
@@ -2165,6 +2194,8 @@ pub mod runner_message {
         Outputs(super::RemoteOutputs),
         #[prost(message, tag = "4")]
         DefineFailed(super::DefineFailed),
+        #[prost(message, tag = "30")]
+        Held(super::HeldAttempts),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2177,6 +2208,58 @@ pub struct LinkHello {
     /// Where artifacts can be fetched from the owner.
     #[prost(string, tag = "3")]
     pub data_address: ::prost::alloc::string::String,
+    /// Where an earlier link of this life of the owner broke: what it had heard by then.
+    #[prost(message, optional, tag = "30")]
+    pub resume: ::core::option::Option<LinkResume>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkResume {
+    /// Of which keeping, as HeldAttempts named it.
+    #[prost(uint64, tag = "1")]
+    pub keeping: u64,
+    /// The numbers of the last RemoteOutputs and RemoteOutcomes that arrived.
+    #[prost(uint64, tag = "2")]
+    pub outputs: u64,
+    #[prost(uint64, tag = "3")]
+    pub outcomes: u64,
+}
+/// Said once, after Welcome: what the node has of this owner, from links before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeldAttempts {
+    /// Names what the node keeps for the owner: another number means that nothing is left of what was there before.
+    #[prost(uint64, tag = "1")]
+    pub keeping: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<HeldGroup>,
+    /// Ends of attempts were given up, because there were too many.
+    #[prost(bool, tag = "3")]
+    pub gave_up: bool,
+}
+/// Attempts of one call that came on one lease and run, or have ended with an outcome that was not acknowledged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldGroup {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
+    #[prost(uint32, tag = "2")]
+    pub call: u32,
+    #[prost(uint64, tag = "3")]
+    pub lease: u64,
+    /// Slots that they hold, at most.
+    #[prost(uint32, tag = "4")]
+    pub slots: u32,
+    /// The attempts, as two columns of equal length.
+    #[prost(uint64, repeated, tag = "5")]
+    pub sequences: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "6")]
+    pub attempts: ::prost::alloc::vec::Vec<u32>,
+}
+/// What the owner has written down; the node need not keep it any longer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeRemote {
+    #[prost(uint64, tag = "1")]
+    pub outputs: u64,
+    #[prost(uint64, tag = "2")]
+    pub outcomes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DefineRemote {
@@ -2244,6 +2327,9 @@ pub struct RemoteOutcomes {
     pub lease: u64,
     #[prost(message, repeated, tag = "3")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// The last of them is the node's so-manyth in its keeping for the owner.
+    #[prost(uint64, tag = "30")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RemoteOutputs {
@@ -2251,6 +2337,9 @@ pub struct RemoteOutputs {
     pub session: u32,
     #[prost(message, repeated, tag = "2")]
     pub outputs: ::prost::alloc::vec::Vec<Output>,
+    /// The last of them is the node's so-manyth in its keeping for the owner.
+    #[prost(uint64, tag = "30")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchRequest {

@@ -41,6 +41,19 @@ pub(crate) struct Leases {
 }
 
 impl Leases {
+    pub(crate) fn numbering(first: LeaseId) -> Self {
+        Self { last: first.0.saturating_sub(1), ..Self::default() }
+    }
+
+    /// Adds a lease that its owner has; says whether it was not known.
+    pub(crate) fn keep(&mut self, id: LeaseId, lease: &Lease) -> bool {
+        let new = !self.entries.contains_key(&id);
+        if new {
+            self.entries.insert(id, lease.clone());
+        }
+        new
+    }
+
     pub(crate) fn insert(&mut self, lease: Lease) -> LeaseId {
         self.last += 1;
         let id = LeaseId(self.last);

@@ -2,9 +2,9 @@
 //! the same events at the same times give the same actions, byte for byte.
 //!
 //! ```text
-//! nodes ── NodeJoined, Reported, Draining, Lost ─▶ ┌──────┐
-//!                                                 │ Core │ ──▶ Action: Grant, Refuse, Revoke, Retire
-//! owners ─ Wanted, LeaseReturned ───────────────▶ └──────┘
+//! nodes ── NodeJoined, Reported, Draining, Lost, Holds ─▶ ┌──────┐
+//!                                                        │ Core │ ──▶ Action: Grant, Refuse, Revoke, Retire
+//! owners ─ Wanted, LeaseReturned, LeaseHeld ───────────▶ └──────┘
 //! ```
 //!
 //! The head grants *leases*: so many slots of one shape on one node to one owner. Tasks then flow from the owner to that node and never
@@ -45,6 +45,14 @@ pub enum Event {
         /// What its own owner's tasks hold there.
         local: ResourceSet,
     },
+    /// What tasks of other owners hold on a node by its own word, said before it joins and with each heartbeat: tasks outlive their owner's
+    /// process, and the head's.
+    NodeHolds {
+        /// Which.
+        node: NodeId,
+        /// How much.
+        foreign: ResourceSet,
+    },
     /// A node is gone, and whatever ran there.
     NodeLost {
         /// Which.
@@ -70,6 +78,13 @@ pub enum Event {
         lease: LeaseId,
         /// Whether it could not reach the node; it gets others until [`Event::TryUnreachable`].
         unreachable: bool,
+    },
+    /// An owner has a lease that was granted in an earlier life of the head, or in one of its own.
+    LeaseHeld {
+        /// Which.
+        lease: LeaseId,
+        /// What it is.
+        held: Lease,
     },
     /// Time to try again what could not be reached.
     TryUnreachable,
@@ -132,12 +147,19 @@ impl Core {
         Self::default()
     }
 
+    /// An empty cluster whose leases are numbered from one on. Owners keep leases of earlier lives of the head, so each life needs numbers of
+    /// its own.
+    pub fn numbering(first: LeaseId) -> Self {
+        Self { leases: Leases::numbering(first), ..Self::default() }
+    }
+
     /// Takes an event and says what follows from it.
     pub fn step(&mut self, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::NodeJoined { node, capacity, offer } => {
-                self.cluster.join(node, capacity, offer);
+                let held = self.leases.on(node).map(|(_, lease)| lease.held());
+                self.cluster.join(node, (capacity, offer), held);
                 self.demands.forget_refusals();
             }
             Event::NodeReported { node, local } => self.cluster.report(node, local),
@@ -154,6 +176,16 @@ impl Core {
                     if unreachable {
                         self.unreachable.insert((lease.owner, lease.node));
                     }
+                }
+            }
+            Event::NodeHolds { node, foreign } => {
+                if !self.cluster.holds(node, foreign) {
+                    return actions;
+                }
+            }
+            Event::LeaseHeld { lease, held } => {
+                if self.leases.keep(lease, &held) {
+                    self.cluster.keep(held.node, &held.held());
                 }
             }
             Event::TryUnreachable => self.unreachable.clear(),
@@ -179,6 +211,8 @@ impl Core {
 
     fn lose(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         self.cluster.leave(node);
+        // If it comes back, then perhaps at another address or on another network.
+        self.unreachable.retain(|(owner, unreached)| *owner != node && *unreached != node);
         self.demands.remove_owner(node);
         for (id, lease) in self.leases.remove_node(node) {
             if lease.owner != node {
@@ -187,6 +221,8 @@ impl Core {
             }
             if lease.node != node {
                 self.cluster.unlease(lease.node, &lease.held());
+                // Its tasks go on there, for a while.
+                self.cluster.left(lease.node, &lease.held());
             }
         }
     }
@@ -284,6 +320,19 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_comes_back_is_tried_again_by_whoever_could_not_reach_it() {
+        let mut core = Core::new();
+        core.step(joined(1, 1));
+        core.step(joined(2, 1));
+        let granted = core.step(Event::Wanted { key: key(1, 1), demand: want(1) });
+        let [Action::Grant { lease, .. }] = &granted[..] else { panic!("{granted:?}") };
+        core.step(Event::LeaseReturned { lease: *lease, unreachable: true });
+        assert_eq!(core.step(Event::Wanted { key: key(1, 2), demand: want(1) }), []);
+        core.step(Event::NodeLost { node: node(2) });
+        assert!(matches!(&core.step(joined(2, 1))[..], [Action::Grant { slots: 1, .. }]));
+    }
+
+    #[test]
     fn a_lost_node_ends_its_leases_and_its_wishes() {
         let mut core = Core::new();
         core.step(joined(1, 1));
@@ -296,6 +345,47 @@ mod tests {
         assert!(matches!(&core.step(joined(3, 9))[..], [Action::Grant { slots: 2, .. }]));
         core.step(Event::NodeLost { node: node(1) });
         assert_eq!(core.leases().count(), 0);
+    }
+
+    fn holds(number: u32, cpus: u32) -> Event {
+        Event::NodeHolds { node: node(number), foreign: ResourceSet::cpus(cpus) }
+    }
+
+    fn slots_of(actions: &[Action]) -> Vec<u32> {
+        actions.iter().filter_map(|action| if let Action::Grant { slots, .. } = action { Some(*slots) } else { None }).collect()
+    }
+
+    #[test]
+    fn what_ran_before_the_head_began_is_not_granted_again() {
+        let mut core = Core::numbering(LeaseId(1_000));
+        core.step(joined(1, 1));
+        core.step(Event::Wanted { key: key(1, 1), demand: want(9) });
+        core.step(holds(2, 3));
+        let granted = core.step(joined(2, 4));
+        assert!(matches!(granted[..], [Action::Grant { lease: LeaseId(1_000), slots: 1, .. }]), "{granted:?}");
+        // Its owner tells of the lease of two of them, from the head's life before.
+        let lease =
+            Lease { owner: node(1), node: node(2), job: want(1).job, tenant: Tenant::default(), shape: ResourceSet::cpus(1), slots: 2 };
+        let held = Event::LeaseHeld { lease: LeaseId(7), held: lease };
+        assert_eq!(core.step(held.clone()), []);
+        assert_eq!(core.step(held), [], "said twice");
+        assert_eq!(core.nodes()[&node(2)].leased, ResourceSet::cpus(3));
+        // One of the three has ended; what runs on the lease that was granted since is no reason to hold back.
+        assert_eq!(slots_of(&core.step(holds(2, 2))), [1]);
+        assert_eq!(core.step(holds(2, 4)), []);
+        assert_eq!(slots_of(&core.step(Event::LeaseReturned { lease: LeaseId(7), unreachable: false })), [2]);
+    }
+
+    #[test]
+    fn what_a_lost_owner_left_counts_until_its_node_says_that_it_ended() {
+        let mut core = Core::new();
+        [joined(1, 1), joined(2, 2), joined(3, 1)].into_iter().for_each(|event| drop(core.step(event)));
+        assert_eq!(slots_of(&core.step(Event::Wanted { key: key(3, 1), demand: want(2) })), [2]);
+        core.step(Event::NodeLost { node: node(3) });
+        assert_eq!(core.step(Event::Wanted { key: key(1, 1), demand: want(2) }), []);
+        assert_eq!(core.step(holds(2, 2)), []);
+        assert_eq!(slots_of(&core.step(holds(2, 1))), [1]);
+        assert_eq!(slots_of(&core.step(holds(2, 1))), [0; 0], "that is the new one");
     }
 
     #[test]
@@ -366,8 +456,21 @@ mod tests {
             (1u32..5).prop_map(|number| Event::NodeLost { node: node(number) }),
             (1u32..5, 0u32..3).prop_map(|(number, cpus)| Event::NodeReported { node: node(number), local: ResourceSet::cpus(cpus) }),
             (1u32..5, 0u64..3, 0u32..6).prop_map(|(owner, request, slots)| Event::Wanted { key: key(owner, request), demand: want(slots) }),
-            (0u64..40, any::<bool>()).prop_map(|(lease, unreachable)| Event::LeaseReturned { lease: LeaseId(lease), unreachable }),
+            (prop_oneof![0u64..40, 1_000u64..1_040], any::<bool>())
+                .prop_map(|(lease, unreachable)| Event::LeaseReturned { lease: LeaseId(lease), unreachable }),
             (1u32..5, any::<bool>()).prop_map(|(number, draining)| Event::NodeDraining { node: node(number), draining }),
+            (1u32..5, 0u32..4).prop_map(|(number, cpus)| holds(number, cpus)),
+            (1_000u64..1_040, 1u32..5, 1u32..5, 0u32..3).prop_map(|(lease, owner, on, slots)| Event::LeaseHeld {
+                lease: LeaseId(lease),
+                held: Lease {
+                    owner: node(owner),
+                    node: node(on),
+                    job: want(1).job,
+                    tenant: Tenant::default(),
+                    shape: ResourceSet::cpus(1),
+                    slots
+                },
+            }),
             Just(Event::TryUnreachable),
         ];
         proptest::collection::vec(event, 0..60)

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use rwasm_core::{Demand, DemandKey, Event};
+use rwasm_core::{Demand, DemandKey, Event, Lease};
 use rwasm_runtime::OnEnd;
 use rwasm_tls::JoinToken;
 use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Priority, Result, Tenant, api::PendingDemand};
@@ -107,6 +107,7 @@ fn joining(register: msg::Register, incarnation: rwasm_types::Incarnation, peer:
         data_address: register.data_address,
         gateway_address: register.gateway_address,
         offer: read_json(&register.offer, "an offer")?,
+        foreign: register.foreign.as_ref().map(convert::resources).transpose()?.unwrap_or_default(),
         peer: peer.map(|peer| peer.ip()),
         local: peer.is_none(),
     })
@@ -183,6 +184,7 @@ async fn read(
             msg::node_message::Message::LeaseReturn(returned) => {
                 shared.step(Event::LeaseReturned { lease: LeaseId(returned.lease), unreachable: returned.unreachable });
             }
+            msg::node_message::Message::LeaseHeld(held) => shared.step(lease_held(node, held)?),
             msg::node_message::Message::Question(question) => {
                 let (shared, queue) = (Arc::clone(shared), queue.clone());
                 shared.scope.clone().spawn("question", OnEnd::Continue, async move { ask::answer(&shared, question, queue).await });
@@ -224,6 +226,18 @@ fn read_report(report: &msg::Report) -> Result<Report> {
         leaving: report.leaving,
         clock_ms: report.clock_ms,
     })
+}
+
+fn lease_held(owner: NodeId, held: msg::LeaseHeld) -> Result<Event> {
+    let lease = Lease {
+        owner,
+        node: convert::node(held.node)?,
+        job: convert::job(&convert::required(held.job, "a job")?)?,
+        tenant: Tenant::new(&held.tenant).map_err(convert::malformed)?,
+        shape: convert::resources(&convert::required(held.shape, "a shape")?)?,
+        slots: held.slots,
+    };
+    Ok(Event::LeaseHeld { lease: LeaseId(held.lease), held: lease })
 }
 
 fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {

@@ -9,7 +9,7 @@
 
 use parking_lot::Mutex;
 use rwasm_journal::{CHANGES_MAX, Change, Journal, Snapshot, Table};
-use rwasm_types::{Code, Error, Incarnation, Name, NodeId, Result, api::UnixMs};
+use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Result, api::UnixMs};
 use serde::{Deserialize, Serialize};
 
 use crate::{state::now_ms, stored};
@@ -109,6 +109,14 @@ impl Numbers {
     /// Which life of the head this is.
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Where this life numbers its leases from: owners keep those of earlier lives, for as long as their tasks run. Each life has 2^32 numbers,
+    /// and their block is found again only after 2^24 lives, or 256 restores.
+    pub(crate) fn first_lease(&self) -> LeaseId {
+        let Incarnation(life) = self.incarnation;
+        let (restores, lives) = (life / INCARNATIONS_STEP, life % (1 << 24));
+        LeaseId((restores << 56 | lives << 32) + 1)
     }
 
     /// Gives a node its number: a new one, or the one it had. It is on disk when this returns.

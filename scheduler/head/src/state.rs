@@ -15,7 +15,7 @@ use rwasm_core::{Action, Core, DemandKey, Event};
 use rwasm_journal::Journal;
 use rwasm_runtime::Scope;
 use rwasm_types::{
-    Code, Error, Incarnation, Name, Needs, NodeId, Offer, ResourceSet, Result,
+    Code, Error, Incarnation, LeaseId, Name, Needs, NodeId, Offer, ResourceSet, Result,
     api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
 };
 use rwasm_wire::msg;
@@ -124,6 +124,8 @@ pub(crate) struct Joining {
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
     pub(crate) offer: Offer,
+    /// What tasks of other owners hold there already.
+    pub(crate) foreign: ResourceSet,
     /// Where its stream comes from.
     pub(crate) peer: Option<IpAddr>,
     /// Whether it runs in the head's own process.
@@ -151,8 +153,8 @@ impl Shared {
         invitations: Invitations,
         scope: Scope,
     ) -> Result<Self> {
-        let state = State { drains: drain::read(&journal)?, ..State::default() };
         let numbers = Numbers::begin(journal.clone()).await?;
+        let state = State { core: Core::numbering(numbers.first_lease()), drains: drain::read(&journal)?, ..State::default() };
         let history = match history {
             Some(options) => Some(History::open(options, numbers.cluster()).await?),
             None => None,
@@ -198,7 +200,7 @@ impl Shared {
     ///
     /// [`Code::LIMIT`] with too many nodes; [`Code::STALE_INCARNATION`] if a later life of the node has joined; what the journal says.
     pub(crate) async fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
-        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, offer, peer, local } = joining;
+        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, offer, foreign, peer, local } = joining;
         offer.check()?;
         if node.is_none() && self.nodes_alive() >= NODES_MAX {
             return Err(Error::new(Code::LIMIT, format!("the cluster has {NODES_MAX} nodes, which is the limit")));
@@ -247,6 +249,7 @@ impl Shared {
         node.tell(msg::head_message::Message::Directory(self.access.whole(node.has_gateway())?));
         state.learn_addresses(&node, peer);
         state.nodes.insert(id, node);
+        state.step(Event::NodeHolds { node: id, foreign });
         state.name_relay(id);
         state.step(Event::NodeJoined { node: id, capacity, offer });
         state.settle_drain(id);
@@ -305,6 +308,11 @@ impl Shared {
         node.set_clock(report.clock_ms, now_ms());
         if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
             state.settle_drain(id);
+        }
+        let mut foreign = report.used.clone();
+        // Both are of one moment, so what is its own is part of all.
+        if foreign.take(&report.local) {
+            state.step(Event::NodeHolds { node: id, foreign });
         }
         state.step(Event::NodeReported { node: id, local: report.local.clone() });
         Ok(())
@@ -462,7 +470,18 @@ impl State {
     }
 
     fn step(&mut self, event: Event) {
+        let mut untold = self.act(event);
+        while let Some(lease) = untold.pop() {
+            untold.extend(self.act(Event::LeaseReturned { lease, unreachable: false }));
+        }
+    }
+
+    /// Takes an event and tells the nodes what follows. Gives the leases whose owners are away: they do not know of them, and ask again when
+    /// they are back.
+    fn act(&mut self, event: Event) -> Vec<LeaseId> {
+        let mut untold = Vec::new();
         for action in self.core.step(event) {
+            let granted = if let Action::Grant { lease, .. } = action { Some(lease) } else { None };
             let (owner, sent) = match action {
                 Action::Grant { key: DemandKey { owner, request }, lease, node, slots } => {
                     let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
@@ -483,10 +502,11 @@ impl State {
                     (owner, msg::head_message::Message::LeaseRevoke(retire))
                 }
             };
-            // An owner that is away asks again when it is back.
-            if let Some(sender) = self.nodes.get(&owner).and_then(|node| node.sender.as_ref()) {
-                let _ = sender.send(message(sent));
+            let sender = self.nodes.get(&owner).and_then(|node| node.sender.as_ref());
+            if sender.is_none_or(|sender| sender.send(message(sent)).is_err()) {
+                untold.extend(granted);
             }
         }
+        untold
     }
 }

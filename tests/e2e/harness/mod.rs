@@ -15,6 +15,7 @@ pub(crate) mod home;
 pub(crate) mod network;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod text;
 pub(crate) mod work;

@@ -379,12 +379,11 @@ impl Job {
         (state.tasks.len(), u32::try_from(calls).unwrap_or(u32::MAX), state.finished)
     }
 
-    /// Tasks that have not ended, in their order: number, call, attempt, and whether that may have begun.
-    pub(crate) fn unended(&self) -> Vec<(u64, u16, Attempt, bool)> {
+    /// Tasks that have not ended, in their order: number, call, attempt, and the node on which that may have begun.
+    pub(crate) fn unended(&self) -> Vec<(u64, u16, Attempt, Option<NodeId>)> {
         let state = self.state.lock();
         let unended = state.tasks.newest().filter(|(_, entry)| !entry.state.is_final());
-        let mut tasks: Vec<_> =
-            unended.map(|(sequence, entry)| (sequence, entry.call, entry.attempt, entry.state == TaskState::Running)).collect();
+        let mut tasks: Vec<_> = unended.map(|(sequence, entry)| (sequence, entry.call, entry.attempt, entry.under_way())).collect();
         tasks.reverse();
         tasks
     }

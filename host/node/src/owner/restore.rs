@@ -1,7 +1,7 @@
 //! Jobs of an earlier life of this node, rebuilt from what it wrote down.
 //!
 //! Tasks that had not begun wait as they were. Attempts that ran in the process that ended are lost with it, and the task is tried again
-//! if it may be. Jobs whose driver waits for them wait for the driver, for a while.
+//! if it may be. Attempts on other nodes go on, and are taken up there. Jobs whose driver waits for them wait for the driver, for a while.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -139,6 +139,7 @@ impl Shared {
         self.end_lost_jobs()?;
         self.ledger.sweep();
         self.pump();
+        self.scope.spawn("reclaim", OnEnd::Continue, Arc::clone(self).reclaim());
         if count > 0 {
             tracing::info!(jobs = count, "went on with jobs of an earlier life");
         }
@@ -148,7 +149,12 @@ impl Shared {
     fn restore(self: &Arc<Self>, written: Written) {
         let Written { opened, calls, mut args, unfinished, .. } = written;
         let id = JobId { owner: self.id, session: opened.session };
-        let log = self.logs.reopen(self.outputs.path(&opened.tenant, id), self.limits.log_bytes);
+        let tasks = &unfinished.tasks;
+        // Of one that has ended, the last output may have reached the file and not been acknowledged.
+        let elsewhere = |sequence, attempt| {
+            tasks.get(sequence).is_some_and(|entry| entry.attempt == attempt && entry.node.is_some_and(|node| node != self.id))
+        };
+        let log = self.logs.reopen(self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
         let job = Job::restored(self.id, opened, unfinished, log, &self.ledger);
         self.jobs.write().insert(job.id, Arc::clone(&job));
         for (number, call) in (0..).zip(calls) {
@@ -162,9 +168,16 @@ impl Shared {
         let lost = Error::new(Code::NODE_LOST, format!("node {} ended while it ran", self.id)).with("node", self.id);
         let mut waiting: BTreeMap<u16, Vec<Item>> = BTreeMap::new();
         let mut over = Vec::new();
-        for (sequence, call, attempt, begun) in job.unended() {
+        for (sequence, call, attempt, node) in job.unended() {
             let item = Item { task: job.id.task(sequence), attempt, args: args.remove(&sequence).unwrap_or_default() };
-            let again = if begun { job.lost(item, &lost) } else { Some(item) };
+            let again = match (node, job.call(call)) {
+                (None, _) => Some(item),
+                (Some(node), Some(call)) if node != self.id => {
+                    self.spread.expect(node, &job, call, item);
+                    None
+                }
+                (Some(_), _) => job.lost(item, &lost),
+            };
             match again {
                 Some(item) if job.is_stopped() || job.call(call).is_none() => over.push(Ended::unrun(&item, cancelled())),
                 Some(item) => waiting.entry(call).or_default().push(item),

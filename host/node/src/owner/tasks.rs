@@ -25,6 +25,13 @@ pub(crate) struct TaskEntry {
     pub(crate) cpu_us: u32,
 }
 
+impl TaskEntry {
+    /// The node on which its attempt may have begun and has not ended.
+    pub(crate) fn under_way(&self) -> Option<NodeId> {
+        self.node.filter(|_| self.state == TaskState::Running)
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct TaskTable {
     entries: Vec<TaskEntry>,
