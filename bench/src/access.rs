@@ -9,9 +9,9 @@ use rwasm_types::{
 
 use crate::timing::Suite;
 
-const ROW: &str = "access: check of a caller, 10,000 tokens";
+const ROW: &str = "access: check of a caller, 5,000 tokens";
 /// Tokens of a large cluster.
-const TOKENS: u64 = 10_000;
+const TOKENS: u64 = 5_000;
 /// Checks of one trial's step.
 const BATCH: usize = 1_000;
 

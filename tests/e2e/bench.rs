@@ -21,6 +21,17 @@ fn the_journal_is_measured_beside_its_disk() {
 }
 
 #[test]
+fn what_is_checked_and_written_down_for_each_submit_is_measured() {
+    let home = Home::new();
+    let names = |only: &str| -> Vec<String> {
+        let rows = home.rwasm(["bench", "--quick", "--only", only, "--json"]).run().ok().json();
+        rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("access: "), ["access: check of a caller, 5,000 tokens"]);
+    assert_eq!(names("work: "), ["work: bare write of 1,000 tasks' bytes", "work: submit of 1,000 tasks written down"]);
+}
+
+#[test]
 fn a_start_from_the_cache_is_measured_where_the_guests_are() {
     let home = Home::new();
     let guests = std::path::Path::new(&guest("hello")).parent().unwrap().to_str().unwrap().to_owned();
