@@ -1,6 +1,10 @@
 //! Nodes of an encrypted cluster: they join once with a token, then by their certificates, over networks that the tests make.
 
-use std::{fs, os::unix::fs::MetadataExt};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde_json::Value;
 
@@ -51,6 +55,44 @@ fn a_node_joins_with_a_token_once_and_then_by_its_certificate() {
     cluster.nodes.pop().unwrap().kill();
     fs::write(&kept, "{").unwrap();
     assert_eq!(code(&start(&cluster, "a").run().exits(2).json_error()), "RW0548");
+}
+
+/// A node that was away for longer than its certificate was valid needs a token again, and is the same node with the same jobs.
+#[test]
+fn a_node_whose_certificate_expired_comes_back_with_a_token() {
+    let mut cluster = encrypted(&["--certificate-life", "6s"]);
+    let node = Daemon::read(start(&cluster, "a").env("RWASM_JOIN_TOKEN", invite(&cluster, &[])).run().ok().json());
+    node.kill();
+    let kept = cluster.home.path("a/certificate.json");
+    eventually("the certificate has expired", || {
+        let kept: Value = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+        // Certificates count seconds.
+        let until_ms = kept["received_ms"].as_u64().unwrap() + kept["life_ms"].as_u64().unwrap() + 1_000;
+        (now_ms > u128::from(until_ms)).then_some(())
+    });
+    let expired = start(&cluster, "a").run().exits(2).json_error();
+    assert_eq!(code(&expired), "RW0544", "{expired}");
+    assert!(expired["hint"].as_str().unwrap().contains("rwasm token join"), "{expired}");
+    let token = invite(&cluster, &[]);
+    let node = Daemon::read(start(&cluster, "a").env("RWASM_JOIN_TOKEN", &token).run().ok().json());
+    assert_eq!(node.ready["node"], "n2", "{node:?}");
+    cluster.nodes.push(node);
+    shares_work(&cluster);
+    assert_eq!(code(&start(&cluster, "b").env("RWASM_JOIN_TOKEN", &token).run().exits(2).json_error()), "RW0550");
+
+    // Without what it had, it cannot be the same node. What it had written down stays, and does not stand in its way.
+    cluster.nodes.pop().unwrap().kill();
+    fs::remove_file(&kept).unwrap();
+    let node = Daemon::read(start(&cluster, "a").env("RWASM_JOIN_TOKEN", invite(&cluster, &[])).run().ok().json());
+    assert_eq!(node.ready["node"], "n3", "{node:?}");
+    cluster.nodes.push(node);
+    assert!(fs::exists(cluster.home.path("a/former-n2/work/0000000001.seg")).unwrap());
+    eventually("the new node is there, and the old one is lost", || {
+        let nodes = cluster.rwasm(["list", "nodes", "--json"]).run().ok().json();
+        let alive: Vec<bool> = nodes["rows"].as_array().unwrap().iter().map(|node| node["alive"] == true).collect();
+        (alive == [true, false, true]).then_some(())
+    });
 }
 
 /// Four tasks at once on two nodes of one core each.

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The first join makes the key, which never leaves the machine, and the head signs its public part. From then on the certificate is all
-//! that the node needs, and it has the head renew it after two thirds of its life.
+//! that the node needs, and it has the head renew it after two thirds of its life. A node that was away for longer shows what it had beside a
+//! new join token, and gets a certificate for the same number and key.
 
 use std::{
     fs, io,
@@ -79,6 +80,8 @@ struct Certificate {
     key: Key,
     /// Whom it believes before it has a certificate.
     trust: Trust,
+    /// The certificate of before, DER, if that has expired.
+    former: Option<Vec<u8>>,
     current: RwLock<Option<(Kept, Identity)>>,
 }
 
@@ -89,14 +92,19 @@ impl Proof {
     ///
     /// [`Code::NODE_CREDENTIAL`] if there is neither a token nor an earlier join; [`Code::CERTIFICATE_UNUSABLE`] if what was kept is damaged.
     pub(crate) fn open(credential: &Credential, state_dir: &Path) -> Result<Self> {
-        let fresh = |file, trust| Ok::<_, Error>(Certificate { file, key: Key::generate()?, trust, current: RwLock::default() });
+        let fresh =
+            |file, trust| Ok::<_, Error>(Certificate { file, key: Key::generate()?, trust, former: None, current: RwLock::default() });
         let file = state_dir.join(FILE);
         match credential {
             Credential::Shared(token) => Ok(Self { token: token.clone(), shared: Some(Token::new(token)), certificate: None }),
             Credential::InProcess(token) => Ok(Self { token: token.clone(), shared: None, certificate: Some(fresh(None, Trust::Nobody)?) }),
             // Where the node is part of the token's cluster already, the token may have been left where it was.
-            Credential::Join(Some(token)) if !Kept::read(&file).is_ok_and(|kept| kept.is_good_for(token)) => {
-                let certificate = fresh(Some(file), Trust::Pinned(token.authority))?;
+            Credential::Join(Some(token)) if !Kept::read(&file).is_ok_and(|kept| kept.is_of(token) && kept.is_valid()) => {
+                let mut certificate = fresh(Some(file.clone()), Trust::Pinned(token.authority))?;
+                if let Some(kept) = Kept::read(&file).ok().filter(|kept| kept.is_of(token)) {
+                    certificate.key = Key::from_pem(&kept.key)?;
+                    certificate.former = kept.chain.into_iter().next();
+                }
                 Ok(Self { token: token.reveal(), shared: None, certificate: Some(certificate) })
             }
             Credential::Join(_) => {
@@ -104,7 +112,7 @@ impl Proof {
                 let key = Key::from_pem(&kept.key)?;
                 let identity = Identity::new(&kept.chain, &key)?;
                 let trust = Trust::Authorities(kept.authority.clone());
-                let certificate = Certificate { file: Some(file), key, trust, current: RwLock::new(Some((kept, identity))) };
+                let certificate = Certificate { file: Some(file), key, trust, former: None, current: RwLock::new(Some((kept, identity))) };
                 Ok(Self { token: String::new(), shared: None, certificate: Some(certificate) })
             }
         }
@@ -122,6 +130,15 @@ impl Proof {
     /// [`Code::CERTIFICATE_UNUSABLE`] if the key is none.
     pub(crate) fn public_key(&self) -> Result<Vec<u8>> {
         self.certificate.as_ref().map_or_else(|| Ok(Vec::new()), |certificate| certificate.key.public())
+    }
+
+    /// The certificate that the node had before, DER, while it has no other.
+    pub(crate) fn former(&self) -> Option<&[u8]> {
+        let certificate = self.certificate.as_ref()?;
+        if certificate.current.read().is_some() {
+            return None;
+        }
+        certificate.former.as_deref()
     }
 
     fn identity(&self) -> Option<Identity> {
@@ -224,10 +241,14 @@ impl Proof {
 }
 
 impl Kept {
-    /// Whether it is of the cluster that a token is for, and still valid.
-    fn is_good_for(&self, token: &JoinToken) -> bool {
-        let of_cluster = Fingerprint::of_pem(&self.authority).is_ok_and(|authority| authority == token.authority);
-        of_cluster && self.received_ms.saturating_add(self.life_ms) > now_ms()
+    /// Whether it is of the cluster that a token is for.
+    fn is_of(&self, token: &JoinToken) -> bool {
+        Fingerprint::of_pem(&self.authority).is_ok_and(|authority| authority == token.authority)
+    }
+
+    /// Whether it has not expired.
+    fn is_valid(&self) -> bool {
+        self.received_ms.saturating_add(self.life_ms) > now_ms()
     }
 
     fn read(file: &Path) -> Result<Self> {

@@ -123,12 +123,28 @@ pub(crate) struct Joined {
     inbound: Inbound<msg::HeadMessage>,
 }
 
-/// Joins once.
+/// Joins once. A node whose certificate has expired first has another issued, by its join token.
 ///
 /// # Errors
 ///
 /// [`Code::UNREACHABLE`] if nobody answers, or why the head does not take the node.
 pub(crate) async fn join(
+    connector: &Connector,
+    proof: &Proof,
+    cluster: &str,
+    incarnation: Incarnation,
+    node: Option<NodeId>,
+    registration: &Registration,
+    foreign: &ResourceSet,
+) -> Result<Joined> {
+    if proof.former().is_some() {
+        let certified = register(connector, proof, cluster, incarnation, node, registration, foreign).await?;
+        tracing::info!(node = %certified.node, "the certificate had expired; the join token got another for the same number");
+    }
+    register(connector, proof, cluster, incarnation, node, registration, foreign).await
+}
+
+async fn register(
     connector: &Connector,
     proof: &Proof,
     cluster: &str,
@@ -152,6 +168,7 @@ pub(crate) async fn join(
         offer: serde_json::to_vec(&registration.offer).map_err(|error| Error::internal(format!("an offer has no JSON: {error}")))?.into(),
         public_key: proof.public_key()?.into(),
         foreign: Some(foreign.into()),
+        former_certificate: proof.former().map(|former| former.to_vec().into()).unwrap_or_default(),
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;

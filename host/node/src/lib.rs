@@ -198,6 +198,9 @@ impl Node {
             head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration, &ResourceSet::default())
                 .await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
+        if let Some(former) = identity.node().filter(|former| *former != id) {
+            Ledger::set_aside(&state_dir, former)?;
+        }
         identity.joined(&cluster, id)?;
         let acceptor = proof.acceptor()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);

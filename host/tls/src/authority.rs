@@ -6,10 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
     SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
 use rwasm_types::{Code, Error, NodeId, Result};
 
-use crate::{Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, fault, node_name};
+use crate::{Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, fault, named_node, node_name};
 
 /// How long certificates of heads and nodes are valid unless told otherwise. They renew themselves, so a short time costs nothing.
 pub const LIFE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -112,6 +112,36 @@ impl Authority {
     pub fn node(&self, node: NodeId, hosts: &[String], public_key: &[u8], validity: Validity) -> Result<Vec<Vec<u8>>> {
         let certificate = self.issue(node_name(node), hosts, public_key, validity)?;
         Ok(vec![certificate, self.certificate.to_vec()])
+    }
+
+    /// The node that a certificate of this authority was for, whether it has expired or not, if it is for this public key.
+    ///
+    /// That its bearer has the private key, it does not prove.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NODE_IDENTITY`] if the authority did not issue it to a node with this key, [`Code::MALFORMED_MESSAGE`] for what is no public
+    /// key.
+    pub fn former_node(&self, certificate: &[u8], public_key: &[u8]) -> Result<NodeId> {
+        let refused = |why: &dyn std::fmt::Display| {
+            Error::new(Code::NODE_IDENTITY, format!("the certificate that the node had before is not believed: {why}"))
+        };
+        let certificate = CertificateDer::from(certificate);
+        let parsed = webpki::EndEntityCert::try_from(&certificate).map_err(|error| refused(&error))?;
+        let anchor = webpki::anchor_from_trusted_cert(&self.certificate).map_err(|error| refused(&error))?;
+        let verify = |at| {
+            let usage = webpki::KeyUsage::client_auth();
+            parsed.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, std::slice::from_ref(&anchor), &[], at, usage, None, None).map(drop)
+        };
+        match verify(UnixTime::now()) {
+            Err(webpki::Error::CertExpired { not_after, .. }) => verify(not_after),
+            outcome => outcome,
+        }
+        .map_err(|error| refused(&error))?;
+        if parsed.subject_public_key_info().as_ref() != PublicKey::read(public_key)?.subject_public_key_info() {
+            return Err(refused(&"it is for another key"));
+        }
+        parsed.valid_dns_names().find_map(named_node).ok_or_else(|| refused(&"it is no node's"))
     }
 
     fn issue(&self, name: String, hosts: &[String], public_key: &[u8], validity: Validity) -> Result<Vec<u8>> {

@@ -98,7 +98,7 @@ fn alerted(alert: AlertDescription, what: &str) -> Error {
                 at(UnixTime::now())
             ),
         )
-        .hint("check the clocks of both machines"),
+        .hint("check the clocks of both machines; a node that was away for longer than its certificate is valid joins with a token of `rwasm token join`"),
         AlertDescription::UnknownCA | AlertDescription::DecryptError => {
             Error::new(Code::CERTIFICATE_FOREIGN, format!("{what} says that this side's certificate is of another cluster"))
                 .hint("check the address, or join again with a token of that cluster")

@@ -189,3 +189,24 @@ async fn own_certificates_are_shown_outside_and_the_clusters_inside() {
     assert!(meet(&acceptor, &dialler(&node_name(node(1)), &ours, None)).await.is_ok());
     assert!(meet(&acceptor, &dialler("gateway.example", &ours, None)).await.is_err());
 }
+
+#[test]
+fn a_certificate_that_expired_still_tells_whose_it_was() {
+    let (authority, other) = (authority(), authority());
+    let (key, another) = (Key::generate().unwrap(), Key::generate().unwrap());
+    let (public, day) = (key.public().unwrap(), Duration::from_secs(24 * 3600));
+    let issued = |authority: &Authority, from| authority.node(node(3), &[], &public, Validity::starting(from, day)).unwrap().swap_remove(0);
+    let expired = SystemTime::now() - 3 * day;
+    for from in [expired, SystemTime::now()] {
+        assert_eq!(authority.former_node(&issued(&authority, from), &public).unwrap(), node(3));
+    }
+    let foreign = issued(&other, expired);
+    let mut changed = issued(&authority, expired);
+    *changed.last_mut().unwrap() ^= 1;
+    let refused = |certificate: &[u8], public: &[u8]| authority.former_node(certificate, public).unwrap_err().code();
+    for certificate in [&foreign, &changed, &b"x".to_vec()] {
+        assert_eq!(refused(certificate, &public), Code::NODE_IDENTITY);
+    }
+    assert_eq!(refused(&issued(&authority, expired), &another.public().unwrap()), Code::NODE_IDENTITY);
+    assert_eq!(refused(&issued(&authority, expired), b"x"), Code::MALFORMED_MESSAGE);
+}

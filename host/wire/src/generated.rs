@@ -1607,6 +1607,10 @@ pub struct Register {
     /// In a cluster with TLS: the node's public key, an uncompressed point of P-256. Its certificate is in the answer.
     #[prost(bytes = "bytes", tag = "40")]
     pub public_key: ::prost::bytes::Bytes,
+    /// The node's certificate of before, DER, if that has expired: beside a join token, the head issues another for the same number and key, and
+    /// ends the stream. The node joins by that one, so it proves that the key is its own.
+    #[prost(bytes = "bytes", tag = "41")]
+    pub former_certificate: ::prost::bytes::Bytes,
 }
 /// The node's certificate is to be issued anew.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

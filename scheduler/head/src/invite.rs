@@ -134,6 +134,24 @@ impl Invitations {
         self.journal.commit(vec![stored::put(Table::JoinTokens, token.id().to_string(), &used)?]).await
     }
 
+    /// Uses a token up for a certificate of a node that has one already, which may have expired, for the same number and public key. Whether it
+    /// has the key shows when it joins by what it gets.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NODE_IDENTITY`] if what it has is not of this cluster, and as [`Self::redeem`] and [`Self::issue`].
+    pub(crate) async fn issue_again(
+        &self,
+        token: &JoinToken,
+        former: &[u8],
+        public_key: &[u8],
+    ) -> Result<(NodeId, Option<msg::Certificate>)> {
+        let node = self.issuer()?.authority.former_node(former, public_key)?;
+        self.redeem(token).await?;
+        tracing::info!(%node, token = %token.id(), "a node that was away gets a certificate again");
+        Ok((node, self.issue(node, public_key)?))
+    }
+
     /// A node's certificate for its public key; `None` in a cluster without TLS.
     ///
     /// # Errors

@@ -18,6 +18,8 @@ use crate::{
 /// Messages to a node that may wait for the network.
 const QUEUE: usize = 256;
 
+type ToStream = rwasm_wire::Sender<Result<msg::HeadMessage>>;
+
 /// The service.
 pub(crate) struct Joining(pub(crate) Arc<Shared>);
 
@@ -33,6 +35,12 @@ impl HeadService for Joining {
             return Err(convert::malformed("a node does not register"));
         };
         let public_key = register.public_key.clone();
+        if let Proof::Invited(token) = &proof
+            && !register.former_certificate.is_empty()
+        {
+            let (node, certificate) = shared.invitations.issue_again(token, &register.former_certificate, &public_key).await?;
+            return Ok(begin(welcome, registered(Ok(node), certificate)).1);
+        }
         let (queue, waiting) = mpsc::unbounded_channel();
         let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address)?;
         // A number is one of its cluster.
@@ -48,19 +56,8 @@ impl HeadService for Joining {
             Ok((node, _)) if !public_key.is_empty() => shared.invitations.issue(*node, &public_key)?,
             _ => None,
         };
-        let (sender, outbound) = Outbound::channel(QUEUE);
-        let registered = msg::Registered {
-            certificate,
-            heartbeat_ns: convert::nanos(HEARTBEAT),
-            result: Some(match &joined {
-                Ok((node, _)) => msg::registered::Result::Node(node.get()),
-                Err(error) => msg::registered::Result::Error(error.into()),
-            }),
-        };
-        for first in [msg::head_message::Message::Welcome(welcome), msg::head_message::Message::Registered(registered)] {
-            // The channel was made with room.
-            let _ = sender.try_send(Ok(msg::HeadMessage { message: Some(first) }));
-        }
+        let node = joined.as_ref().map(|(node, _)| *node);
+        let (sender, outbound) = begin(welcome, registered(node, certificate));
         if let Ok((node, stream)) = joined {
             tracing::info!(%node, "a node joined");
             shared.remind_of_drain(node, again).await?;
@@ -86,6 +83,24 @@ impl HeadService for Joining {
         }
         Ok(outbound)
     }
+}
+
+fn registered(node: Result<NodeId, &Error>, certificate: Option<msg::Certificate>) -> msg::Registered {
+    let result = match node {
+        Ok(node) => msg::registered::Result::Node(node.get()),
+        Err(error) => msg::registered::Result::Error(error.into()),
+    };
+    msg::Registered { certificate, heartbeat_ns: convert::nanos(HEARTBEAT), result: Some(result) }
+}
+
+/// What a head says, from its first two messages on.
+fn begin(welcome: msg::Welcome, registered: msg::Registered) -> (ToStream, Outbound<Result<msg::HeadMessage>>) {
+    let (sender, outbound) = Outbound::channel(QUEUE);
+    for first in [msg::head_message::Message::Welcome(welcome), msg::head_message::Message::Registered(registered)] {
+        // The channel was made with room.
+        let _ = sender.try_send(Ok(msg::HeadMessage { message: Some(first) }));
+    }
+    (sender, outbound)
 }
 
 async fn next(inbound: &mut Inbound<msg::NodeMessage>) -> Result<msg::node_message::Message> {
@@ -161,7 +176,7 @@ impl Shared {
     }
 }
 
-async fn write(mut waiting: mpsc::UnboundedReceiver<msg::HeadMessage>, sender: &rwasm_wire::Sender<Result<msg::HeadMessage>>) {
+async fn write(mut waiting: mpsc::UnboundedReceiver<msg::HeadMessage>, sender: &ToStream) {
     while let Some(message) = waiting.recv().await {
         if sender.send(Ok(message)).await.is_err() {
             return;

@@ -8,6 +8,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs, io,
     path::Path,
     sync::{
         Arc,
@@ -24,12 +25,16 @@ use rwasm_history::{
     segment::{self, Segment},
     work::{self, Batch, Opened, Outcome, Work},
 };
+use rwasm_runtime::create_private_dir;
 use rwasm_types::{Code, Error, JobId, NodeId, Result, SessionId};
 use tokio::sync::Notify;
 
 use super::job::Job;
 use crate::{clock::now_ms, logs::outputs};
 
+/// Where the logs are below the state directory.
+const WORK_DIR: &str = "work";
+const PAST_DIR: &str = "past";
 /// Bytes of a segment of unfinished work, and of all of them together.
 const WORK_SEGMENT_BYTES: u64 = 64 << 20;
 const WORK_BYTES_MAX: u64 = 16 << 30;
@@ -67,6 +72,28 @@ enum Note {
 }
 
 impl Ledger {
+    /// Moves what is below a state directory out of the way of the number that its node has now: the jobs are those of the number that it
+    /// had before.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::IO`] if it cannot be moved.
+    pub(crate) fn set_aside(state_dir: &Path, former: NodeId) -> Result<()> {
+        let aside = state_dir.join(format!("former-{former}"));
+        let failed = |error| Error::new(Code::IO, format!("cannot use {}: {error}", aside.display()));
+        create_private_dir(&aside).map_err(failed)?;
+        for name in [WORK_DIR, PAST_DIR] {
+            match fs::rename(state_dir.join(name), aside.join(name)) {
+                Ok(()) => {
+                    tracing::warn!(%former, dir = %aside.join(name).display(), "the node has another number; its jobs of before are kept here")
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the logs of a node below its state directory.
     ///
     /// # Errors
@@ -75,8 +102,8 @@ impl Ledger {
     pub(crate) fn open(state_dir: &Path, cluster: &str, owner: NodeId, retention: Retention, outputs: outputs::Kept) -> Result<Self> {
         let origin = |kind| Origin { kind, cluster: cluster.to_owned(), owner };
         let options = LogOptions { segment_bytes: WORK_SEGMENT_BYTES, bytes_max: WORK_BYTES_MAX };
-        let work = Log::open(&state_dir.join("work"), origin(LogKind::Work), options, now_ms())?;
-        let past = PastStore::open(&state_dir.join("past"), origin(LogKind::Past), retention, now_ms())?;
+        let work = Log::open(&state_dir.join(WORK_DIR), origin(LogKind::Work), options, now_ms())?;
+        let past = PastStore::open(&state_dir.join(PAST_DIR), origin(LogKind::Past), retention, now_ms())?;
         let core = Arc::new(Core { work, open: Mutex::default(), past, outputs, written: Notify::new(), failing: AtomicBool::new(false) });
         // As many notes wait as jobs change, and each is small.
         let (notes, waiting) = mpsc::channel();
