@@ -156,6 +156,82 @@ fn silent_and_senseless_connections_harm_nobody() {
     }
 }
 
+/// A good token is no reason to believe what comes with it: a message that is too long, that ends in its middle, or that is none ends its call
+/// and nothing else.
+#[test]
+fn senseless_messages_of_those_who_have_a_token_harm_nobody() {
+    // HTTP/2: a frame's length, kind, flags and stream, then what it carries.
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // HPACK: a literal with a new name, not indexed.
+    let header = |name: &str, value: &str| {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [&[0][..], &text(name), &text(value)].concat()
+    };
+    let too_long = u32::try_from(rwasm_wire::MESSAGE_BYTES_MAX + 1).unwrap().to_be_bytes();
+    let messages: [&[u8]; 3] = [
+        // That it is too long is seen before any of it is read.
+        &[&[0], &too_long[..]].concat(),
+        &[0, 0, 0, 0, 100, 0x0a],
+        &[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff],
+    ];
+    let cluster = Cluster::start(0);
+    let path = |state: &str| fs::read_to_string(format!("{}/{state}", cluster.head.ready["state_dir"].as_str().unwrap())).unwrap();
+    let (user, node) = (cluster.token(), path("node-token"));
+    let [gateway, head, data] = ports(&cluster);
+    let doors = [
+        (&gateway, &user, "/rwasm.v1.Gateway/Attach"),
+        (&gateway, &node, "/rwasm.v1.Relay/Tunnel"),
+        (&head, &node, "/rwasm.v1.Head/Join"),
+        (&data, &node, "/rwasm.v1.Peer/Link"),
+    ];
+    for (address, token, path) in doors {
+        for message in messages {
+            let headers = [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", path),
+                (":authority", "rwasm"),
+                ("te", "trailers"),
+                ("content-type", "application/grpc"),
+                ("authorization", &format!("Bearer {}", token.trim())),
+            ];
+            let headers = headers.map(|(name, value)| header(name, value)).concat();
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
+            let settings = frame(4, 0, 0, &[]);
+            let said = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &frame(1, 4, 1, &headers), &frame(0, 1, 1, message)].concat();
+            stream.write_all(&said).unwrap();
+            let mut heard = Vec::new();
+            // The call ends, with whatever it is told; the connection may stay.
+            while !ended(&heard, 1) {
+                let mut more = [0; 4096];
+                match stream.read(&mut more) {
+                    Ok(0) => break,
+                    Ok(read) => heard.extend_from_slice(&more[..read]),
+                    Err(error) => panic!("{path}: {message:?}: {error}"),
+                }
+            }
+        }
+        cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+    }
+}
+
+/// Whether a stream of HTTP/2 has ended: by its last frame, or because it was reset.
+fn ended(mut heard: &[u8], stream: u32) -> bool {
+    while let Some((head, rest)) = heard.split_at_checked(9) {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let (kind, flags, of) = (head[3], head[4], u32::from_be_bytes(head[5..9].try_into().unwrap()));
+        if of == stream && (kind == 3 || kind <= 1 && flags & 1 == 1) {
+            return true;
+        }
+        heard = rest.get(length..).unwrap_or_default();
+    }
+    false
+}
+
 /// Talking for ever without asking for anything is no way to stay, however politely it is done.
 #[test]
 fn connections_that_only_chat_are_ended() {
