@@ -10,7 +10,7 @@ use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, Policy, Result, Role, Tenant, TokenHash, TokenId, UserToken,
     api::{NewToken, Order, Query},
 };
-use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, convert, hello, msg};
+use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, convert, hello, msg};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -104,6 +104,14 @@ const ROWS: &[Row] = &[
         };
         Sees::NotThere { told: logs(two.job), of_none: logs(two.no_job()) }
     }),
+    ("relay Attend", |two| {
+        let node = two.job.owner;
+        two.no_relay(async move |mut relay| relay.attend(node).await.map(drop))
+    }),
+    ("relay Tunnel", |two| {
+        let node = two.job.owner.get();
+        two.no_relay(async move |mut relay| relay.tunnel(msg::tunnel_part::Part::Dial(node)).await.map(drop))
+    }),
     ("session hello", |two| two.refused_session(&[])),
     ("session open_job", same_key),
     ("session define_call", |two| {
@@ -192,6 +200,18 @@ impl Two {
     /// Does something at the gateway as the tenant that has nothing.
     fn call<T>(&self, into: Option<&Tenant>, call: impl AsyncFnOnce(GatewayClient) -> Result<T>) -> Result<T> {
         self.runtime.block_on(call(self.connect(&self.token, into)))
+    }
+
+    /// The port is the drivers' too, and the relay there is for nodes: a user's token, whosever it is, opens nothing of it.
+    fn no_relay(&self, call: impl AsyncFnOnce(RelayClient) -> Result<()> + Copy) -> Sees {
+        for token in [&self.token, &self.cluster.token()] {
+            let refused = self.runtime.block_on(async {
+                let relay = RelayClient::connect(&Connector::tcp(self.cluster.gateway()), token).await.unwrap();
+                call(relay).await.unwrap_err()
+            });
+            assert_eq!(refused.code(), Code::TOKEN_REFUSED, "{refused}");
+        }
+        Sees::Checked
     }
 
     fn ask(&self, query: &Query) -> Result<Value> {
@@ -395,10 +415,10 @@ fn variants<T: DeserializeOwned>(tag: &str) -> Vec<String> {
     names
 }
 
-/// Names that follow a word in the gateway's protocol, within a part of it.
+/// Names that follow a word in the protocol of the gateway's port, within a part of it.
 fn protocol(from: &str, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("host/wire/proto/gateway.proto");
-    let text = fs::read_to_string(path).unwrap();
+    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("host/wire/proto").join(file)).unwrap();
+    let text = ["gateway.proto", "peer.proto"].map(read).concat();
     let (_, part) = text.split_once(from).unwrap_or_else(|| panic!("no {from}"));
     let names: Vec<String> = part.lines().take_while(|line| *line != "}").filter_map(|line| name(line.trim())).collect();
     assert!(!names.is_empty(), "{from} has none");
@@ -412,6 +432,7 @@ fn every_door_has_a_row_and_every_row_a_door() {
     doors.extend(variants::<Order>("order").into_iter().map(|name| format!("order {name}")));
     let call = |line: &str| line.strip_prefix("rpc ")?.split_once('(').map(|(name, _)| name.to_owned());
     doors.extend(protocol("service Gateway {", call).into_iter().map(|name| format!("rpc {name}")));
+    doors.extend(protocol("service Relay {", call).into_iter().map(|name| format!("relay {name}")));
     let field = |line: &str| line.strip_suffix(';')?.split_once(" = ")?.0.split_once(' ').map(|(_, name)| name.to_owned());
     doors.extend(protocol("message DriverMessage {", field).into_iter().map(|name| format!("session {name}")));
     let rows: BTreeSet<String> = ROWS.iter().map(|(door, _)| (*door).to_owned()).collect();
