@@ -171,11 +171,12 @@ fn senseless_messages_of_those_who_have_a_token_harm_nobody() {
         [&[0][..], &text(name), &text(value)].concat()
     };
     let too_long = u32::try_from(rwasm_wire::MESSAGE_BYTES_MAX + 1).unwrap().to_be_bytes();
-    let messages: [&[u8]; 3] = [
-        // That it is too long is seen before any of it is read.
-        &[&[0], &too_long[..]].concat(),
-        &[0, 0, 0, 0, 100, 0x0a],
-        &[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff],
+    // Each with whether it is the stream's last.
+    let messages: [(&[u8], u8); 3] = [
+        // The call ends while more is to come: that it is too long is seen before any of it is read.
+        (&[&[0], &too_long[..]].concat(), 0),
+        (&[0, 0, 0, 0, 100, 0x0a], 1),
+        (&[0, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff], 0),
     ];
     let cluster = Cluster::start(0);
     let path = |state: &str| fs::read_to_string(format!("{}/{state}", cluster.head.ready["state_dir"].as_str().unwrap())).unwrap();
@@ -188,7 +189,7 @@ fn senseless_messages_of_those_who_have_a_token_harm_nobody() {
         (&data, &node, "/rwasm.v1.Peer/Link"),
     ];
     for (address, token, path) in doors {
-        for message in messages {
+        for (message, last) in messages {
             let headers = [
                 (":method", "POST"),
                 (":scheme", "http"),
@@ -202,7 +203,8 @@ fn senseless_messages_of_those_who_have_a_token_harm_nobody() {
             let mut stream = TcpStream::connect(address).unwrap();
             stream.set_read_timeout(Some(crate::harness::DEADLINE)).unwrap();
             let settings = frame(4, 0, 0, &[]);
-            let said = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &frame(1, 4, 1, &headers), &frame(0, 1, 1, message)].concat();
+            let said =
+                [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &frame(1, 4, 1, &headers), &frame(0, last, 1, message)].concat();
             stream.write_all(&said).unwrap();
             let mut heard = Vec::new();
             // The call ends, with whatever it is told; the connection may stay.
