@@ -22,35 +22,27 @@ pub struct NodeView {
 impl NodeView {
     /// How many slots of a shape are free, where tasks without a known lease hold so much. A shape that asks for nothing is counted by nodes,
     /// one each.
-    fn room(&self, shape: &ResourceSet, unleased: Option<&Unleased>) -> u64 {
+    fn room(&self, shape: &ResourceSet, unleased: Option<&ResourceSet>) -> u64 {
         if self.draining {
             return 0;
         }
-        // The larger of both counts, for an owner may tell later of the lease that its tasks have.
-        let beside = |others: &ResourceSet| {
-            let mut free = self.capacity.clone();
-            let fits = free.take(others) && free.take(&self.local);
-            if fits { free.count_of(shape).unwrap_or(1) } else { 0 }
-        };
-        let by_leases = beside(&self.leased);
-        unleased.map_or(by_leases, |unleased| by_leases.min(beside(&unleased.all())))
+        let mut free = self.capacity.clone();
+        let fits = free.take(&self.leased) && free.take(&self.local) && unleased.is_none_or(|unleased| free.take(unleased));
+        if fits { free.count_of(shape).unwrap_or(1) } else { 0 }
     }
 }
 
-/// What tasks without a known lease hold on a node.
-#[derive(Debug, Default)]
-struct Unleased {
-    /// So much at most, by the node's last word that was lower than the one before.
-    said: ResourceSet,
-    /// What leases hold that were granted since it was first said.
-    since: ResourceSet,
-}
-
-impl Unleased {
-    fn all(&self) -> ResourceSet {
-        let mut all = self.said.clone();
-        all.give(&self.since);
-        all
+/// What is left of `all` without `part`, each resource by itself; nothing where that is more.
+fn without(all: &ResourceSet, part: &ResourceSet) -> ResourceSet {
+    let custom = all.custom.iter().map(|(name, amount)| {
+        let part = part.custom.get(name).copied().unwrap_or_default();
+        (name.clone(), amount.saturating_sub(part))
+    });
+    ResourceSet {
+        cpu: all.cpu.saturating_sub(part.cpu),
+        gpu: all.gpu.saturating_sub(part.gpu),
+        memory: all.memory.saturating_sub(part.memory),
+        custom: custom.collect(),
     }
 }
 
@@ -58,7 +50,7 @@ impl Unleased {
 pub(crate) struct Cluster {
     nodes: BTreeMap<NodeId, NodeView>,
     /// What tasks without a known lease hold on nodes at most: those that ran there when it joined, and those of owners that were lost.
-    unleased: BTreeMap<NodeId, Unleased>,
+    unleased: BTreeMap<NodeId, ResourceSet>,
 }
 
 impl Cluster {
@@ -72,28 +64,40 @@ impl Cluster {
         (view.capacity, view.offer) = (capacity, offer);
         view.leased = ResourceSet::default();
         held.for_each(|held| view.leased.give(&held));
+        if let Some(unleased) = self.unleased.get_mut(&node) {
+            *unleased = without(unleased, &view.leased);
+        }
     }
 
-    /// Tasks of other owners hold so much on a node by its own word. Where it has joined, leases count what came since. Says whether anything
-    /// changed.
+    /// Tasks of other owners hold so much on a node by its own word. Once it has joined, new ones come with a lease, so what has none only gets
+    /// less: it is no more than what leases do not explain. Says whether anything changed.
     pub(crate) fn holds(&mut self, node: NodeId, foreign: ResourceSet) -> bool {
-        let joins = !self.nodes.contains_key(&node);
-        match self.unleased.get_mut(&node) {
-            Some(known) if !foreign.contains(&known.said) => known.said = foreign,
-            _ if joins => drop(self.unleased.insert(node, Unleased { said: foreign, ..Unleased::default() })),
-            _ => return false,
+        let Some(view) = self.nodes.get(&node) else {
+            self.unleased.insert(node, foreign);
+            return true;
+        };
+        let Some(unleased) = self.unleased.get_mut(&node) else { return false };
+        let gone = without(unleased, &without(&foreign, &view.leased));
+        let left = without(unleased, &gone);
+        let changes = left != *unleased;
+        *unleased = left;
+        changes
+    }
+
+    /// An owner tells of a lease: what its tasks hold has one.
+    pub(crate) fn told(&mut self, node: NodeId, held: &ResourceSet) {
+        if self.nodes.contains_key(&node)
+            && let Some(unleased) = self.unleased.get_mut(&node)
+        {
+            *unleased = without(unleased, held);
         }
-        if self.unleased.get(&node).is_some_and(|known| known.said == ResourceSet::default()) {
-            // Leases count all there is.
-            self.unleased.remove(&node);
-        }
-        true
+        self.lease(node, held);
     }
 
     /// An owner is gone, and what its lease held on a node may run on.
     pub(crate) fn left(&mut self, node: NodeId, held: &ResourceSet) {
         if self.nodes.contains_key(&node) {
-            self.unleased.entry(node).or_default().said.give(held);
+            self.unleased.entry(node).or_default().give(held);
         }
     }
 
@@ -114,16 +118,7 @@ impl Cluster {
         self.unleased.remove(&node);
     }
 
-    /// A lease is granted.
     pub(crate) fn lease(&mut self, node: NodeId, held: &ResourceSet) {
-        self.keep(node, held);
-        if let Some(known) = self.unleased.get_mut(&node) {
-            known.since.give(held);
-        }
-    }
-
-    /// An owner tells of a lease from before this life of the head; the node's word counts what runs on it.
-    pub(crate) fn keep(&mut self, node: NodeId, held: &ResourceSet) {
         if let Some(view) = self.nodes.get_mut(&node) {
             view.leased.give(held);
         }
@@ -133,10 +128,6 @@ impl Cluster {
         if let Some(view) = self.nodes.get_mut(&node) {
             let taken = view.leased.take(held);
             debug_assert!(taken, "a lease held more than its node had leased");
-        }
-        if let Some(known) = self.unleased.get_mut(&node) {
-            // It was one or the other; a node that has less room than this says queues what it is sent.
-            let _ = known.said.take(held) || known.since.take(held);
         }
     }
 

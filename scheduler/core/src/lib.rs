@@ -185,7 +185,7 @@ impl Core {
             }
             Event::LeaseHeld { lease, held } => {
                 if self.leases.keep(lease, &held) {
-                    self.cluster.keep(held.node, &held.held());
+                    self.cluster.told(held.node, &held.held());
                 }
             }
             Event::TryUnreachable => self.unreachable.clear(),
@@ -370,7 +370,7 @@ mod tests {
         assert_eq!(core.step(held.clone()), []);
         assert_eq!(core.step(held), [], "said twice");
         assert_eq!(core.nodes()[&node(2)].leased, ResourceSet::cpus(3));
-        // One of the three has ended; what runs on the lease that was granted since is no reason to hold back.
+        // The third has ended, which had no lease.
         assert_eq!(slots_of(&core.step(holds(2, 2))), [1]);
         assert_eq!(core.step(holds(2, 4)), []);
         assert_eq!(slots_of(&core.step(Event::LeaseReturned { lease: LeaseId(7), unreachable: false })), [2]);
@@ -385,7 +385,9 @@ mod tests {
         assert_eq!(core.step(Event::Wanted { key: key(1, 1), demand: want(2) }), []);
         assert_eq!(core.step(holds(2, 2)), []);
         assert_eq!(slots_of(&core.step(holds(2, 1))), [1]);
-        assert_eq!(slots_of(&core.step(holds(2, 1))), [0; 0], "that is the new one");
+        assert_eq!(core.step(holds(2, 2)), [], "one is on the new lease");
+        core.step(Event::Wanted { key: key(1, 1), demand: want(5) });
+        assert_eq!(slots_of(&core.step(holds(2, 1))), [1]);
     }
 
     #[test]
