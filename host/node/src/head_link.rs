@@ -251,6 +251,9 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
 
 async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
     let Joined { heartbeat, sender, mut inbound, .. } = joined;
+    // Bounded by what is under way: a request of each class, a return of each lease, a question of each caller, an answer to each question and
+    // a batch for each demand of the head's. Heartbeats come from below, when nothing is held up; where the past is written is said at
+    // intervals. And a head that takes nothing does not answer the transport's probes either, so the stream ends.
     let (queue, mut waiting) = mpsc::unbounded_channel();
     {
         let Some(shared) = shared.upgrade() else { return Ok(()) };

@@ -41,6 +41,8 @@ impl HeadService for Joining {
             let (node, certificate) = shared.invitations.issue_again(token, &register.former_certificate, &public_key).await?;
             return Ok(begin(welcome, registered(Ok(node), certificate)).1);
         }
+        // Bounded by what is under way: a word on each of the node's leases and requests, an answer to each of its questions, questions that
+        // somebody here waits for, orders of admins, one at a time. And a node that takes nothing falls silent, so the stream ends.
         let (queue, waiting) = mpsc::unbounded_channel();
         let mut joining = joining(register, rwasm_types::Incarnation(hello.incarnation), caller.address)?;
         // A number is one of its cluster.
