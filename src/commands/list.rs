@@ -10,7 +10,7 @@ use rwasm_types::{
 };
 use serde::Serialize;
 
-use super::artifact;
+use super::{artifact, status::clock};
 use crate::{
     args::{ListCommand, ListOptions, WhyArgs},
     target, ui,
@@ -26,7 +26,11 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
         }
         ListCommand::Nodes { target } => {
             let listing: Listing<NodeRecord> = target::connect(&target).await?.query(&Query::Nodes).await?;
-            show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)
+            let code = show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)?;
+            for row in listing.rows.iter().filter(|row| !json && row.alive && row.clock_is_off()) {
+                ui::note(&format!("{}: {}", row.id, clock(row)));
+            }
+            Ok(code)
         }
         ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
         ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,

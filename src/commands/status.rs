@@ -86,7 +86,7 @@ fn write_status(out: &mut String, status: &ClusterStatus, verbose: bool) -> std:
 }
 
 /// What is to be said of a node whose clock is wrong.
-fn clock(node: &NodeRecord) -> String {
+pub(super) fn clock(node: &NodeRecord) -> String {
     let apart = ui::age(0, node.clock_ahead_ms.unsigned_abs());
     let way = if node.clock_ahead_ms > 0 { "ahead of" } else { "behind" };
     format!("its clock is {apart} {way} the head's: set it, or run a time service on both (`rwasm doctor` looks for one)")

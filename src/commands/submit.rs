@@ -117,9 +117,14 @@ async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json
         let name =
             args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         let wait = stay != Stay::No;
-        let job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
-        let call = job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await?;
-        Ok::<_, Error>((plan, job, call))
+        let mut job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
+        match job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await {
+            Ok(call) => Ok((plan, job, call)),
+            Err(refused) => {
+                end_refused(&mut job).await;
+                Err(refused)
+            }
+        }
     };
     let (plan, mut job, call) = tokio::select! {
         opened = open => opened?,
@@ -137,6 +142,18 @@ async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json
         collector.abandon();
     }
     ended
+}
+
+/// Ends a job whose call was refused, so that it does not wait for more. What was refused is what the user hears; if the connection is
+/// lost as well, the gateway ends the job by itself.
+async fn end_refused(job: &mut Job) {
+    if job.finish().await.is_ok() {
+        while let Ok(Some(event)) = job.next().await {
+            if matches!(event, JobEvent::Ended(_)) {
+                break;
+            }
+        }
+    }
 }
 
 /// Says which job was submitted, once the gateway knows of it.

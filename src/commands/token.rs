@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use rwasm_tls::JoinToken;
 use rwasm_types::{
-    Error, Name, Result, TokenHash, TokenId,
+    Code, Error, Name, Result, TokenHash, TokenId,
     api::{Invitation, Listing, NewToken, Order, Query, TokenRecord, UnixMs},
 };
 
@@ -17,6 +17,9 @@ use crate::{
 /// `rwasm token …`.
 pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
     match command {
+        TokenCommand::Create { expires: Some(Duration::ZERO), .. } => {
+            return Err(Error::new(Code::INVALID_ARGUMENT, "a token that expires at once opens nothing").hint("write a time, as 30d"));
+        }
         TokenCommand::Create { tenant, role, expires, name, target } => {
             let expires_ms =
                 expires.map(|expires| u64::try_from(expires.as_millis()).map_or(u64::MAX, |left| now_ms().saturating_add(left)));
@@ -67,7 +70,8 @@ async fn join(expires: Duration, target: &TargetArgs, json: bool) -> Result<()> 
     }
     ui::line(&token.reveal())?;
     ui::note(&format!("  one node joins with it until {}:", ui::time(invitation.expires_ms)));
-    ui::note("  RWASM_JOIN_TOKEN=TOKEN rwasm start --address HOST:6379 --host IP");
+    ui::note("  RWASM_JOIN_TOKEN=TOKEN rwasm start --address HEAD:PORT --host IP");
+    ui::note("  HEAD:PORT is where the head listens for nodes, as `rwasm start --head` said it; IP is the new node's own");
     ui::note(&format!("  drivers believe this cluster with RWASM_CA={}", invitation.authority));
     Ok(())
 }

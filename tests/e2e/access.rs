@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::{Cluster, Home, cluster::Daemon, eventually, guest, run::Run};
 
@@ -73,11 +73,12 @@ fn a_role_opens_what_is_its_own_and_no_more() {
     let cluster = Cluster::start(0);
     tenant(&cluster, "acme");
     let hello = guest("hello");
-    let commands: [(&str, &[&str]); 8] = [
+    let commands: [(&str, &[&str]); 9] = [
         ("viewer", &["list", "jobs"]),
         ("viewer", &["tenant", "policy", "show"]),
         ("submitter", &["submit", &hello, "--call", "add(1, 2)"]),
         ("operator", &["list", "jobs", "--tenant", "acme"]),
+        ("operator", &["artifact", "list", "--tenant", "acme"]),
         ("operator", &["tenant", "list"]),
         ("admin", &["token", "list"]),
         ("admin", &["tenant", "policy", "set", "acme"]),
@@ -99,6 +100,7 @@ fn a_role_opens_what_is_its_own_and_no_more() {
         }
     }
     cluster.rwasm(["list", "jobs", "--tenant", "nobody"]).run().fails(2, "RW0003");
+    cluster.rwasm(["token", "create", "--expires", "0s"]).run().fails(2, "RW0002").says("a token that expires at once opens nothing");
     cluster.rwasm(["token", "create", "--role", "root"]).run().fails(2, "RW0002").says("roles are viewer");
 }
 
@@ -190,6 +192,27 @@ fn somebody_can_always_manage_the_cluster() {
     cluster.rwasm(["stop"]).run().ok();
 }
 
+#[test]
+fn the_log_tells_who_changed_who_may_do_what() {
+    let cluster = Cluster::start(0);
+    let by = cluster.token()[4..20].to_owned();
+    tenant(&cluster, "acme");
+    let (_, id) = token(&cluster, &["--tenant", "acme", "--role", "viewer"]);
+    cluster.rwasm(["tenant", "policy", "set", "acme", "--volume", "data:ro"]).run().ok();
+    cluster.rwasm(["token", "revoke", &id]).run().ok();
+    cluster.rwasm(["tenant", "delete", "acme"]).run().ok();
+    let log = cluster.logs();
+    for told in [
+        format!("a tenant was created tenant=acme by={by}"),
+        format!("a token was created tenant=acme token={id} role=viewer by={by}"),
+        format!("a policy was set tenant=acme by={by}"),
+        format!("a token was revoked tenant=acme token={id} by={by}"),
+        format!("a tenant was deleted tenant=acme force=false by={by}"),
+    ] {
+        assert!(log.contains(&told), "{told}: {log}");
+    }
+}
+
 /// Directories and files whose path has a part of this name.
 fn traces(dir: &Path, name: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -231,6 +254,18 @@ fn a_tenant_is_deleted_with_all_it_has() {
         nodes["rows"].as_array().unwrap().iter().all(|node| node["tasks_running"] == 0).then_some(())
     });
     eventually("nothing is left of it on disk", || found(&cluster.home).is_empty().then_some(()));
+}
+
+/// A task that waits for its artifact's machine code ends as one that runs: with the reason, and not as if somebody had cancelled it.
+#[test]
+fn a_tenant_is_deleted_while_its_work_is_compiled() {
+    let cluster = Cluster::build().own_cache().start();
+    tenant(&cluster, "acme");
+    let (text, _) = token(&cluster, &["--tenant", "acme"]);
+    let driver = with(&cluster, &text, &["submit", &guest("evil-wasi"), ENDLESS[0], ENDLESS[1]]).spawn();
+    eventually("its task is there", || jobs(&cluster, "acme").iter().any(|job| job["artifacts"] != json!([])).then_some(()));
+    cluster.rwasm(["tenant", "delete", "acme", "--force"]).run().ok();
+    driver.wait().fails(1, "RW0526");
 }
 
 /// A node that was away when a tenant was deleted removes what it has when it is back.

@@ -312,7 +312,7 @@ fn submit_tenant_and_node_each_say_no() {
     policy(&["--volume", "*", "--allow-net", "127.0.0.1:*", "--allow-net", "localhost:*"]);
     // The node.
     let refused = acme(read, &["--dir", "data::/data"]).fails(2, "RW0532").prints("");
-    insta::assert_snapshot!(refused.stderr(), @"error[RW0532]: no node offers volume `data` to be written; start one that does, with --volume NAME=DIR and --allow-net HOST:PORT");
+    insta::assert_snapshot!(refused.stderr(), @"error[RW0532]: no node offers volume `data` to be written; start one that does, with --volume NAME=DIR");
     acme(read, &["--dir", "other::/data:ro"]).fails(2, "RW0532").says("no node offers volume `other`");
     acme(&connect, &["--allow-net", "127.0.0.1:9"]).fails(2, "RW0532").says("no node offers connections to 127.0.0.1:9");
     acme(&connect, &["--allow-net", &format!("localhost:{}", door.port())]).fails(2, "RW0532");
@@ -330,6 +330,20 @@ fn submit_tenant_and_node_each_say_no() {
     });
     // The first tenant may be granted whatever nodes offer.
     cluster.rwasm(["submit", &guest("evil-wasi"), "--call", read]).args(volume).run().ok().prints(HELLO);
+}
+
+/// What was refused has ended, and says why; it does not wait for its driver.
+#[test]
+fn a_refused_submit_leaves_nothing_that_goes_on() {
+    let cluster = Cluster::start(0);
+    let submit = |args: &[&str]| cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)", "--dir", "data::/data"]).args(args).run();
+    submit(&[]).fails(2, "RW0532");
+    submit(&["--no-wait"]).fails(2, "RW0532");
+    let jobs = cluster.rwasm(["job", "list", "--json"]).run().ok().json();
+    for job in jobs["rows"].as_array().unwrap() {
+        assert_eq!((&job["state"], &job["error"]["code"]), (&"failed".into(), &"RW0532".into()), "{job}");
+    }
+    assert_eq!(jobs["total"], 2, "{jobs}");
 }
 
 fn refused_by_guest(output: Output) {

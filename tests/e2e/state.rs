@@ -285,6 +285,8 @@ fn a_wrong_clock_is_told() {
         let said = |text: &str| status.lines().any(|line| line.contains("its clock is") && line.contains(text));
         (said("ahead of the head's") && said("behind the head's")).then_some(())
     });
+    let listed = cluster.rwasm(["list", "nodes"]).run().ok();
+    listed.says("n2: its clock is").says("n3: its clock is");
     let apart: Vec<i64> = nodes(&cluster).iter().map(|node| node["clock_ahead_ms"].as_i64().unwrap()).collect();
     assert!(apart[0].abs() < 60_000 && (apart[1] - 3_600_000).abs() < 60_000 && (apart[2] + 7_200_000).abs() < 60_000, "{apart:?}");
     cluster.rwasm(["run", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");

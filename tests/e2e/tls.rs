@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use crate::harness::{Cluster, Home, guest, run::Run};
+use crate::harness::{Cluster, Home, guest, run::Run, work::until_running};
 
 /// A cluster on loopback with TLS.
 fn encrypted() -> Cluster {
@@ -112,6 +112,23 @@ fn own_certificates_are_shown_to_drivers() {
     by(&home.path("company.pem")).ok();
     by(&format!("{}/ca.pem", ready["state_dir"].as_str().unwrap())).fails(2, "RW0542");
     home.rwasm(["stop"]).run().ok();
+}
+
+/// Whoever goes without a word of TLS is gone, and no more: drivers do so after each submit, and processes that are killed.
+#[test]
+fn an_end_without_a_farewell_is_told_plainly() {
+    for cluster in [Cluster::start(0), encrypted()] {
+        cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
+        let mut driver = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--reconnect", "1s"]).spawn();
+        until_running(&cluster, 1);
+        assert!(!cluster.logs().contains("a driver's session ended"), "{}", cluster.logs());
+        cluster.head.kill();
+        driver.until_stderr("; trying to come back");
+        let told = driver.stderr();
+        let plain = ["the connection ended: the other side is gone", "the gateway closed the connection"];
+        assert!(plain.iter().any(|plain| told.contains(&format!("rwasm: {plain}; trying to come back"))), "{told}");
+        driver.wait().fails(1, "RW0506");
+    }
 }
 
 /// All ports of a head's daemon: for drivers, for nodes that join, for other nodes.

@@ -88,6 +88,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("rustls", &["rwasm-tls"]),
     ("tokio-rustls", &["rwasm-tls"]),
     ("tonic", &["rwasm-wire"]),
+    ("h2", &["rwasm-wire"]),
     ("hyper", &["rwasm-wire"]),
     ("tower", &["rwasm-wire"]),
     ("clap", &["rwasm"]),

@@ -113,7 +113,7 @@ impl Gateway {
             return Err(Error::new(Code::JOB_GONE, "the cluster does not know the job any more").hint("see `rwasm job list`"));
         }
         let id = JobId { owner: self.shared.id, session: self.opener.sessions.lock().next()? };
-        let log = self.shared.logs.open(self.shared.outputs.path(tenant, id), self.shared.limits.log_bytes);
+        let log = self.shared.logs.open(tenant, self.shared.outputs.path(tenant, id), self.shared.limits.log_bytes);
         let opened = Opened {
             session: id.session,
             tenant: tenant.clone(),
@@ -270,7 +270,13 @@ impl Session {
             }
         }
         if let Err(error) = outcome {
-            tracing::info!(tenant = %self.visitor.tenant, %error, "a driver's session ended");
+            let tenant = &self.visitor.tenant;
+            // Whoever has all, or leaves its jobs with the cluster, goes without saying so first.
+            if self.open.values().all(|open| open.job.detached) && error.code() == Code::CONNECTION_LOST {
+                tracing::debug!(%tenant, %error, "a driver's session ended");
+            } else {
+                tracing::info!(%tenant, %error, "a driver's session ended");
+            }
             // The driver may be gone, and then nobody hears why.
             let _ = self.sender.send(Err(error)).await;
         }
@@ -403,7 +409,11 @@ impl Session {
     async fn define(&mut self, define: msg::DefineCall) -> Result<()> {
         let (session, number) = (define.session, define.number);
         let job = self.job(session)?;
-        let error = self.try_define(&job, define).await.err().map(|error| (&error).into());
+        let error = self.try_define(&job, define).await.err();
+        if let Some(error) = &error {
+            job.refused(error);
+        }
+        let error = error.as_ref().map(Into::into);
         self.send(msg::gateway_message::Message::CallDefined(msg::CallDefined { session, number, error })).await
     }
 
@@ -480,7 +490,7 @@ async fn resend(job: Arc<Job>, owed: Vec<u64>) {
                 let wanted = outcomes.into_iter().filter(|outcome| owed.remove(&outcome.sequence));
                 job.outbox.resend(wanted.map(outcome_message).collect());
             }
-            Err(error) => tracing::error!(job = %job.id, %error, "results that were written down cannot be read"),
+            Err(error) => tracing::error!(tenant = %job.tenant, job = %job.id, %error, "results that were written down cannot be read"),
         }
     }
     let lost = Error::new(Code::RESULT_GONE, "the result was not written down, and the connection broke before it was sent");
@@ -528,7 +538,7 @@ async fn write_output(
                 }
             }
             Err(error) => {
-                tracing::error!(job = %job.id, %error, "a job's output cannot be followed");
+                tracing::error!(tenant = %job.tenant, job = %job.id, %error, "a job's output cannot be followed");
                 break;
             }
         }

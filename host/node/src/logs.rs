@@ -28,7 +28,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rwasm_engine::Output;
-use rwasm_types::{Attempt, Code, Error, Result, Stream};
+use rwasm_types::{Attempt, Code, Error, Result, Stream, Tenant};
 use rwasm_wire::msg;
 use tokio::sync::Notify;
 
@@ -79,29 +79,37 @@ impl LogThread {
     }
 
     /// A job's log in a new file; at most `bytes_max` of output are kept.
-    pub(crate) fn open(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
-        self.with(path, bytes_max, Written::default(), LogState::default())
+    pub(crate) fn open(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
+        self.with(tenant, path, bytes_max, Written::default(), LogState::default())
     }
 
     /// A job's log that an earlier life of the node began. What was being written when it ended is cut off, so that what follows is whole.
     /// What is in the file of attempts elsewhere may be said again.
-    pub(crate) fn reopen(&self, path: PathBuf, bytes_max: u64, elsewhere: impl Fn(u64, Attempt) -> bool) -> Arc<JobLog> {
+    pub(crate) fn reopen(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64, elsewhere: impl Fn(u64, Attempt) -> bool) -> Arc<JobLog> {
         let (written, before) = frames::whole(&path, elsewhere).unwrap_or_default();
         let cut = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(written));
         if let Err(error) = cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
-            tracing::error!(path = %path.display(), %error, "a job's output cannot be gone on with");
+            tracing::error!(%tenant, path = %path.display(), %error, "a job's output cannot be gone on with");
         }
-        self.with(path, bytes_max, before, LogState { accepted: written, written, ..LogState::default() })
+        self.with(tenant, path, bytes_max, before, LogState { accepted: written, written, ..LogState::default() })
     }
 
     /// The log of a job that has ended, to be read.
-    pub(crate) fn ended(&self, path: PathBuf) -> Arc<JobLog> {
+    pub(crate) fn ended(&self, tenant: &Tenant, path: PathBuf) -> Arc<JobLog> {
         let (written, none) = frames::whole(&path, |_, _| false).unwrap_or_default();
-        self.with(path, 0, none, LogState { accepted: written, written, closed: true, ..LogState::default() })
+        self.with(tenant, path, 0, none, LogState { accepted: written, written, closed: true, ..LogState::default() })
     }
 
-    fn with(&self, path: PathBuf, bytes_max: u64, before: Written, state: LogState) -> Arc<JobLog> {
-        Arc::new(JobLog { path, bytes_max, before, queue: Arc::clone(&self.queue), state: Mutex::new(state), grown: Notify::new() })
+    fn with(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64, before: Written, state: LogState) -> Arc<JobLog> {
+        Arc::new(JobLog {
+            tenant: tenant.clone(),
+            path,
+            bytes_max,
+            before,
+            queue: Arc::clone(&self.queue),
+            state: Mutex::new(state),
+            grown: Notify::new(),
+        })
     }
 }
 
@@ -133,6 +141,8 @@ fn write_all_logs(queue: &Queue) {
 
 /// The output of one job.
 pub(crate) struct JobLog {
+    /// Whose it is.
+    tenant: Tenant,
     path: PathBuf,
     bytes_max: u64,
     /// What an earlier life of the node had written of attempts elsewhere.
@@ -262,7 +272,7 @@ impl JobLog {
         if let Err(error) =
             fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
         {
-            tracing::warn!(path = %dir.display(), %error, "a job's output cannot be removed");
+            tracing::warn!(tenant = %self.tenant, path = %dir.display(), %error, "a job's output cannot be removed");
         }
     }
 
@@ -298,7 +308,7 @@ impl JobLog {
             }
             Err(error) => {
                 if !state.cut && !state.removed {
-                    tracing::error!(path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
+                    tracing::error!(tenant = %self.tenant, path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
                 }
                 // A frame may be in the file in part; nothing is read beyond `written`.
                 state.cut = true;
@@ -478,7 +488,7 @@ mod tests {
     async fn what_is_written_is_read_whole_and_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("deep/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), dir.path().join("deep/output.log"), 1 << 30);
         let large = "x".repeat(READ_BYTES + 7);
         for text in ["a", &large, "b"] {
             log.write(3, Attempt(1), Stream::Stdout, text.as_bytes());
@@ -493,7 +503,7 @@ mod tests {
     async fn output_beyond_the_limit_is_cut_with_a_note() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("output.log"), 100);
+        let log = thread.open(&Tenant::default(), dir.path().join("output.log"), 100);
         for _ in 0..10 {
             log.write(0, Attempt(1), Stream::Stdout, &[b'y'; 30]);
         }
@@ -509,7 +519,7 @@ mod tests {
     async fn output_that_is_too_old_is_gone_and_said_to_be() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("j1-1/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), dir.path().join("j1-1/output.log"), 1 << 30);
         log.write(0, Attempt(1), Stream::Stdout, b"old");
         log.close();
         assert_eq!(all(&log, None).await.len(), 1);
@@ -521,7 +531,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_takes_nothing_holds_up_nobody() {
         let thread = LogThread::start().unwrap();
-        let log = thread.open(PathBuf::from("/dev/null/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), PathBuf::from("/dev/null/output.log"), 1 << 30);
         log.write(0, Attempt(1), Stream::Stdout, b"lost");
         log.close();
         assert!(all(&log, None).await.is_empty());

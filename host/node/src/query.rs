@@ -135,7 +135,7 @@ impl Shared {
     pub(crate) fn log(&self, tenant: &Tenant, id: JobId) -> Result<Arc<JobLog>> {
         Ok(match self.known(tenant, id)? {
             Known::Here(job) => Arc::clone(&job.log),
-            Known::Kept(_) => self.logs.ended(self.outputs.path(tenant, id)),
+            Known::Kept(_) => self.logs.ended(tenant, self.outputs.path(tenant, id)),
         })
     }
 

@@ -134,8 +134,14 @@ impl Shared {
         plan(&self.access.directory.read())
     }
 
-    /// Carries out an admin's order.
+    /// Carries out an admin's order, and says who gave it.
     pub(crate) async fn manage(&self, identity: &Identity, order: &Order) -> Result<bytes::Bytes> {
+        let answer = self.carry_out(identity, order).await?;
+        self.log(identity, order);
+        Ok(answer)
+    }
+
+    async fn carry_out(&self, identity: &Identity, order: &Order) -> Result<bytes::Bytes> {
         let now = now_ms();
         let one_at_a_time = self.access.order.lock().await;
         match order {
@@ -178,6 +184,26 @@ impl Shared {
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
+        }
+    }
+
+    /// Whoever reads the log wants to know by whom it was changed who may do what.
+    fn log(&self, identity: &Identity, order: &Order) {
+        let by = identity.token.map(tracing::field::display);
+        match order {
+            Order::CreateTenant { tenant } => tracing::info!(%tenant, by, "a tenant was created"),
+            Order::DeleteTenant { tenant, force } => tracing::info!(%tenant, force, by, "a tenant was deleted"),
+            Order::CreateToken(new) => {
+                let tenant = new.tenant.as_ref().unwrap_or(&identity.tenant);
+                tracing::info!(%tenant, token = %new.id, role = %new.role, by, "a token was created");
+            }
+            Order::RevokeToken { token } => {
+                let directory = self.access.directory.read();
+                let entry = directory.tokens().find(|entry| entry.id == *token);
+                tracing::info!(tenant = entry.map(|entry| tracing::field::display(&entry.tenant)), %token, by, "a token was revoked");
+            }
+            Order::SetPolicy { tenant, .. } => tracing::info!(%tenant, by, "a policy was set"),
+            _ => {}
         }
     }
 

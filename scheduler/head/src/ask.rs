@@ -94,7 +94,12 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
         Order::DrainNode { node, within_ms } => {
             settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
         }
-        Order::InviteNode { id, hash, life_ms } => shared.invitations.create(*id, *hash, Duration::from_millis(*life_ms), &once).await?,
+        Order::InviteNode { id, hash, life_ms } => {
+            let answer = shared.invitations.create(*id, *hash, Duration::from_millis(*life_ms), &once).await?;
+            let by = identity.token.map(tracing::field::display);
+            tracing::info!(tenant = %identity.tenant, token = %id, by, "a join token was created");
+            answer
+        }
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
         Order::CreateTenant { .. }
         | Order::DeleteTenant { .. }

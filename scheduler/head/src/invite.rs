@@ -103,7 +103,6 @@ impl Invitations {
         changes.extend(forgotten.map(|(key, _)| Change::Delete { table: Table::JoinTokens, key }));
         changes.push(stored::put(Table::JoinTokens, id.to_string(), &Record { hash, expires_ms, used_ms: None })?);
         self.journal.commit(changes).await?;
-        tracing::info!(token = %id, "a join token was made");
         Ok(answer)
     }
 

@@ -397,7 +397,11 @@ impl Shared {
             Some(lacks) if !some => format!("no node offers {lacks}"),
             _ => "no node offers all that is asked for together".to_owned(),
         };
-        let hint = "start one that does, with --volume NAME=DIR and --allow-net HOST:PORT";
+        let hint = match (needs.volumes.is_empty(), needs.destinations.is_empty()) {
+            (false, true) => "start one that does, with --volume NAME=DIR",
+            (true, false) => "start one that does, with --allow-net HOST:PORT",
+            _ => "start one that does, with --volume NAME=DIR and --allow-net HOST:PORT",
+        };
         Err(Error::new(Code::NOT_OFFERED, message).hint(hint).with("refused_by", "node"))
     }
 

@@ -100,7 +100,7 @@ impl Artifacts {
             _ => disk(&error, &path),
         })?;
         check(digest, &blake3::hash(&bytes)).inspect_err(|error| {
-            tracing::error!(path = %path.display(), %error, "a stored artifact was damaged; it is dropped");
+            tracing::error!(%tenant, path = %path.display(), %error, "a stored artifact was damaged; it is dropped");
             // Without it, the next submit brings it again. What cannot be removed is found damaged again.
             let _ = fs::remove_file(&path);
         })?;

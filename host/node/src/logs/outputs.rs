@@ -35,13 +35,13 @@ impl Kept {
     /// Removes a job's output.
     pub(crate) fn remove(&self, tenant: &Tenant, job: JobId) {
         if let Some(dir) = self.path(tenant, job).parent() {
-            remove(dir);
+            remove(tenant, dir);
         }
     }
 
     /// Removes the output of all of a tenant's jobs.
     pub(crate) fn remove_tenant(&self, tenant: &Tenant) {
-        remove(&self.dir.join(tenant.as_str()));
+        remove(tenant, &self.dir.join(tenant.as_str()));
     }
 
     /// Removes the output of jobs that are not known, and the oldest where there is too much; never that of jobs that go on.
@@ -55,21 +55,21 @@ impl Kept {
                 let (bytes, written) =
                     file.map_or((0, SystemTime::UNIX_EPOCH), |file| (file.len(), file.modified().unwrap_or(SystemTime::UNIX_EPOCH)));
                 match job {
-                    job if !known(&name, job) => remove(&dir.path()),
-                    job if !goes_on(job) => outputs.push((written, bytes, dir.path())),
+                    job if !known(&name, job) => remove(&name, &dir.path()),
+                    job if !goes_on(job) => outputs.push((written, bytes, dir.path(), name.clone())),
                     _ => {}
                 }
             }
         }
         outputs.sort_unstable();
-        let mut bytes: u64 = outputs.iter().map(|(_, bytes, _)| bytes).sum();
-        for (written, size, dir) in outputs {
+        let mut bytes: u64 = outputs.iter().map(|(_, bytes, ..)| bytes).sum();
+        for (written, size, dir, tenant) in outputs {
             let old = written.elapsed().is_ok_and(|age| age > self.age);
             if bytes <= self.bytes_max && !old {
                 break;
             }
             bytes -= size;
-            remove(&dir);
+            remove(&tenant, &dir);
         }
     }
 }
@@ -82,10 +82,10 @@ fn name(entry: &fs::DirEntry) -> Option<String> {
     entry.file_name().into_string().ok()
 }
 
-fn remove(dir: &Path) {
+fn remove(tenant: &Tenant, dir: &Path) {
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %dir.display(), %error, "output of jobs cannot be removed");
+            tracing::warn!(%tenant, path = %dir.display(), %error, "output of jobs cannot be removed");
         }
         _ => {}
     }

@@ -104,6 +104,8 @@ struct State {
     stopped: bool,
     /// Why it ended before its tasks did.
     error: Option<Error>,
+    /// Why its call was refused, while it has none: then that is why it ended.
+    refused: Option<Error>,
     ended_ms: Option<UnixMs>,
 }
 
@@ -149,7 +151,7 @@ impl Job {
             key: key.into(),
             me: Weak::clone(me),
             submitted_ms: at_ms,
-            state: Mutex::new(State { tasks, finished, stopped, error, ended_ms: None }),
+            state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
             outbox,
             log,
@@ -202,7 +204,15 @@ impl Job {
         }
         let call = Arc::new(call);
         calls.push(Arc::clone(&call));
+        self.state.lock().refused = None;
         Ok(call)
+    }
+
+    /// A call was refused. A job that has no other and ends has failed for that, whatever its driver does next.
+    pub(crate) fn refused(&self, error: &Error) {
+        if self.calls.read().is_empty() {
+            self.state.lock().refused = Some(error.clone());
+        }
     }
 
     /// Adds tasks of a call; the first must have the next number. Gives back what is to be queued.
@@ -314,6 +324,9 @@ impl Job {
 
     /// The driver submits no more.
     pub(crate) fn finish(&self) {
+        if self.state.lock().refused.is_some() {
+            return self.stop(None);
+        }
         let over = {
             let mut state = self.state.lock();
             if !state.finished {
@@ -339,6 +352,7 @@ impl Job {
     pub(crate) fn stop(&self, error: Option<Error>) {
         let over = {
             let mut state = self.state.lock();
+            let error = state.refused.take().or(error);
             if state.ended_ms.is_none() {
                 self.ledger.note(|batch| batch.stopped(self.id.session, error.as_ref()));
             }

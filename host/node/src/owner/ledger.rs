@@ -279,7 +279,7 @@ impl Core {
             match note {
                 Note::Began(job) => {
                     if let Err(error) = self.begin(&job) {
-                        tracing::warn!(job = %job.id, %error, "it cannot be written that a job began");
+                        tracing::warn!(tenant = %job.tenant, job = %job.id, %error, "it cannot be written that a job began");
                     }
                 }
                 Note::Ended(job) => {
@@ -291,7 +291,7 @@ impl Core {
                             false
                         }
                         Err(error) => {
-                            tracing::error!(job = %job.id, %error, "a job's past cannot be written");
+                            tracing::error!(tenant = %job.tenant, job = %job.id, %error, "a job's past cannot be written");
                             true
                         }
                     });
@@ -316,7 +316,7 @@ impl Core {
     fn close(&self, job: &Job) {
         if job.is_archived() && job.is_released() && self.open.lock().remove(&job.id.session).is_some() {
             if let Err(error) = self.append(|batch| batch.closed(job.id.session)) {
-                tracing::warn!(job = %job.id, %error, "it cannot be written down that a job is over");
+                tracing::warn!(tenant = %job.tenant, job = %job.id, %error, "it cannot be written down that a job is over");
             }
             self.reclaim();
         }

@@ -154,13 +154,13 @@ impl Shared {
         let elsewhere = |sequence, attempt| {
             tasks.get(sequence).is_some_and(|entry| entry.attempt == attempt && entry.node.is_some_and(|node| node != self.id))
         };
-        let log = self.logs.reopen(self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
+        let log = self.logs.reopen(&opened.tenant, self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
         let job = Job::restored(self.id, opened, unfinished, log, &self.ledger);
         self.jobs.write().insert(job.id, Arc::clone(&job));
         for (number, call) in (0..).zip(calls) {
             let CallOf { artifact, export, options, grants } = call;
             if let Err(error) = self.define_again(&job, number, CallRequest { artifact, export, options, grants }) {
-                tracing::error!(job = %job.id, %error, "a job cannot go on");
+                tracing::error!(tenant = %job.tenant, job = %job.id, %error, "a job cannot go on");
                 job.stop(Some(error));
                 break;
             }

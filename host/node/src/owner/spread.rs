@@ -12,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_types::{Attempt, Code, Error, LeaseId, NodeId, Result, SessionId};
+use rwasm_types::{Attempt, Code, Error, JobId, LeaseId, NodeId, Result, SessionId};
 use rwasm_wire::{convert, msg};
 
 use super::{
@@ -426,7 +426,9 @@ impl Shared {
             };
             state.leases.iter().filter(|(_, lease)| of_call(lease)).map(|(id, _)| *id).collect()
         };
-        tracing::warn!(%node, %error, "a node cannot run a call");
+        let job = self.jobs.read().get(&JobId { owner: self.id, session }).map(Arc::clone);
+        let tenant = job.as_ref().map(|job| tracing::field::display(&job.tenant));
+        tracing::warn!(tenant, %node, session, %error, "a node cannot run a call");
         let error = Error::new(Code::NODE_LOST, format!("node {node} could not run it: {}", error.message()));
         for lease in leases {
             self.give_back(lease, true);
