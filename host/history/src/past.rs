@@ -283,3 +283,86 @@ pub(crate) fn count(lines: &[TaskLine]) -> TaskCounts {
     lines.iter().for_each(|line| *counts.of(line.state) += 1);
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use rwasm_types::{JobState, Tenant};
+
+    use super::*;
+    use crate::segment::{LogKind, Origin, Segment};
+
+    fn origin() -> Origin {
+        Origin { kind: LogKind::Past, cluster: "c0123456789abcdef".into(), owner: NodeId::FIRST }
+    }
+
+    /// One of each record, and what is read back.
+    fn one_of_each() -> (Vec<u8>, Vec<Past>) {
+        let began = JobRecord {
+            id: JobId { owner: NodeId::FIRST, session: 7 },
+            name: "n".into(),
+            tenant: Tenant::default(),
+            state: JobState::Running,
+            tasks: TaskCounts::default(),
+            detached: true,
+            artifacts: Vec::new(),
+            submitted_ms: 1_700_000_000_000,
+            ended_ms: None,
+            error: None,
+        };
+        let artifact = ArtifactDigest([9; 32]);
+        let failed = Error::new(Code::TRAP, "t").hint("h").with("k", 1);
+        let line = |state, error| TaskLine {
+            state,
+            call: 0,
+            attempt: Attempt(2),
+            node: NodeId::new(300),
+            queued_ms: 1,
+            started_ms: 200,
+            ended_ms: 70_000,
+            cpu_us: 5,
+            error,
+        };
+        let lines = vec![
+            line(TaskState::Succeeded, None),
+            line(TaskState::Failed, Some(Ok(failed.clone()))),
+            TaskLine { node: None, ..line(TaskState::Cancelled, Some(Err(Code::CANCELLED))) },
+        ];
+        let counts = count(&lines);
+        let chunks = vec![Chunk { at: Position { segment: 1, offset: 64 }, first: 0, counts }];
+        let record = JobRecord {
+            state: JobState::Failed,
+            tasks: counts,
+            artifacts: vec![artifact],
+            ended_ms: Some(1_700_000_070_000),
+            error: Some(failed),
+            ..began.clone()
+        };
+        let ended = EndedJob { record, calls: vec![PastCall { export: "add".into(), artifact }], chunks };
+        let mut bytes = Vec::new();
+        push_began(&mut bytes, &began).unwrap();
+        assert_eq!(push_tasks(&mut bytes, 7, 0, &lines).unwrap(), lines.len());
+        push_ended(&mut bytes, &ended).unwrap();
+        (bytes, vec![Past::Began(Box::new(began)), Past::Tasks { session: 7, first: 0, lines }, Past::Ended(Box::new(ended))])
+    }
+
+    /// What this version writes is what the file holds, byte for byte, and later versions must read it: owners keep it, and so do heads.
+    /// `UPDATE_GOLDEN=1` writes it anew, which is right only together with a new format number.
+    #[test]
+    fn a_segment_of_the_past_of_this_format_is_read_for_ever() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/past-1.seg");
+        let (records, all) = one_of_each();
+        let mut bytes = segment::header(&origin(), 1, 1_700_000_000_000).to_vec();
+        bytes.extend_from_slice(&records);
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            std::fs::write(golden, &bytes).unwrap();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(golden, dir.path().join(segment::file_name(1))).unwrap();
+        let segment = Segment::open(dir.path(), 1, &origin()).unwrap().unwrap();
+        let mut records = segment.records(0);
+        let read: Vec<Past> = records.by_ref().map(|record| Past::read(&record).unwrap()).collect();
+        assert_eq!(records.gap(), None);
+        assert_eq!(read, all);
+        assert_eq!(std::fs::read(golden).unwrap(), bytes);
+    }
+}
