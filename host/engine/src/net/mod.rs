@@ -198,6 +198,19 @@ mod tests {
         assert!(lines.0.lock().starts_with("rwasm: connection to 127.0.0.1:82 refused: it was not granted; submit with --allow-net"));
     }
 
+    /// Names, as resolvers take them: none of these needs a name server.
+    #[tokio::test]
+    async fn a_name_leads_neither_into_the_machine_nor_into_the_cluster() {
+        let (net, lines) = net(&["127.1:80", "8.8.2056:80", "8.8.2057:80"], &["8.8.8.8"]);
+        for (address, allowed) in [("127.0.0.1:80", false), ("8.8.8.8:80", false), ("8.8.8.9:80", true), ("8.8.8.9:81", false)] {
+            assert_eq!(net.allows(address.parse().unwrap(), SocketAddrUse::TcpConnect).await, allowed, "{address}");
+        }
+        let lines = lines.0.lock();
+        for said in ["127.1 resolves to 127.0.0.1, which is loopback", "8.8.2056 resolves to 8.8.8.8, which is the cluster's own"] {
+            assert!(lines.contains(said), "{lines}");
+        }
+    }
+
     #[test]
     fn only_granted_names_are_resolved() {
         let (net, lines) = net(&["Example.org:443"], &[]);
