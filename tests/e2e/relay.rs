@@ -41,6 +41,15 @@ fn nodes_that_only_dial_out_share_work() {
     }
 }
 
+/// The owner is a node with a gateway, which attends the head's relay as the other does and is none to it.
+#[test]
+fn two_nodes_that_only_dial_out_reach_each_other() {
+    let mut cluster = Cluster::build().args(&NO_PORT).start();
+    let gateway = cluster.add_gateway(None);
+    cluster.add_node_with(&["--resources", "{\"far\": 1}"]);
+    works_on(&cluster.home, |args| cluster.rwasm(args).args(["--address", &gateway]).env("RWASM_TOKEN", cluster.token()), "n3", "far");
+}
+
 #[test]
 fn nodes_attend_the_relay_again_after_it_was_away() {
     let mut cluster = Cluster::build().args(&NO_PORT).start();

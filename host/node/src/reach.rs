@@ -141,12 +141,16 @@ impl Shared {
     }
 
     async fn peer_through_relay(self: &Arc<Self>, node: NodeId) -> Result<PeerClient> {
-        let pipe = if let Some(own) = self.reach.own.get() {
-            own.dial(node).await?
-        } else {
-            let client = self.reach.relay.lock().clone();
-            let mut client = client.ok_or_else(|| Error::new(Code::UNREACHABLE, "this node has no connection to a relay"))?;
-            self.pipe(client.tunnel(msg::tunnel_part::Part::Dial(node.get())).await?)
+        // Nodes attend one relay, which a node with a gateway may be, or not.
+        let attends_here = match self.reach.own.get() {
+            Some(own) => own.dial(node).await,
+            None => Err(Error::new(Code::UNREACHABLE, "this node has no connection to a relay")),
+        };
+        let other = self.reach.relay.lock().clone();
+        let pipe = match (attends_here, other) {
+            (Ok(pipe), _) => pipe,
+            (Err(_), Some(mut client)) => self.pipe(client.tunnel(msg::tunnel_part::Part::Dial(node.get())).await?),
+            (Err(error), None) => return Err(error),
         };
         let proof = self.head.proof();
         let connector = proof.to_node(node, Connector::over(pipe, format!("node {node}, through a relay")))?;
