@@ -26,6 +26,9 @@ pub(crate) struct StorageArgs {
     /// Files of the daemon's log; 4 by default
     #[arg(long, value_name = "N", help_heading = "What is kept on disk")]
     pub(crate) log_files: Option<u32>,
+    /// How long a full file of the daemon's log is kept; 30 days by default
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "What is kept on disk")]
+    pub(crate) log_age: Option<Duration>,
 }
 
 /// What is remembered of jobs that ended: by each node of its own, and by the head of all others'.

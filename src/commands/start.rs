@@ -96,7 +96,7 @@ fn init_log(args: &StartArgs) -> Result<()> {
     let filter = EnvFilter::try_from_env("RWASM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     if args.daemon {
-        let log = Log::of_stderr(log_path(args)?, LogLimits::new(args.storage.log_size, args.storage.log_files))?;
+        let log = Log::of_stderr(log_path(args)?, LogLimits::new(args.storage.log_size, args.storage.log_files, args.storage.log_age))?;
         subscriber.with_writer(move || log.clone()).with_ansi(false).init();
     } else {
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
