@@ -6,7 +6,6 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rwasm_client::{Client, Endpoint};
@@ -15,6 +14,7 @@ use rwasm_history::{
     past::{PastCall, TaskLine},
     ship::BATCH_BYTES,
 };
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, JobId, JobState, NodeId, Result, TaskState, Tenant,
     api::{ClusterStatus, JobRecord, Listing, Query, TaskCounts, TaskRecord, UnixMs},
@@ -46,10 +46,6 @@ impl fmt::Debug for HeadProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeadProcess").field("pid", &self.pid).field("state_dir", &self.state_dir).finish_non_exhaustive()
     }
-}
-
-fn now_ms() -> UnixMs {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Measures the row; gives the head's resident memory after its lists, in bytes, if the row is wanted.

@@ -4,12 +4,12 @@
 use std::{
     fs::File,
     io::{self, Write},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use rwasm_history::{Log, LogKind, Origin, log::LogOptions, work::Batch};
-use rwasm_types::{Code, Error, NodeId, Result, api::UnixMs};
+use rwasm_runtime::now_ms;
+use rwasm_types::{Code, Error, NodeId, Result};
 
 use crate::timing::Suite;
 
@@ -21,10 +21,6 @@ const TASKS: usize = 1_000;
 const ARGS: &[u8] = &[7; 32];
 /// Old segments go, as they do when their jobs are over.
 const OPTIONS: LogOptions = LogOptions { segment_bytes: 64 << 20, bytes_max: 1 << 30 };
-
-fn now_ms() -> UnixMs {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
 
 fn batch(args: &[Bytes], first: u64) -> Result<Batch> {
     let mut batch = Batch::default();

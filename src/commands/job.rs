@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rwasm_client::{Client, LogFilter};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, Result,
     api::{JobRecord, Order, Query},
@@ -104,8 +105,4 @@ fn show(record: &JobRecord, json: bool) -> Result<()> {
     lines.extend(record.error.as_ref().map(|error| format!("error     {} ({})", error.message(), error.code())));
     lines.push(String::new());
     ui::out(ui::printable_lines(&lines).as_bytes())
-}
-
-fn now_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

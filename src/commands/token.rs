@@ -2,10 +2,11 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use rwasm_runtime::now_ms;
 use rwasm_tls::JoinToken;
 use rwasm_types::{
     Code, Error, Name, Result, TokenHash, TokenId,
-    api::{Invitation, Listing, NewToken, Order, Query, TokenRecord, UnixMs},
+    api::{Invitation, Listing, NewToken, Order, Query, TokenRecord},
 };
 
 use crate::{
@@ -85,9 +86,4 @@ fn row(row: &TokenRecord) -> Vec<String> {
     };
     let name = row.name.as_ref().map(Name::to_string).unwrap_or_default();
     vec![row.id.to_string(), row.tenant.to_string(), row.role.to_string(), name, ui::time(row.created_ms), state]
-}
-
-fn now_ms() -> UnixMs {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(UnixMs::MAX))
 }

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use rwasm_auth::{Admitted, Directory, Door, Edit};
+use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, Identity, Policy, Result, Role, Tenant, api::UnixMs};
 use rwasm_wire::{Caller, convert, msg};
 use tokio::sync::watch;
-
-use crate::clock::now_ms;
 
 /// The longest sleep until a token expires; then it is looked at again, for clocks are set.
 const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
@@ -139,10 +138,16 @@ impl Visitor {
     /// Waits until its token is good no more; gives the reason. Nothing is lost if this is dropped early.
     pub(crate) async fn ended(&mut self, access: &Access) -> Error {
         loop {
-            let left = self.expires_ms.map_or(LOOK_AT_LATEST, |expires| Duration::from_millis(expires.saturating_sub(access.now_ms())));
-            let changed = tokio::select! {
-                changed = self.version.changed() => changed.is_ok(),
-                () = tokio::time::sleep(left.min(LOOK_AT_LATEST)) => true,
+            let changed = match self.expires_ms {
+                // No timer: sessions wait here once for each message.
+                None => self.version.changed().await.is_ok(),
+                Some(expires) => {
+                    let left = Duration::from_millis(expires.saturating_sub(access.now_ms()));
+                    tokio::select! {
+                        changed = self.version.changed() => changed.is_ok(),
+                        () = tokio::time::sleep(left.min(LOOK_AT_LATEST)) => true,
+                    }
+                }
             };
             if !changed {
                 return Error::new(Code::CONNECTION_LOST, "this node is shutting down");

@@ -15,13 +15,13 @@ use std::{
 };
 
 use parking_lot::RwLock;
-use rwasm_runtime::write_private;
+use rwasm_runtime::{now_ms, write_private};
 use rwasm_tls::{Acceptor, Clients, Fingerprint, HEAD_NAME, Identity, JoinToken, Key, Trust, node_name};
 use rwasm_types::{Code, Error, NodeId, Result};
 use rwasm_wire::{Caller, Connector};
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::now_ms, node::Token};
+use crate::node::Token;
 
 const FILE: &str = "certificate.json";
 

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_auth::Door;
 use rwasm_history::work::{Opened, Outcome};
-use rwasm_runtime::{BusyPoll, OnEnd, aside};
+use rwasm_runtime::{BusyPoll, OnEnd, aside, now_ms};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
@@ -27,7 +27,6 @@ use tokio::sync::Notify;
 
 use crate::{
     access::Visitor,
-    clock::now_ms,
     logs::{JobLog, LogReader},
     node::{CallRequest, Shared, find_export},
     owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},

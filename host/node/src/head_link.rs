@@ -10,12 +10,12 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, ResourceSet, Result, Tenant, TokenId, api::Ask};
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    clock::now_ms,
     credential::{Issued, Proof},
     node::Shared,
     reach::RelayAddress,

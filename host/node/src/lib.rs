@@ -7,7 +7,6 @@
 mod access;
 mod artifacts;
 mod batch;
-mod clock;
 mod credential;
 mod dispatch;
 mod drain;

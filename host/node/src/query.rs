@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_history::{Kept, past};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
@@ -194,7 +195,7 @@ impl Shared {
             TaskState::Compiling => format!("{task} waits for its artifact {} to be compiled", record.artifact.short()),
             TaskState::Queued => self.why_queued(&*self.job(tenant, task.job())?, task),
             TaskState::Running => {
-                let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
+                let since = now_ms().saturating_sub(record.started_ms.unwrap_or_default());
                 let since = rwasm_types::format_duration(Duration::from_millis(since));
                 let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
                 format!("{task} has been on {on} for {since} (attempt {})", record.attempt.0)

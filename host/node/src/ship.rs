@@ -5,11 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rwasm_history::{Position, ship::BATCH_BYTES_MAX};
-use rwasm_runtime::{OnEnd, aside, fault};
+use rwasm_runtime::{OnEnd, aside, fault, now_ms};
 use rwasm_types::Result;
 use rwasm_wire::{convert, msg};
 
-use crate::{clock::now_ms, node::Shared};
+use crate::node::Shared;
 
 /// How long what was written may wait until it is said, so that much of it is said at once.
 const SAY_WITHIN: Duration = Duration::from_millis(10);

@@ -3,6 +3,7 @@
 
 mod aside;
 mod busy_poll;
+mod clock;
 mod dirs;
 pub mod fault;
 mod leftover;
@@ -12,6 +13,7 @@ mod signal;
 
 pub use aside::aside;
 pub use busy_poll::BusyPoll;
+pub use clock::now_ms;
 pub use dirs::Dirs;
 pub use leftover::{in_use, remove_all_leftovers, remove_leftovers};
 pub use private::{NEW_PREFIX, create_private_dir, random_bytes, write_private};

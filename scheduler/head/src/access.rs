@@ -9,6 +9,7 @@
 use parking_lot::RwLock;
 use rwasm_auth::{Directory, Door, Edit, TokenEntry};
 use rwasm_journal::Journal;
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, Identity, NodeId, Result, Role, Tenant, TokenId, UserToken,
     api::{Ask, Listing, Order, PolicyRecord, Query, TenantDeleted, TenantRecord, TenantUse, TokenRecord},
@@ -18,7 +19,7 @@ use rwasm_wire::{convert, msg};
 use crate::{
     ask::{self, json},
     records,
-    state::{Shared, now_ms},
+    state::Shared,
 };
 
 /// The directory, and the right to change it.

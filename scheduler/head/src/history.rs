@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_history::{Kept, PastBatch, Position, Retention, Shipped, past, ship::BATCH_BYTES, shipped::Absent};
-use rwasm_runtime::aside;
+use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant,
     api::{JobRecord, LIMIT_MAX, Listing, Query, Reason, TaskRecord},
@@ -28,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
     ask::{from_those_there, json},
-    state::{Shared, ToNode, now_ms},
+    state::{Shared, ToNode},
 };
 
 /// Nodes that are asked at the same time.

@@ -12,13 +12,14 @@ use std::{
 
 use bytes::Bytes;
 use rwasm_journal::{CHANGES_MAX, Change, Journal, Table};
+use rwasm_runtime::now_ms;
 use rwasm_tls::{Authority, JoinToken, Validity};
 use rwasm_types::{Code, Error, NodeId, Result, TokenHash, TokenId, api::Invitation};
 use rwasm_wire::{convert, msg};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use crate::{ask::json, orders::Once, state::now_ms, stored};
+use crate::{ask::json, orders::Once, stored};
 
 /// How long a token is kept after it is of no use, so that whoever shows it is told why.
 const REMEMBERED_MS: u64 = 7 * 24 * 3_600_000;

@@ -9,10 +9,11 @@
 
 use parking_lot::Mutex;
 use rwasm_journal::{CHANGES_MAX, Change, Journal, Snapshot, Table};
+use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Result, api::UnixMs};
 use serde::{Deserialize, Serialize};
 
-use crate::{state::now_ms, stored};
+use crate::stored;
 
 /// Nodes that are remembered, those that are gone included. Of more, the ones that joined first are forgotten; one that comes back all the
 /// same keeps its number, but nobody knows any more which life of it was the last.

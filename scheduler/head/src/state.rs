@@ -5,7 +5,7 @@ mod drain;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::{IpAddr, SocketAddr},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rwasm_auth::Edit;
 use rwasm_core::{Action, Core, DemandKey, Event};
 use rwasm_journal::Journal;
-use rwasm_runtime::Scope;
+use rwasm_runtime::{Scope, now_ms};
 use rwasm_types::{
     Code, Error, Incarnation, LeaseId, Name, Needs, NodeId, Offer, ResourceSet, Result,
     api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
@@ -130,10 +130,6 @@ pub(crate) struct Joining {
     pub(crate) peer: Option<IpAddr>,
     /// Whether it runs in the head's own process.
     pub(crate) local: bool,
-}
-
-pub(crate) fn now_ms() -> UnixMs {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn message(message: msg::head_message::Message) -> msg::HeadMessage {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     ArtifactDigest, Code, DigestPrefix, Error, JobId, Result, Tenant,
     api::{ArtifactRecord, Ask, LIMIT_MAX, Listing, Query, RemovedArtifact, TagRecord, UnixMs},
@@ -18,7 +19,7 @@ use rwasm_types::{
 use rwasm_values::ArtifactInfo;
 
 use super::{Received, Stored};
-use crate::{clock::now_ms, node::Shared};
+use crate::node::Shared;
 
 /// An artifact that was used so lately makes no room for others: its job may be about to be opened.
 const FRESH_MS: u64 = 600_000;

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, fs::File, io, path::Path};
 
+use rwasm_runtime::now_ms;
 use rwasm_types::{Attempt, Stream};
 
 use super::{HEADER_BYTES, READ_BYTES};
-use crate::clock::now_ms;
 
 /// Whose output: task, attempt, and the stream as it is in frames.
 type Key = (u64, Attempt, u8);

@@ -18,7 +18,7 @@ use rwasm_history::{
     past::{PastCall, TaskLine},
     work::{CallOf, Opened},
 };
-use rwasm_runtime::fault;
+use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
@@ -37,7 +37,6 @@ use super::{
     tasks::{TaskEntry, TaskTable},
 };
 use crate::{
-    clock::now_ms,
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,

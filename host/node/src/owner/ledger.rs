@@ -25,12 +25,12 @@ use rwasm_history::{
     segment::{self, Segment},
     work::{self, Batch, Opened, Outcome, Work},
 };
-use rwasm_runtime::create_private_dir;
+use rwasm_runtime::{create_private_dir, now_ms};
 use rwasm_types::{Code, Error, JobId, NodeId, Result, SessionId};
 use tokio::sync::Notify;
 
 use super::job::Job;
-use crate::{clock::now_ms, logs::outputs};
+use crate::logs::outputs;
 
 /// Where the logs are below the state directory.
 const WORK_DIR: &str = "work";

@@ -16,7 +16,7 @@ use rwasm_history::{
     past::TaskLine,
     work::{CallOf, Opened, Work},
 };
-use rwasm_runtime::OnEnd;
+use rwasm_runtime::{OnEnd, now_ms};
 use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, Tenant, api::TaskCounts};
 
 use tokio::sync::oneshot;
@@ -27,7 +27,6 @@ use super::{
     tasks::TaskTable,
 };
 use crate::{
-    clock::now_ms,
     executor::{Ended, Item},
     node::{CallRequest, Shared, cancelled},
 };
