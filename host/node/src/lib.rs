@@ -137,7 +137,8 @@ const WINDOW: u64 = 2_000_000;
 const JOBS_KEPT: usize = 1_000;
 const TASKS_KEPT: u64 = 200_000;
 
-/// A running node.
+/// A running node. Clones are the same.
+#[derive(Clone)]
 pub struct Node {
     id: NodeId,
     cluster: String,
@@ -273,6 +274,11 @@ impl Node {
         if let Some(shared) = self.shared.upgrade() {
             shared.leave(within).await;
         }
+    }
+
+    /// Whether the head hears this node now.
+    pub fn is_joined(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.head.is_there())
     }
 
     /// The cluster it joined.

@@ -183,7 +183,7 @@ pub enum Order {
         /// The policy.
         policy: Policy,
     },
-    /// Let one node join, with a token that whoever asks has drawn; answered by [`Invitation`].
+    /// Let nodes join, with a token that whoever asks has drawn; answered by [`Invitation`].
     InviteNode {
         /// The token's id.
         id: TokenId,
@@ -191,7 +191,14 @@ pub enum Order {
         hash: TokenHash,
         /// How long it is good for, in milliseconds.
         life_ms: u64,
+        /// How many nodes it is good for.
+        #[serde(default = "one")]
+        nodes: u32,
     },
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A node may join.

@@ -177,6 +177,8 @@ codes! {
     AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
     OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
+    UNWELL = 721, Failed, "A daemon runs and does not do its work.";
+
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
