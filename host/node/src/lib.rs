@@ -179,7 +179,7 @@ impl Node {
         let reserved = Arc::<Reserved>::default();
         let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
         reserved.add(own.filter(|address| !address.is_unspecified()));
-        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
+        let engine = Engine::new(EngineOptions { compile, pool, guest_memory_bytes: capacity.memory, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {

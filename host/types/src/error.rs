@@ -178,6 +178,7 @@ codes! {
     OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
     UNWELL = 721, Failed, "A daemon runs and does not do its work.";
+    NODE_MEMORY = 722, Failed, "The guests of the node have taken up its memory.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
