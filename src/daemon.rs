@@ -135,6 +135,9 @@ impl Daemon {
         let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
         (node.data, node.gateway) = (endpoint(data, &told), endpoint(Some(gateway), &told));
         let node = Node::start(node, &scope).await?;
+        if let Some(file) = &args.network.ca_out {
+            invite::tell_authority(file, security.as_ref())?;
+        }
         if let Some(file) = &args.network.join_token_out {
             invite::keep(file, &head, &scope).await?;
         }

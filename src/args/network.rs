@@ -35,6 +35,9 @@ pub(crate) struct NetworkArgs {
     /// Keep a join token in this file, for nodes that are started beside the head: good for up to 1,000 of them, and made anew every half hour
     #[arg(long, value_name = "FILE", requires = "head", value_hint = ValueHint::FilePath, help_heading = "Network")]
     pub(crate) join_token_out: Option<PathBuf>,
+    /// Keep the certificate of the cluster's authority in this file, which anybody may read: for whoever is to believe this cluster
+    #[arg(long, value_name = "FILE", requires = "head", value_hint = ValueHint::FilePath, help_heading = "Network")]
+    pub(crate) ca_out: Option<PathBuf>,
     /// Join with the token in this file, which is waited for; a node that has joined needs none
     #[arg(long, value_name = "FILE", env = "RWASM_JOIN_TOKEN_FILE", value_hint = ValueHint::FilePath, help_heading = "Network")]
     pub(crate) join_token_file: Option<PathBuf>,

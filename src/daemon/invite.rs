@@ -1,13 +1,17 @@
-//! A file with a join token, between a head and nodes that are started beside it: containers that share a volume.
+//! Files between a head and what is started beside it, as containers that share volumes: a join token for nodes, and the certificate of the
+//! authority for whoever is to believe the cluster.
 //!
 //! ```text
-//! head ── makes the token anew, the former one is good for nothing ──▶ FILE, 0600 ──▶ nodes, the first time
+//! head ── makes the token anew, the former one is good for nothing ──▶ --join-token-out, 0600 ──▶ nodes, the first time
+//!      ── the same for the life of the cluster ──▶ --ca-out, 0644 ──▶ drivers, Prometheus
 //! ```
 //!
-//! Whoever reads the file can join as a node. So it is for this user only, good for an hour, and what was copied from it half an hour ago is
+//! Whoever reads the token can join as a node. So it is for this user only, good for an hour, and what was copied from it half an hour ago is
 //! of no use any more.
 
 use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,6 +22,8 @@ use rwasm_runtime::{OnEnd, Scope, write_private};
 use rwasm_tls::JoinToken;
 use rwasm_types::{Code, Error, Result, TokenId};
 use tokio::time::Instant;
+
+use super::security::Security;
 
 /// How long a token in the file is good for, for how many nodes, and how often it is made anew.
 const LIFE: Duration = Duration::from_secs(3600);
@@ -51,6 +57,16 @@ pub(super) async fn keep(file: &Path, head: &Head, scope: &Scope) -> Result<()> 
         }
     });
     Ok(())
+}
+
+/// Leaves the authority's certificate in the file.
+pub(super) fn tell_authority(file: &Path, security: Option<&Security>) -> Result<()> {
+    let security = security.ok_or_else(|| {
+        Error::new(Code::TLS_REQUIRED, "without TLS the cluster has no authority").hint("add --tls, or leave out --ca-out")
+    })?;
+    let bad = |error| Error::new(Code::IO, format!("cannot write the authority's certificate to {}: {error}", file.display()));
+    write_private(file, security.outside_ca.as_bytes()).map_err(bad)?;
+    fs::set_permissions(file, fs::Permissions::from_mode(0o644)).map_err(bad)
 }
 
 async fn renew(file: &Path, head: &Head, former: Option<TokenId>) -> Result<TokenId> {
