@@ -5,6 +5,7 @@
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
 //! ```
 
+mod driver;
 pub(crate) mod log;
 mod register;
 
@@ -17,6 +18,7 @@ use std::{
 };
 
 use rwasm_client::Endpoint;
+use rwasm_dashboard::DashboardOptions;
 use rwasm_head::{Head, HeadOptions};
 use rwasm_node::{Node, NodeOptions, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
@@ -24,8 +26,8 @@ use rwasm_types::{Code, Error, Name, Result};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
-use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
+use self::{driver::Door, register::Registration};
 use crate::{
     args::{StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, new_token, pool_options},
@@ -34,6 +36,8 @@ use crate::{
 };
 
 const DATA_PORT: &str = "--data-port";
+/// The port that browsers know.
+const DASHBOARD_PORT: u16 = 8265;
 /// How long tasks that run may go on after a signal, while the node takes no more.
 const LEAVE: Duration = Duration::from_secs(2);
 /// How long what is left may take to end after that.
@@ -51,6 +55,12 @@ pub(crate) struct Ready {
     pub(crate) head_address: String,
     /// Where drivers attach, if here.
     pub(crate) gateway_address: Option<String>,
+    /// Where browsers and REST clients go, and metrics are, if here.
+    #[serde(default)]
+    pub(crate) dashboard_address: Option<String>,
+    /// Where the metrics of a node without a dashboard are, if here.
+    #[serde(default)]
+    pub(crate) metrics_address: Option<String>,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -68,12 +78,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts what the arguments say. When this returns, it takes work.
     pub(crate) async fn start(args: &StartArgs) -> Result<Self> {
-        if !args.host.is_loopback() {
-            return Err(Error::new(
-                Code::INVALID_ARGUMENT,
-                format!("{} is not a loopback address, and other addresses need TLS", args.host),
-            )
-            .hint("leave out --host"));
+        for (host, flag) in [(Some(args.host), "--host"), (args.dashboard_host, "--dashboard-host")] {
+            if let Some(host) = host.filter(|host| !host.is_loopback()) {
+                let message = format!("{host} is not a loopback address, and other addresses need TLS");
+                return Err(Error::new(Code::INVALID_ARGUMENT, message).hint(format!("leave out {flag}")));
+            }
         }
         let dirs = Dirs::from_env();
         let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
@@ -104,6 +113,7 @@ impl Daemon {
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let pages = bind_dashboard(args).await?;
         let (head_address, gateway_address) = (address(&listener), address(&gateway));
         let scope = Scope::new();
         let head = Head::start(HeadOptions { journal, token: token.clone(), listener }, &scope).await?;
@@ -112,6 +122,7 @@ impl Daemon {
         head.serve(Listener::Memory(local), &scope);
         let node = node_options(args, dirs, &state, to_head, token.clone(), data, Some(gateway))?;
         let node = Node::start(node, &scope).await?;
+        let dashboard_address = serve_dashboard(pages, &head, &node, token.clone(), &scope)?;
         let endpoint = Endpoint { address: gateway_address.clone(), token };
         let ready = Ready {
             role: "head".to_owned(),
@@ -120,6 +131,8 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: Some(gateway_address),
+            dashboard_address: Some(dashboard_address),
+            metrics_address: None,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
@@ -136,9 +149,17 @@ impl Daemon {
             })?,
         };
         let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let metrics = match args.metrics_port {
+            Some(port) => Some(bind(args.host, port, "--metrics-port").await?),
+            None => None,
+        };
         let scope = Scope::new();
         let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, None)?;
         let node = Node::start(options, &scope).await?;
+        let metrics_address = metrics.as_ref().map(address);
+        if let Some(Listener::Tcp(listener)) = metrics {
+            rwasm_dashboard::serve_metrics(vec![node_metrics(&node)], listener, &scope);
+        }
         let ready = Ready {
             role: "node".to_owned(),
             pid: std::process::id(),
@@ -146,6 +167,8 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: None,
+            dashboard_address: None,
+            metrics_address,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -183,7 +206,7 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         if error.code() == Code::PORT_IN_USE {
             let message = error.message().to_owned();
             return Error::new(Code::PORT_IN_USE, message)
-                .hint(if flag == DATA_PORT {
+                .hint(if matches!(flag, DATA_PORT | "--dashboard-port" | "--metrics-port") {
                     format!("choose another with {flag}, or leave it out to take a free one")
                 } else {
                     format!("choose another with {flag}, take free ones with --port 0 --client-port 0, or run `rwasm stop` if it is ours")
@@ -192,6 +215,42 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         }
         error
     })
+}
+
+/// The port that browsers know, or the one that was asked for.
+async fn bind_dashboard(args: &StartArgs) -> Result<Listener> {
+    let (host, flag) = (args.dashboard_host.unwrap_or(args.host), "--dashboard-port");
+    match args.dashboard_port {
+        Some(port) => bind(host, port, flag).await,
+        None => match bind(host, DASHBOARD_PORT, flag).await {
+            // Nobody asked for this very port, and the answer of `start` says which it became.
+            Err(error) if error.code() == Code::PORT_IN_USE => bind(host, 0, flag).await,
+            bound => bound,
+        },
+    }
+}
+
+/// Starts the dashboard beside the head's node; gives its address.
+fn serve_dashboard(listener: Listener, head: &Head, node: &Node, token: String, scope: &Scope) -> Result<String> {
+    let address = address(&listener);
+    let Listener::Tcp(listener) = listener else {
+        return Err(Error::internal("the dashboard's listener is no socket"));
+    };
+    let (gateway, local) = duplex();
+    node.serve_drivers(Listener::Memory(local), scope)?;
+    let options = DashboardOptions {
+        cluster_id: node.cluster().to_owned(),
+        cluster: Arc::new(Door::new(gateway, token)),
+        artifact_bytes_max: rwasm_node::ARTIFACT_BYTES_MAX,
+        metrics: vec![Box::new(head.metrics()), node_metrics(node)],
+    };
+    rwasm_dashboard::serve(options, listener, scope);
+    Ok(address)
+}
+
+fn node_metrics(node: &Node) -> rwasm_dashboard::Source {
+    let metrics = node.metrics();
+    Box::new(move || metrics.families())
 }
 
 fn address(listener: &Listener) -> String {

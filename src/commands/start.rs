@@ -168,15 +168,24 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
     if json {
         return ui::json(ready);
     }
-    let Ready { cluster, node, head_address, gateway_address, pid, .. } = ready;
+    let Ready { cluster, node, head_address, gateway_address, dashboard_address, metrics_address, state_dir, pid, .. } = ready;
     match gateway_address {
         Some(gateway) => {
             ui::line(&format!("cluster {cluster} runs, with node {node} (process {pid})"))?;
             ui::note(&format!("  submit work here:     rwasm submit FILE.wasm     (drivers attach at {gateway})"));
             ui::note(&format!("  add a node:           rwasm start --address {head_address}"));
+            if let Some(dashboard) = dashboard_address {
+                let token = state_dir.join("token");
+                ui::note(&format!("  see it in a browser:  http://{dashboard}     (sign in with the token in {})", token.display()));
+            }
             ui::note("  see it, stop it:      rwasm status, rwasm stop");
         }
-        None => ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?,
+        None => {
+            ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
+            if let Some(metrics) = metrics_address {
+                ui::note(&format!("  its metrics:          http://{metrics}/metrics"));
+            }
+        }
     }
     Ok(())
 }

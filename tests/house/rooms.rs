@@ -31,6 +31,7 @@ const ROOMS: &[Room] = &[
         dir: "scheduler/head",
         uses: &["rwasm-core", "rwasm-journal", "rwasm-runtime", "rwasm-types", "rwasm-wire"],
     },
+    Room { package: "rwasm-dashboard", dir: "scheduler/dashboard", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-client", dir: "client", uses: &["rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room {
         package: "rwasm-bench",
@@ -43,6 +44,7 @@ const ROOMS: &[Room] = &[
         uses: &[
             "rwasm-bench",
             "rwasm-client",
+            "rwasm-dashboard",
             "rwasm-engine",
             "rwasm-head",
             "rwasm-journal",
@@ -65,7 +67,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("wit-component", &["rwasm-artifact"]),
     ("prost", &["rwasm-wire"]),
     ("tonic", &["rwasm-wire"]),
-    ("hyper", &["rwasm-wire"]),
+    ("axum", &["rwasm-dashboard"]),
+    ("hyper", &["rwasm-dashboard", "rwasm-wire"]),
     ("tower", &["rwasm-wire"]),
     ("clap", &["rwasm"]),
     ("redb", &["rwasm-journal"]),
@@ -75,6 +78,7 @@ const RESERVED: &[(&str, &[&str])] = &[
             "rwasm",
             "rwasm-bench",
             "rwasm-client",
+            "rwasm-dashboard",
             "rwasm-engine",
             "rwasm-head",
             "rwasm-journal",

@@ -108,15 +108,16 @@ impl Gateway {
         let path = self.shared.state_dir.join(JOBS_DIR).join(tenant.as_str()).join(id.to_string()).join("output.log");
         let log = self.shared.logs.open(path, self.shared.limits.log_bytes);
         let node = self.shared.id;
-        let job =
-            Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
+        let (tenant, name, detached) = (tenant.clone(), open.name.clone(), open.detached);
+        let counters = self.shared.tally.open_job(&tenant);
+        let job = Arc::new(Job::new(JobOptions { id, tenant, name, detached, node, log, counters }));
         self.shared.jobs.write().insert(id, Arc::clone(&job));
         keys.insert(key, id);
         if id.session.is_multiple_of(FORGET_EVERY) {
             let forgotten: HashSet<JobId> = self.shared.forget_jobs().into_iter().collect();
             keys.retain(|_, id| !forgotten.contains(id));
         }
-        tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
+        tracing::info!(tenant = %job.tenant, job = %id, name = %open.name, "job opened");
         Ok(job)
     }
 }

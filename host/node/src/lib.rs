@@ -15,11 +15,13 @@ mod head_link;
 mod identity;
 mod local_runs;
 mod logs;
+mod metrics;
 mod node;
 mod owner;
 mod query;
 mod retention;
 mod runner;
+mod tally;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,7 @@ pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
     identity::{check, renumber},
     local_runs::LocalRuns,
+    metrics::NodeMetrics,
 };
 
 /// How a node is set up.
@@ -123,6 +126,7 @@ pub struct Node {
     id: NodeId,
     cluster: String,
     shared: Weak<Shared>,
+    gateway: Weak<Gateway>,
 }
 
 impl std::fmt::Debug for Node {
@@ -188,11 +192,32 @@ impl Node {
         if let Some(data) = data {
             serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);
         }
-        if let Some(gateway) = gateway {
-            let service = Arc::new(Gateway::new(&shared)?);
-            serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
-        }
-        Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
+        let service = match gateway {
+            Some(gateway) => {
+                let service = Arc::new(Gateway::new(&shared)?);
+                let weak = Arc::downgrade(&service);
+                serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
+                weak
+            }
+            None => Weak::new(),
+        };
+        Ok(Self { id, cluster, shared: Arc::downgrade(&shared), gateway: service })
+    }
+
+    /// Serves drivers on a further listener: one inside of this process.
+    ///
+    /// # Errors
+    ///
+    /// If the node has no gateway.
+    pub fn serve_drivers(&self, listener: Listener, scope: &Scope) -> Result<()> {
+        let service = self.gateway.upgrade().ok_or_else(|| Error::internal("a node without a gateway was to serve drivers"))?;
+        serve(scope, "gateway", Server::new().gateway(service), listener);
+        Ok(())
+    }
+
+    /// What it counts and measures.
+    pub fn metrics(&self) -> NodeMetrics {
+        NodeMetrics::of(&self.shared)
     }
 
     /// The number that the head gave.

@@ -37,6 +37,7 @@ use crate::{
         job::{Job, JobCall, JobTaker, Pressure},
         spread::Spread,
     },
+    tally::Tally,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -69,6 +70,7 @@ pub(crate) struct Shared {
     pub(crate) surplus: Notify,
     pub(crate) limits: NodeLimits,
     pub(crate) draining: Draining,
+    pub(crate) tally: Tally,
 }
 
 /// What drivers may ask of a node.
@@ -156,6 +158,7 @@ impl Shared {
             surplus: Notify::new(),
             limits,
             draining: Draining::default(),
+            tally: Tally::default(),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;

@@ -1,15 +1,19 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
+    Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant,
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord, UnixMs},
+    view::{Cursor, JobPage, Span, Summary},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::node::Shared;
+use crate::{
+    node::Shared,
+    owner::{job::Job, listing::Wanted},
+};
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
@@ -44,19 +48,23 @@ impl Shared {
     /// Answers from what this node knows itself.
     pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
         match ask {
-            Ask::Query(Query::Jobs { state, limit }) => {
-                let mut rows: Vec<JobRecord> =
-                    self.jobs.read().values().filter(|job| job.tenant == *tenant).map(|job| job.record()).collect();
-                rows.retain(|row| state.is_none_or(|state| row.state == state));
-                rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
-                let total = rows.len() as u64;
-                rows.truncate((*limit).min(LIMIT_MAX));
-                json(&Listing { rows, total, missing: Vec::new() })
-            }
+            Ask::Query(Query::Jobs { state, limit, page }) => json(&self.jobs(tenant, *state, page, (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Job { job }) => json(&self.job(tenant, *job)?.record()),
-            Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Tasks { job, state, limit, page }) => {
+                json(&self.tasks(tenant, *job, Wanted { state: *state, page }, (*limit).min(LIMIT_MAX))?)
+            }
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
+            Ask::Query(Query::Timeline { job, from_ms, to_ms, limit }) => {
+                let mut listing = Listing::default();
+                for job in self.jobs_of(tenant, *job)? {
+                    let (rows, total) = job.spans(*from_ms, *to_ms, (*limit).min(LIMIT_MAX));
+                    listing.merge(Listing { rows, total, missing: Vec::new() });
+                    keep_longest(&mut listing.rows, *to_ms, (*limit).min(LIMIT_MAX));
+                }
+                json(&listing)
+            }
+            Ask::Query(Query::Summary) => json(&self.summary(tenant)),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. }) => {
                 Err(Error::internal("a node was asked what only the head knows"))
@@ -90,18 +98,56 @@ impl Shared {
         }
     }
 
-    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
-        let mut jobs = match job {
+    /// A tenant's jobs, or one of them.
+    fn jobs_of(&self, tenant: &Tenant, job: Option<JobId>) -> Result<Vec<Arc<Job>>> {
+        Ok(match job {
             Some(job) => vec![self.job(tenant, job)?],
             None => self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect(),
-        };
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
-        let mut listing = Listing::default();
-        for job in jobs {
-            let (rows, total) = job.tasks(state, limit - listing.rows.len());
-            listing.merge(Listing { rows, total, missing: Vec::new() });
+        })
+    }
+
+    fn jobs(&self, tenant: &Tenant, state: Option<JobState>, page: &JobPage, limit: usize) -> Listing<JobRecord> {
+        let name = page.name.as_ref().map(|name| name.to_lowercase());
+        let mut jobs: Vec<Arc<Job>> = self.jobs_of(tenant, None).unwrap_or_default();
+        jobs.retain(|job| name.as_ref().is_none_or(|name| job.name.to_lowercase().contains(name)));
+        jobs.retain(|job| state.is_none_or(|state| job.job_state() == state));
+        let total = jobs.len() as u64;
+        let place = |job: &Arc<Job>| Cursor { at_ms: job.submitted_ms, id: job.id };
+        jobs.retain(|job| page.after.is_none_or(|after| place(job) < after));
+        jobs.sort_by_key(|job| Reverse(place(job)));
+        Listing { rows: jobs.iter().take(limit).map(|job| job.record()).collect(), total, missing: Vec::new() }
+    }
+
+    /// Tasks from the newest, of all jobs together. A job is looked into only if it may have tasks that are newer than those found.
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, wanted: Wanted<'_>, limit: usize) -> Result<Listing<TaskRecord>> {
+        let glance = |job: Arc<Job>| (job.glance(wanted), job);
+        let mut jobs: Vec<_> = self.jobs_of(tenant, job)?.into_iter().map(glance).collect();
+        jobs.sort_by_key(|((_, newest), job)| Reverse((*newest, job.id)));
+        let mut listing = Listing { rows: Vec::new(), total: jobs.iter().map(|((total, _), _)| total).sum(), missing: Vec::new() };
+        for ((total, newest), job) in jobs {
+            if listing.rows.len() == limit && listing.rows.last().is_some_and(|last: &TaskRecord| newest < last.queued_ms) {
+                break;
+            }
+            if total > 0 {
+                listing.rows.extend(job.tasks(wanted, limit));
+                listing.rows.sort_by_key(|row| Reverse(row.cursor()));
+                listing.rows.truncate(limit);
+            }
         }
         Ok(listing)
+    }
+
+    fn summary(&self, tenant: &Tenant) -> Summary {
+        let now_s = crate::clock::now_ms() / 1_000;
+        let mut summary = Summary { now_s, ended_per_second: self.tally.ended_per_second(tenant, now_s), ..Summary::default() };
+        for job in self.jobs_of(tenant, None).unwrap_or_default() {
+            *summary.jobs.entry(job.job_state().to_string()).or_default() += 1;
+            let mut counts = job.counts();
+            for state in TaskState::ALL {
+                *summary.tasks.of(state) += *counts.of(state);
+            }
+        }
+        summary
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
@@ -131,7 +177,7 @@ impl Shared {
         })
     }
 
-    fn why_queued(&self, job: &crate::owner::job::Job, task: TaskId) -> String {
+    fn why_queued(&self, job: &Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
         if self.draining.is_on() {
             return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);
@@ -149,12 +195,21 @@ impl Shared {
     }
 }
 
+/// Keeps the longest of what ran.
+fn keep_longest(spans: &mut Vec<Span>, now_ms: UnixMs, limit: usize) {
+    if spans.len() > limit {
+        spans.sort_by_key(|span| Reverse((span.length_ms(now_ms), span.task)));
+        spans.truncate(limit);
+    }
+}
+
 /// The node that alone can answer; `None` for what the whole cluster answers.
 fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
         Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. })
+        | Ask::Query(Query::Timeline { .. } | Query::Summary)
         | Ask::Query(Query::Artifact { .. } | Query::Tags { .. })
         | Ask::Order(
             Order::DrainNode { .. }

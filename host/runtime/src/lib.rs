@@ -3,12 +3,14 @@
 
 mod dirs;
 mod leftover;
+mod machine;
 mod private;
 mod scope;
 mod signal;
 
 pub use dirs::Dirs;
 pub use leftover::{in_use, remove_all_leftovers, remove_leftovers};
+pub use machine::machine_metrics;
 pub use private::{NEW_PREFIX, create_private_dir, random_bytes, write_private};
 pub use scope::{OnEnd, Scope};
 pub use signal::{Termination, termination};

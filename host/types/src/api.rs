@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, ResourceSet, Tag, TaskId, TaskState,
     Tenant,
+    view::{JobPage, TaskPage},
 };
 
 /// Milliseconds since 1970, UTC.
@@ -31,6 +32,9 @@ pub enum Query {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
+        /// Which part of them.
+        #[serde(default)]
+        page: JobPage,
     },
     /// One job; answered by [`JobRecord`].
     Job {
@@ -48,6 +52,9 @@ pub enum Query {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
+        /// Which part of them.
+        #[serde(default)]
+        page: TaskPage,
     },
     /// One task; answered by [`TaskRecord`].
     Task {
@@ -59,6 +66,21 @@ pub enum Query {
         /// Which.
         task: TaskId,
     },
+    /// What ran on which node between two times; answered by [`Listing`] of [`Span`](crate::view::Span), the longest first.
+    Timeline {
+        /// Only tasks of this job.
+        #[serde(default)]
+        job: Option<JobId>,
+        /// The first moment.
+        from_ms: UnixMs,
+        /// The last moment.
+        to_ms: UnixMs,
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// Jobs and tasks by state; answered by [`Summary`](crate::view::Summary).
+    Summary,
     /// Artifacts, newest first; answered by [`Listing`] of [`ArtifactRecord`].
     Artifacts {
         /// How many at most.

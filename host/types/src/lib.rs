@@ -9,11 +9,13 @@ mod error;
 mod grant;
 mod id;
 mod limit;
+pub mod metrics;
 mod name;
 mod options;
 mod resource;
 mod state;
 mod unit;
+pub mod view;
 
 pub use artifact::{ArtifactName, DigestPrefix, ParseArtifactError, Tag};
 pub use error::{Class, Code, CodeInfo, Error, Result};

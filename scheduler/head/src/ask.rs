@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result, Tenant,
     api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
+    view::{Span, Summary},
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
@@ -51,6 +52,13 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             all.rows.truncate((*limit).min(LIMIT_MAX));
             json(&all)
         }
+        Ask::Query(Query::Timeline { job: None, to_ms, limit, .. }) => {
+            let mut all: Listing<Span> = from_all(shared, question).await?;
+            all.rows.sort_by_key(|row| std::cmp::Reverse((row.length_ms(*to_ms), row.task)));
+            all.rows.truncate((*limit).min(LIMIT_MAX));
+            json(&all)
+        }
+        Ask::Query(Query::Summary) => json(&summary(shared, question).await?),
         Ask::Query(Query::Artifacts { limit, digest }) => {
             let mut all = shared.artifacts(question, digest.as_ref()).await?;
             all.rows.truncate((*limit).min(LIMIT_MAX));
@@ -58,7 +66,7 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         }
         Ask::Query(Query::Artifact { artifact }) => json(&shared.artifact(question, artifact).await?),
         Ask::Query(Query::Tags { limit }) => json(&shared.tags(&question.tenant, *limit)?),
-        Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) => {
+        Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Timeline { job: Some(job), .. } | Query::Job { job }) => {
             from_owner(shared, question, job.owner, &job_of(*job)).await
         }
         Ask::Order(order) => carry_out(shared, question, order).await,
@@ -110,11 +118,8 @@ fn job_of(job: JobId) -> Error {
 /// The cluster at a glance, with how many jobs are in each state.
 async fn status(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
     let mut status = shared.status();
-    let jobs = serde_json::to_vec(&Ask::Query(Query::Jobs { state: None, limit: LIMIT_MAX })).map_err(no_json)?;
-    let jobs = msg::Question { ask: jobs.into(), ..question.clone() };
-    for job in from_all::<JobRecord>(shared, &jobs).await?.rows {
-        *status.jobs.entry(job.state.to_string()).or_default() += 1;
-    }
+    let ask = serde_json::to_vec(&Ask::Query(Query::Summary)).map_err(no_json)?;
+    status.jobs = summary(shared, &msg::Question { ask: ask.into(), ..question.clone() }).await?.jobs;
     json(&status)
 }
 
@@ -129,29 +134,43 @@ async fn from_owner(shared: &Shared, question: &msg::Question, owner: NodeId, un
     }
 }
 
-/// Asks all nodes at once and puts their parts together; says who did not answer.
+/// Jobs and tasks by state, of all nodes together.
+async fn summary(shared: &Shared, question: &msg::Question) -> Result<Summary> {
+    let (parts, missing) = parts::<Summary>(shared, question).await?;
+    let mut sum = Summary { missing, ..Summary::default() };
+    parts.into_iter().for_each(|part| sum.merge(part));
+    Ok(sum)
+}
+
+/// Asks all nodes at once and puts their parts of a list together; says who did not answer.
 pub(crate) async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<Listing<T>> {
+    let (parts, missing) = parts::<Listing<T>>(shared, question).await?;
+    let mut all = Listing { missing, ..Listing::default() };
+    parts.into_iter().for_each(|part| all.merge(part));
+    Ok(all)
+}
+
+/// Asks all nodes at once; gives their answers, and a line for each that did not answer.
+async fn parts<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<(Vec<T>, Vec<String>)> {
     let asked = shared.nodes_reachable().into_iter().map(|node| (node, shared.question(node, &question.tenant, question.ask.clone())));
     let asked: Vec<_> = asked.collect();
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
-    let mut all = Listing::default();
+    let (mut parts, mut missing) = (Vec::new(), Vec::new());
     for (node, answer) in asked {
         let part = match answer {
             Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok().and_then(std::result::Result::ok),
             None => None,
         };
         match part {
-            Some(Ok(part)) => {
-                all.merge(
-                    serde_json::from_slice(&part)
-                        .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?,
-                );
-            }
-            Some(Err(error)) => all.missing.push(format!("node {node}: {}", error.message())),
-            None => all.missing.push(format!("node {node} did not answer in time")),
+            Some(Ok(part)) => parts.push(
+                serde_json::from_slice(&part)
+                    .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?,
+            ),
+            Some(Err(error)) => missing.push(format!("node {node}: {}", error.message())),
+            None => missing.push(format!("node {node} did not answer in time")),
         }
     }
-    Ok(all)
+    Ok((parts, missing))
 }
 
 pub(crate) fn json<T: Serialize>(answer: &T) -> Result<Bytes> {

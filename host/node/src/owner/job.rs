@@ -22,6 +22,7 @@ use crate::{
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,
+    tally::JobCounters,
 };
 
 /// Result bytes that wait for a driver before the job's tasks are held back, and below which they go on.
@@ -64,22 +65,23 @@ pub(crate) struct Job {
     pub(crate) detached: bool,
     /// The node that owns it: this one.
     node: NodeId,
-    submitted_ms: UnixMs,
-    state: Mutex<State>,
-    calls: RwLock<Vec<Arc<JobCall>>>,
+    pub(crate) submitted_ms: UnixMs,
+    pub(super) state: Mutex<State>,
+    pub(super) calls: RwLock<Vec<Arc<JobCall>>>,
+    counters: JobCounters,
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
 }
 
-struct State {
-    tasks: TaskTable,
+pub(super) struct State {
+    pub(super) tasks: TaskTable,
     /// The driver submits no more.
     finished: bool,
     /// Somebody stopped it.
     stopped: bool,
     /// Why it ended before its tasks did.
     error: Option<Error>,
-    ended_ms: Option<UnixMs>,
+    pub(super) ended_ms: Option<UnixMs>,
 }
 
 /// Results that wait for the driver's session to take them.
@@ -180,11 +182,12 @@ pub(crate) struct JobOptions {
     pub(crate) detached: bool,
     pub(crate) node: NodeId,
     pub(crate) log: Arc<JobLog>,
+    pub(crate) counters: JobCounters,
 }
 
 impl Job {
     pub(crate) fn new(options: JobOptions) -> Self {
-        let JobOptions { id, tenant, name, detached, node, log } = options;
+        let JobOptions { id, tenant, name, detached, node, log, counters } = options;
         let submitted_ms = now_ms();
         let state = State { tasks: TaskTable::new(submitted_ms), finished: false, stopped: false, error: None, ended_ms: None };
         Self {
@@ -196,6 +199,7 @@ impl Job {
             submitted_ms,
             state: Mutex::new(state),
             calls: RwLock::default(),
+            counters,
             outbox: Outbox::default(),
             log,
         }
@@ -236,6 +240,7 @@ impl Job {
             state.tasks.push(call.number, first, now);
             items.push(Item { task: self.id.task(sequence), attempt: Attempt::FIRST, args });
         }
+        self.counters.submitted(items.len());
         Ok(items)
     }
 
@@ -266,6 +271,7 @@ impl Job {
         let again = self.task_call(item.task.sequence).filter(|call| item.attempt.0 <= call.retries_max && !self.is_stopped());
         match again {
             Some(_) => {
+                self.counters.tried_again();
                 let attempt = item.attempt.next();
                 self.state.lock().tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
             }
@@ -301,6 +307,7 @@ impl Job {
             for end in ended {
                 let error = end.result.as_ref().err().or(end.failed.as_ref());
                 if state.tasks.ended(end.task.sequence, end.attempt, error, end.cpu, now) {
+                    self.counters.ended(error.map(Error::code), end.wall, end.cpu, now);
                     outcomes.push(end.into_message());
                 }
             }
@@ -385,22 +392,7 @@ impl Job {
         Some(self.task_record(&calls, &state.tasks, sequence, entry))
     }
 
-    /// Records of the newest tasks in a state, and how many there are.
-    pub(crate) fn tasks(&self, wanted: Option<TaskState>, limit: usize) -> (Vec<TaskRecord>, u64) {
-        let calls = self.calls.read();
-        let state = self.state.lock();
-        let total = match wanted {
-            None => state.tasks.len(),
-            Some(wanted) => {
-                let mut counts = *state.tasks.counts();
-                *counts.of(wanted)
-            }
-        };
-        let matching = state.tasks.newest().filter(|(_, entry)| wanted.is_none_or(|wanted| entry.state == wanted));
-        (matching.take(limit).map(|(sequence, entry)| self.task_record(&calls, &state.tasks, sequence, entry)).collect(), total)
-    }
-
-    fn task_record(&self, calls: &[Arc<JobCall>], tasks: &TaskTable, sequence: u64, entry: &TaskEntry) -> TaskRecord {
+    pub(super) fn task_record(&self, calls: &[Arc<JobCall>], tasks: &TaskTable, sequence: u64, entry: &TaskEntry) -> TaskRecord {
         let call = calls.get(usize::from(entry.call));
         let started = matches!(entry.state, TaskState::Running) || entry.node.is_some();
         TaskRecord {
@@ -431,7 +423,7 @@ impl State {
         over
     }
 
-    fn job_state(&self) -> JobState {
+    pub(super) fn job_state(&self) -> JobState {
         let counts = self.tasks.counts();
         match () {
             () if self.ended_ms.is_none() => JobState::Running,

@@ -2,5 +2,6 @@
 
 pub(crate) mod job;
 pub(crate) mod link;
+pub(crate) mod listing;
 pub(crate) mod spread;
 mod tasks;

@@ -70,7 +70,8 @@ impl TaskTable {
 
     /// Adds a task in its first state.
     pub(crate) fn push(&mut self, call: u16, state: TaskState, now_ms: UnixMs) {
-        let queued_ms = self.since(now_ms);
+        // Places in lists are found by time, so it does not go back where the clock does.
+        let queued_ms = self.since(now_ms).max(self.entries.last().map_or(0, |last| last.queued_ms));
         self.entries.push(TaskEntry {
             state,
             call,
@@ -138,6 +139,11 @@ impl TaskTable {
             self.errors.insert(sequence, error.clone());
         }
         true
+    }
+
+    /// All entries, by their numbers.
+    pub(crate) fn entries(&self) -> &[TaskEntry] {
+        &self.entries
     }
 
     /// Entries from the newest, with their numbers.
