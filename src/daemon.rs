@@ -7,9 +7,11 @@
 //! ```
 
 mod address;
+mod driver;
 mod health;
 mod invite;
 pub(crate) mod log;
+mod pages;
 mod register;
 mod security;
 
@@ -59,6 +61,12 @@ pub(crate) struct Ready {
     /// Whether it is the head of a cluster with TLS.
     #[serde(default)]
     pub(crate) tls: bool,
+    /// Where browsers and REST clients go, and metrics are, if here.
+    #[serde(default)]
+    pub(crate) dashboard_address: Option<String>,
+    /// Where the metrics of a node without a dashboard are, if here.
+    #[serde(default)]
+    pub(crate) metrics_address: Option<String>,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -108,6 +116,7 @@ impl Daemon {
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = data_port(args).await?;
+        let pages = pages::bind_dashboard(args, security.is_some()).await?;
         let (head_address, gateway_address) = (address::of(&listener, &told), address::of(&gateway, &told));
         let scope = Scope::new();
         let (listener, gateway) = match &security {
@@ -141,6 +150,7 @@ impl Daemon {
         if let Some(file) = &args.network.join_token_out {
             invite::keep(file, &head, &scope).await?;
         }
+        let dashboard = pages::serve(pages, security.as_ref(), &head, &node, &told, &scope)?;
         let endpoint = Endpoint {
             address: gateway_address.clone(),
             token: admin.reveal(),
@@ -156,6 +166,8 @@ impl Daemon {
             head_address,
             gateway_address: Some(gateway_address),
             tls: issues,
+            dashboard_address: Some(dashboard),
+            metrics_address: None,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
@@ -179,6 +191,7 @@ impl Daemon {
                 .hint("leave --gateway out; drivers attach to the head's"));
         }
         let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
+        let metrics = pages::bind_metrics(args).await?;
         let gateway_address = gateway.as_ref().map(|gateway| address::of(gateway, &told));
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
@@ -191,6 +204,10 @@ impl Daemon {
                 error
             }
         })?;
+        let metrics_address = match metrics {
+            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args.gateway, &told, &scope)?),
+            None => None,
+        };
         let ready = Ready {
             role: "node".to_owned(),
             pid: std::process::id(),
@@ -199,6 +216,8 @@ impl Daemon {
             head_address,
             gateway_address,
             tls: false,
+            dashboard_address: None,
+            metrics_address,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -237,7 +256,7 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         if error.code() == Code::PORT_IN_USE {
             let message = error.message().to_owned();
             return Error::new(Code::PORT_IN_USE, message)
-                .hint(if flag == DATA_PORT {
+                .hint(if matches!(flag, DATA_PORT | pages::DASHBOARD_FLAG | pages::METRICS_FLAG) {
                     format!("choose another with {flag}, or leave it out to take a free one")
                 } else {
                     format!("choose another with {flag}, take free ones with --port 0 --client-port 0, or run `rwasm stop` if it is ours")

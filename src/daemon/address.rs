@@ -59,9 +59,12 @@ pub(super) fn told(args: &StartArgs, advertised: &[String]) -> String {
 
 /// Where others reach a listener.
 pub(super) fn of(listener: &Listener, told: &str) -> String {
-    let brackets = told.contains(':');
-    let host = if brackets { format!("[{told}]") } else { told.to_owned() };
-    listener.local_addr().map(|address| format!("{host}:{}", address.port())).unwrap_or_default()
+    listener.local_addr().map(|address| at(address, told)).unwrap_or_default()
+}
+
+/// A port at a host, as it is written.
+pub(super) fn at(address: SocketAddr, host: &str) -> String {
+    if host.contains(':') { format!("[{host}]:{}", address.port()) } else { format!("{host}:{}", address.port()) }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod bad_input;
 mod bench;
 mod call;
 mod containers;
+mod dashboard;
 mod doctor;
 mod drain;
 mod evil;

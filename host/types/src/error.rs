@@ -177,6 +177,10 @@ codes! {
     AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
     OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
+    HOST_REFUSED = 701, Refused, "The dashboard does not answer to the host that was asked.";
+    ORIGIN_REFUSED = 702, Refused, "The request comes from a page of another site.";
+    METHOD_REFUSED = 703, Refused, "The path does not take this method.";
+    BODY_TOO_LARGE = 704, Refused, "The body of the request is too large.";
     UNWELL = 721, Failed, "A daemon runs and does not do its work.";
     NODE_MEMORY = 722, Failed, "The guests of the node have taken up its memory.";
 

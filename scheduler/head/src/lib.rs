@@ -28,7 +28,7 @@ use std::{sync::Arc, time::Duration};
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
 use rwasm_tls::JoinToken;
-use rwasm_types::{Result, TokenId, UserToken};
+use rwasm_types::{Result, TokenId, UserToken, metrics::Family};
 use rwasm_wire::{Listener, Server};
 
 pub use rwasm_history::Retention;
@@ -114,6 +114,12 @@ impl Head {
     /// what the journal says.
     pub async fn invite(&self, former: Option<TokenId>, life: Duration, nodes: u32) -> Result<JoinToken> {
         self.shared.invitations.replace(former, life, nodes).await
+    }
+
+    /// What it counts and measures; to be called at each scrape.
+    pub fn metrics(&self) -> impl Fn() -> Vec<Family> + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.families()
     }
 
     /// Nodes that are alive.
