@@ -66,7 +66,7 @@ struct Record {
 
 impl Record {
     fn left(&self) -> u32 {
-        self.left.unwrap_or(u32::from(self.used_ms.is_none()))
+        self.left.unwrap_or_else(|| u32::from(self.used_ms.is_none()))
     }
 
     fn is_open(&self, now: u64) -> bool {
