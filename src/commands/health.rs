@@ -30,7 +30,7 @@ pub(crate) async fn health(json: bool) -> Result<ExitCode> {
             ui::line(&format!("{who} is well"))?;
         }
         if let Err(error) = found {
-            unwell.get_or_insert(error.context(who));
+            unwell.get_or_insert_with(|| error.context(who));
         }
     }
     unwell.map_or(Ok(ExitCode::SUCCESS), Err)
