@@ -10,6 +10,11 @@ fn start_head(home: &Home, args: &[&str]) -> Daemon {
     Daemon::read(home.rwasm(start).args(args).run().ok().json())
 }
 
+/// What was started by hand is stopped by hand.
+fn stop<'a>(homes: impl IntoIterator<Item = &'a Home>) {
+    homes.into_iter().for_each(|home| drop(home.rwasm(["stop", "--force"]).run().ok()));
+}
+
 fn address(head: &Daemon) -> &str {
     head.ready["head_address"].as_str().unwrap()
 }
@@ -44,6 +49,7 @@ fn nodes_join_by_a_file_that_the_head_keeps() {
     late.rwasm(["start", "--address", address(&head)]).env("RWASM_JOIN_TOKEN", &first).run().fails(2, "RW0552");
     nodes[0].rwasm(["stop"]).run().ok();
     nodes[0].rwasm(["start", "--address", address(&head), "--join-token-file", "/nowhere"]).run().ok();
+    stop(nodes.iter().chain([&home]));
 }
 
 #[test]
@@ -58,6 +64,7 @@ fn a_node_waits_for_the_file_with_its_token() {
     fs::write(node.path("new"), token).unwrap();
     fs::rename(node.path("new"), &file).unwrap();
     start.wait().ok();
+    stop([&node]);
 }
 
 #[test]
@@ -70,6 +77,7 @@ fn a_token_lets_as_many_nodes_join_as_it_says() {
     join(&nodes[0]).ok();
     join(&nodes[1]).ok();
     join(&nodes[2]).fails(2, "RW0550");
+    stop(&nodes[..2]);
 }
 
 #[test]
@@ -85,6 +93,7 @@ fn tokens_of_users_come_in_files() {
     let user = Home::new();
     user.rwasm(["token", "list", "--address", gateway]).env("RWASM_TOKEN_FILE", &file).run().ok().has("0123456789abcdef");
     user.rwasm(["status", "--address", gateway]).env("RWASM_TOKEN_FILE", user.write("empty", "")).run().fails(2, "RW0004");
+    stop([&home]);
 }
 
 #[test]
@@ -97,7 +106,7 @@ fn health_is_of_each_daemon_that_runs_here() {
     cluster.head.kill();
     // Its node dials it again meanwhile.
     eventually("the node misses its head", || (cluster.rwasm(["health"]).run().code() == 1).then_some(()));
-    let unwell = cluster.rwasm(["health", "--json"]).run().fails(1, "RW0721").json();
+    let unwell = cluster.rwasm(["health", "--json"]).run().exits(1).json();
     assert_eq!((unwell["node"].as_str(), unwell["error"]["code"].as_str()), (Some("n2"), Some("RW0721")), "{unwell}");
 }
 
@@ -135,4 +144,5 @@ fn a_daemon_that_listens_everywhere_tells_an_address_of_its_machine() {
         .args(["--ca", &format!("{}/ca.pem", ready["state_dir"].as_str().unwrap())])
         .run()
         .ok();
+    stop([&home]);
 }
