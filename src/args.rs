@@ -8,7 +8,9 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
+use rwasm_types::{
+    Code, Error, JobId, JobState, LabelSelector, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration,
+};
 
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
@@ -179,6 +181,9 @@ pub(crate) struct SubmitArgs {
     /// Leave when the job is submitted; `rwasm job` follows it
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_wait: bool,
+    /// Show where the tasks would go, and why not elsewhere, and submit nothing
+    #[arg(long, conflicts_with_all = ["no_wait", "output"])]
+    pub(crate) plan: bool,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -241,6 +246,15 @@ pub(crate) struct NeedArgs {
     /// Who goes first, -100 to 100
     #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = priority, help_heading = "What each task needs")]
     pub(crate) priority: Priority,
+    /// A condition on labels of the node, 'zone=a', 'zone!=a', 'zone in (a, b)', 'zone' or '!zone'; all that are given must hold
+    #[arg(long, value_name = "CONDITION", help_heading = "What each task needs")]
+    pub(crate) label: Vec<LabelSelector>,
+    /// The only node that may run it
+    #[arg(long, value_name = "NODE", help_heading = "What each task needs")]
+    pub(crate) node: Option<NodeId>,
+    /// Spread tasks over nodes from the beginning; else nodes are filled to half first
+    #[arg(long, help_heading = "What each task needs")]
+    pub(crate) spread: bool,
 }
 
 /// Where a task ends.

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod layers;
+mod scheduler;
 mod timing;
 mod transport;
 
@@ -48,6 +49,7 @@ pub const NOOP: &str = include_str!("noop.wat");
 pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<Vec<Row>> {
     let mut suite = timing::Suite::new(setup.method, setup.only.clone(), told);
     layers::inside(setup, &mut suite).await?;
+    scheduler::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     Ok(suite.into_rows())

@@ -19,5 +19,6 @@ mod left;
 mod limits;
 mod map;
 mod output;
+mod placement;
 mod shell;
 mod state;

@@ -25,6 +25,7 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-node", dir: "host/node", uses: &["rwasm-engine", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"] },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-sim", dir: "scheduler/sim", uses: &["rwasm-core", "rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room {
         package: "rwasm-head",
@@ -35,7 +36,7 @@ const ROOMS: &[Room] = &[
     Room {
         package: "rwasm-bench",
         dir: "bench",
-        uses: &["rwasm-client", "rwasm-engine", "rwasm-node", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
+        uses: &["rwasm-client", "rwasm-core", "rwasm-engine", "rwasm-node", "rwasm-runtime", "rwasm-types", "rwasm-values", "rwasm-wire"],
     },
     Room {
         package: "rwasm",

@@ -1,7 +1,7 @@
 //! The node's stream to the head: joins, reports, asks, and comes back after the head was away.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,7 +10,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant, api::Ask};
+use rwasm_runtime::OnEnd;
+use rwasm_types::{
+    Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant,
+    api::{Ask, Query},
+};
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,7 +33,7 @@ const QUEUE: usize = 1024;
 pub(crate) struct Registration {
     pub(crate) name: Name,
     pub(crate) capacity: ResourceSet,
-    pub(crate) labels: std::collections::BTreeMap<Name, String>,
+    pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
 }
@@ -50,6 +54,11 @@ impl HeadHandle {
 
     pub(crate) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// The node's labels.
+    pub(crate) fn labels(&self) -> &BTreeMap<Name, String> {
+        &self.registration.labels
     }
 
     pub(crate) fn data_address(&self) -> &str {
@@ -211,6 +220,9 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
         let Some(shared) = shared.upgrade() else { return Ok(()) };
         *shared.head.sender.lock() = Some(queue);
         shared.spread.forget_requests();
+        for claim in shared.spread.claims() {
+            shared.head.send(msg::node_message::Message::LeaseClaim(claim));
+        }
         shared.surplus.notify_one();
         shared.head.report_now(&shared);
     }
@@ -249,10 +261,10 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
                 tracing::info!(lease = revoke.lease, %error, "a lease is retired");
                 shared.retired(LeaseId(revoke.lease));
             } else {
-                shared.revoked(LeaseId(revoke.lease), &error, true);
+                shared.taken_back(LeaseId(revoke.lease), &error);
             }
         }
-        msg::head_message::Message::Question(question) => answer(shared, &question)?,
+        msg::head_message::Message::Question(question) => answer(shared, question)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
         msg::head_message::Message::Welcome(_) | msg::head_message::Message::Registered(_) => {
             return Err(convert::malformed("a second welcome"));
@@ -262,18 +274,32 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
 }
 
 /// Answers what the head asks of this node alone.
-fn answer(shared: &Arc<Shared>, question: &msg::Question) -> Result<()> {
+fn answer(shared: &Arc<Shared>, question: msg::Question) -> Result<()> {
     let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
-    let result = match serde_json::from_slice(&question.ask) {
-        Ok(ask) => shared.answer_here(&tenant, &ask),
-        Err(error) => Err(convert::malformed(format_args!("a question is not understood: {error}"))),
-    };
+    match serde_json::from_slice(&question.ask) {
+        // The answer is partly the head's own, which comes on this same stream.
+        Ok(Ask::Query(Query::Why { task })) => {
+            let answering = Arc::clone(shared);
+            shared.scope.spawn("why", OnEnd::Continue, async move {
+                let result = answering.answer_why(&tenant, task).await;
+                send_answer(&answering, question.number, result);
+            });
+        }
+        Ok(ask) => send_answer(shared, question.number, shared.answer_here(&tenant, &ask)),
+        Err(error) => {
+            let error = convert::malformed(format_args!("a question is not understood: {error}"));
+            send_answer(shared, question.number, Err(error));
+        }
+    }
+    Ok(())
+}
+
+fn send_answer(shared: &Shared, number: u64, result: Result<Vec<u8>>) {
     let result = match result {
         Ok(answer) => msg::answer::Result::Answer(answer.into()),
         Err(error) => msg::answer::Result::Error((&error).into()),
     };
-    shared.head.send(msg::node_message::Message::Answer(msg::Answer { number: question.number, result: Some(result) }));
-    Ok(())
+    shared.head.send(msg::node_message::Message::Answer(msg::Answer { number, result: Some(result) }));
 }
 
 /// What changes all the time.

@@ -317,7 +317,14 @@ impl Shared {
         let grants = self.resolve_grants(grants)?;
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
-        let class = self.dispatcher.lock().add_class(shape.clone(), options.priority, false);
+        let class = {
+            let mut dispatcher = self.dispatcher.lock();
+            let class = dispatcher.add_class(shape.clone(), options.priority, false);
+            if !options.placement.allows(self.id, self.head.labels()) {
+                dispatcher.send_away(class);
+            }
+            class
+        };
         let call = job.add_call(JobCall {
             number,
             artifact,
@@ -528,7 +535,7 @@ pub(crate) fn find_export(info: &rwasm_values::ArtifactInfo, name: &str) -> Resu
 }
 
 /// What one task of a call holds while it runs.
-fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
+pub(crate) fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
     let limit = options.limits.memory_bytes;
     if memory_initial_bytes > limit {
         let message = format!(

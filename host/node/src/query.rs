@@ -5,18 +5,22 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PlaceRequest, Query, Reason, TaskRecord},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::node::Shared;
+use crate::node::{Shared, shape};
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
     pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
-            Some(owner) if owner == self.id => self.answer_here(tenant, ask),
+            Some(owner) if owner == self.id => match ask {
+                Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
+                _ => self.answer_here(tenant, ask),
+            },
             // Lists are put together by the head; without it, this node's part is better than nothing.
+            None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, ask).await,
             None => match (self.head.ask(tenant, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
                 (answer, _) => answer.map(|answer| answer.to_vec()),
@@ -58,7 +62,8 @@ impl Shared {
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
-            Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. }) => {
+            Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. })
+            | Ask::Query(Query::Demand { .. } | Query::Plan { .. } | Query::Place(_)) => {
                 Err(Error::internal("a node was asked what only the head knows"))
             }
             Ask::Order(Order::StopJob { job }) => {
@@ -109,6 +114,41 @@ impl Shared {
         self.job(tenant, task.job()).map_err(|_| unknown())?.task(task.sequence).ok_or_else(unknown)
     }
 
+    /// Why a task is where it is, with what the head says of the request that it waits for.
+    pub(crate) async fn answer_why(self: &Arc<Self>, tenant: &Tenant, task: TaskId) -> Result<Vec<u8>> {
+        let mut why = self.why(tenant, task)?;
+        let waits = self.task(tenant, task)?.state == TaskState::Queued;
+        let call = self.job(tenant, task.job())?.task_call(task.sequence).filter(|_| waits);
+        if let Some(request) = call.and_then(|call| self.spread.request_of(call.class)) {
+            let ask = Ask::Query(Query::Demand { owner: self.id, request });
+            // Without the head, what this node knows is better than nothing.
+            if let Ok(answer) = self.head.ask(tenant, &ask, Bytes::new()).await {
+                let elsewhere: Reason =
+                    serde_json::from_slice(&answer).map_err(|error| Error::internal(format!("the head gives no reason: {error}")))?;
+                if !elsewhere.why.is_empty() {
+                    why = format!("{why}; elsewhere it {}", elsewhere.why);
+                }
+            }
+        }
+        json(&Reason { why })
+    }
+
+    /// Where a submit would go: the artifact, which this node has, says what a task needs; the head says where there is room for that.
+    async fn answer_plan(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
+        let Ask::Query(Query::Plan { artifact, options, tasks }) = ask else { return Err(Error::internal("no plan was asked for")) };
+        let info = self.artifacts.info(tenant, *artifact).ok_or_else(|| {
+            Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
+        })?;
+        let place = PlaceRequest {
+            owner: self.id,
+            shape: shape(options, info.memory_initial_bytes)?,
+            tasks: *tasks,
+            priority: options.priority,
+            placement: options.placement.clone(),
+        };
+        self.head.ask(tenant, &Ask::Query(Query::Place(place)), Bytes::new()).await.map(|answer| answer.to_vec())
+    }
+
     /// Why a task is where it is, in one line.
     fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
         let record = self.task(tenant, task)?;
@@ -139,6 +179,9 @@ impl Shared {
         let dispatcher = self.dispatcher.lock();
         let (ahead, free, capacity) = (dispatcher.queued(), dispatcher.free().clone(), dispatcher.capacity().clone());
         drop(dispatcher);
+        if !call.options.placement.allows(self.id, self.head.labels()) {
+            return format!("{task} may not run on node {} ({} was asked for)", self.id, call.options.placement);
+        }
         if !capacity.contains(&call.shape) {
             return format!("{task} needs {}, which node {} does not have ({capacity}); it waits for another node", call.shape, self.id);
         }
@@ -155,7 +198,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
         Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. })
-        | Ask::Query(Query::Artifact { .. } | Query::Tags { .. })
+        | Ask::Query(Query::Artifact { .. } | Query::Tags { .. } | Query::Demand { .. } | Query::Plan { .. } | Query::Place(_))
         | Ask::Order(
             Order::DrainNode { .. }
             | Order::UndrainNode { .. }

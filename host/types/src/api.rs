@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, ResourceSet, Tag, TaskId, TaskState,
-    Tenant,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, Placement, Priority, ResourceSet, Tag,
+    TaskId, TaskOptions, TaskState, Tenant,
 };
 
 /// Milliseconds since 1970, UTC.
@@ -79,6 +79,39 @@ pub enum Query {
         #[serde(default = "limit_default")]
         limit: usize,
     },
+    /// Where a submit would go; answered by [`PlanRecord`]. Nothing is submitted.
+    Plan {
+        /// The artifact, which has to be stored.
+        artifact: ArtifactDigest,
+        /// The options of its tasks.
+        options: TaskOptions,
+        /// How many tasks.
+        tasks: u64,
+    },
+    /// The head's part of a plan; answered by [`PlanRecord`].
+    Place(PlaceRequest),
+    /// Why an owner's request for slots waits at the head; answered by [`Reason`], which is empty if it does not.
+    Demand {
+        /// Which owner.
+        owner: NodeId,
+        /// Which of its requests.
+        request: u64,
+    },
+}
+
+/// What the head has to know to say where tasks would go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceRequest {
+    /// The node that would own them.
+    pub owner: NodeId,
+    /// What one of them holds.
+    pub shape: ResourceSet,
+    /// How many.
+    pub tasks: u64,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Where they may run.
+    pub placement: Placement,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -436,6 +469,40 @@ pub struct ClusterStatus {
     pub pending: Vec<PendingDemand>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
+}
+
+/// Where tasks would go if they were submitted now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanRecord {
+    /// What one of them holds.
+    pub shape: ResourceSet,
+    /// Nodes and how many would run there at once, the gateway's own node first.
+    pub placed: Vec<PlannedNode>,
+    /// Tasks that would wait.
+    pub waiting: u64,
+    /// Why none can ever run, as the cluster is.
+    #[serde(default)]
+    pub infeasible: Option<Error>,
+    /// Nodes that would run none, and why.
+    pub turned: Vec<TurnedNode>,
+}
+
+/// A node that would run tasks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNode {
+    /// Which.
+    pub node: NodeId,
+    /// How many at once.
+    pub tasks: u64,
+}
+
+/// A node that would run no task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TurnedNode {
+    /// Which.
+    pub node: NodeId,
+    /// Why, as a clause.
+    pub why: String,
 }
 
 /// Why something is where it is.

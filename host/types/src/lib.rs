@@ -11,6 +11,7 @@ mod id;
 mod limit;
 mod name;
 mod options;
+mod placement;
 mod resource;
 mod state;
 mod unit;
@@ -22,6 +23,7 @@ pub use id::{ActorId, ArtifactDigest, Attempt, Incarnation, JobId, LeaseId, Node
 pub use limit::TaskLimits;
 pub use name::{Name, ParseNameError, Tenant};
 pub use options::{Priority, TaskOptions};
+pub use placement::{LabelMatch, LabelSelector, Placement, Strategy};
 pub use resource::{ParseResourceError, Quantity, ResourceSet};
 pub use state::{JobState, ParseStateError, Stream, TaskState};
 pub use unit::{ParseUnitError, format_bytes, format_duration, parse_bytes, parse_duration};

@@ -407,6 +407,25 @@ pub struct Options {
     pub reuse: bool,
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "7")]
+    pub placement: ::core::option::Option<Placement>,
+}
+/// Where a task may run. Conditions on labels are in their text form, as `zone in (a, b)`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Placement {
+    /// Work is spread over nodes from the beginning, not packed first.
+    #[prost(bool, tag = "1")]
+    pub spread: bool,
+    /// The only node that may run it, 0 if any.
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(string, repeated, tag = "3")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The node that is taken while it has room, 0 if none.
+    #[prost(uint32, tag = "4")]
+    pub prefer_node: u32,
+    #[prost(string, repeated, tag = "5")]
+    pub prefer_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Volume {
@@ -1435,7 +1454,7 @@ pub mod gateway_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub message: ::core::option::Option<node_message::Message>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -1456,6 +1475,8 @@ pub mod node_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
+        #[prost(message, tag = "8")]
+        LeaseClaim(super::LeaseClaim),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1572,6 +1593,31 @@ pub struct LeaseRequest {
     pub slots: u32,
     #[prost(sint32, tag = "6")]
     pub priority: i32,
+    /// Whether its work may be taken back while it runs, because it can run again.
+    #[prost(bool, tag = "7")]
+    pub retryable: bool,
+    #[prost(message, optional, tag = "8")]
+    pub placement: ::core::option::Option<Placement>,
+}
+/// What an owner holds, said before its first report to a head that started anew and forgot it.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseClaim {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(message, optional, tag = "3")]
+    pub job: ::core::option::Option<JobId>,
+    #[prost(string, tag = "4")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub shape: ::core::option::Option<Resources>,
+    #[prost(uint32, tag = "6")]
+    pub slots: u32,
+    #[prost(sint32, tag = "7")]
+    pub priority: i32,
+    #[prost(bool, tag = "8")]
+    pub retryable: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrant {

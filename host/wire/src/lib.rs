@@ -52,10 +52,10 @@ pub mod msg {
     pub use crate::generated::{
         Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, ControlReply, ControlRequest,
         DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession,
-        GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseGrant, LeaseRefusal, LeaseRequest, LeaseReturn,
-        LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage,
-        Payload, QueryReply, QueryRequest, Question, Register, Registered, RemoteOutcomes, RemoteOutputs, Report, Resources, RunnerMessage,
-        Stream, Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
-        owner_message, registered, runner_message,
+        GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseClaim, LeaseGrant, LeaseRefusal, LeaseRequest,
+        LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs,
+        OwnerMessage, Payload, QueryReply, QueryRequest, Question, Register, Registered, RemoteOutcomes, RemoteOutputs, Report, Resources,
+        RunnerMessage, Stream, Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened,
+        node_message, outcome, owner_message, registered, runner_message,
     };
 }

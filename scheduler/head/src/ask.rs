@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rwasm_types::{
     Code, Error, JobId, NodeId, Result, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, TaskRecord},
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
@@ -39,6 +39,9 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             json(&Listing { total: rows.len() as u64, rows, missing: Vec::new() })
         }
         Ask::Query(Query::Status) => status(shared, question).await,
+        Ask::Query(Query::Place(place)) => json(&shared.plan(place, &question.tenant)?),
+        Ask::Query(Query::Demand { owner, request }) => json(&Reason { why: shared.why(*owner, *request, &question.tenant) }),
+        Ask::Query(Query::Plan { .. }) => Err(Error::internal("the head was asked what only a gateway knows")),
         Ask::Query(Query::Jobs { limit, .. }) => {
             let mut all: Listing<JobRecord> = from_all(shared, question).await?;
             all.rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rwasm_core::{Demand, DemandKey, Event};
+use rwasm_core::{Claim, Demand, DemandKey, Event};
 use rwasm_runtime::OnEnd;
 use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Priority, Result, Tenant, api::PendingDemand};
 use rwasm_wire::{Caller, HeadService, Inbound, Outbound, accept_hello, convert, msg};
@@ -110,8 +110,9 @@ async fn read(
             msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?)?,
             msg::node_message::Message::LeaseRequest(request) => shared.step(wanted(node, &request)?),
             msg::node_message::Message::LeaseReturn(returned) => {
-                shared.step(Event::LeaseReturned { lease: LeaseId(returned.lease), unreachable: returned.unreachable });
+                shared.step(Event::LeaseReturned { owner: node, lease: LeaseId(returned.lease), unreachable: returned.unreachable });
             }
+            msg::node_message::Message::LeaseClaim(claim) => shared.step(claimed(node, claim)?),
             msg::node_message::Message::Question(question) => {
                 let (shared, queue) = (Arc::clone(shared), queue.clone());
                 shared.scope.clone().spawn("question", OnEnd::Continue, async move { ask::answer(&shared, question, queue).await });
@@ -138,6 +139,7 @@ fn read_report(report: &msg::Report) -> Result<Report> {
     Ok(Report {
         local: resources(&report.local)?,
         used: resources(&report.used)?,
+        leases: report.leases.iter().copied().map(LeaseId).collect(),
         tasks_queued: report.tasks_queued,
         tasks_running: report.tasks_running,
         memory_bytes: report.memory_bytes,
@@ -154,13 +156,28 @@ fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {
         let job = rwasm_types::JobId { owner, session: 0 };
         return Ok(Event::Wanted { key, demand: Demand::new(job, Tenant::default(), nothing, 0, Priority::default()) });
     }
-    let priority = i8::try_from(request.priority).ok().and_then(Priority::new);
-    let demand = Demand::new(
+    let mut demand = Demand::new(
         convert::job(&convert::required(request.job, "a job")?)?,
         Tenant::new(&request.tenant).map_err(convert::malformed)?,
         convert::resources(&convert::required(request.shape.clone(), "a shape")?)?,
         request.slots,
-        priority.ok_or_else(|| convert::malformed("a priority is out of range"))?,
+        convert::priority(request.priority)?,
     );
+    demand.retryable = request.retryable;
+    demand.placement = convert::placement(request.placement.as_ref())?;
     Ok(Event::Wanted { key, demand })
+}
+
+fn claimed(owner: NodeId, claim: msg::LeaseClaim) -> Result<Event> {
+    let claim_of = Claim {
+        owner,
+        node: convert::node(claim.node)?,
+        job: convert::job(&convert::required(claim.job, "a job")?)?,
+        tenant: Tenant::new(&claim.tenant).map_err(convert::malformed)?,
+        shape: convert::resources(&convert::required(claim.shape, "a shape")?)?,
+        slots: claim.slots,
+        priority: convert::priority(claim.priority)?,
+        retryable: claim.retryable,
+    };
+    Ok(Event::LeaseClaimed { lease: LeaseId(claim.lease), claim: claim_of })
 }

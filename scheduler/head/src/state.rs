@@ -9,14 +9,14 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_core::{Action, Core, DemandKey, Event};
+use rwasm_core::{Action, Core, Demand, DemandKey, Event};
 use rwasm_journal::Journal;
 use rwasm_runtime::Scope;
 use rwasm_types::{
-    Code, Error, Incarnation, Name, NodeId, ResourceSet, Result,
-    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
+    Code, Error, Incarnation, JobId, LeaseId, Name, NodeId, ResourceSet, Result, Tenant,
+    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, PlaceRequest, PlanRecord, PlannedNode, TurnedNode, UnixMs},
 };
-use rwasm_wire::msg;
+use rwasm_wire::{convert, msg};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// Lost nodes stay in lists for so long.
 const SHOW_LOST_MS: u64 = 3_600_000;
+/// The part of a lease's id that counts the leases of one life of the head.
+const LEASE_ID_BITS: u32 = 36;
 /// The most nodes of a cluster.
 const NODES_MAX: usize = 20_000;
 
@@ -48,8 +50,9 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-#[derive(Default)]
 struct State {
+    /// When this life of the head began: the zero of the core's time.
+    begun: Instant,
     core: Core,
     nodes: BTreeMap<NodeId, Node>,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
@@ -102,10 +105,11 @@ impl Shared {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub(crate) async fn new(journal: Journal, token: &str, scope: Scope) -> Result<Self> {
-        let state = State { drains: drain::read(&journal)?, ..State::default() };
+        let numbers = Numbers::begin(journal.clone()).await?;
+        let state = State::new(numbers.incarnation(), drain::read(&journal)?);
         Ok(Self {
             orders: Orders::read(journal.clone())?,
-            numbers: Numbers::begin(journal.clone()).await?,
+            numbers,
             scope,
             journal,
             token: blake3::hash(token.as_bytes()),
@@ -160,7 +164,7 @@ impl Shared {
             gateway_address: text(&gateway_address),
             capacity: capacity.clone(),
             used: ResourceSet::default(),
-            labels,
+            labels: labels.clone(),
             tasks_queued: 0,
             tasks_running: 0,
             memory_bytes: 0,
@@ -180,7 +184,7 @@ impl Shared {
             leaving: false,
         };
         state.nodes.insert(id, node);
-        state.step(Event::NodeJoined { node: id, capacity });
+        state.step(Event::NodeJoined { node: id, capacity, labels });
         state.settle_drain(id);
         Ok((id, stream))
     }
@@ -224,7 +228,7 @@ impl Shared {
         if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
             state.settle_drain(id);
         }
-        state.step(Event::NodeReported { node: id, local: report.local.clone() });
+        state.step(Event::NodeReported { node: id, local: report.local.clone(), leases: report.leases.clone() });
         Ok(())
     }
 
@@ -273,6 +277,32 @@ impl Shared {
         }
     }
 
+    /// Why an owner's request waits; empty if it does not, or is another tenant's.
+    pub(crate) fn why(&self, owner: NodeId, request: u64, tenant: &str) -> String {
+        self.state.lock().core.explain(DemandKey { owner, request }, tenant).unwrap_or_default()
+    }
+
+    /// Where tasks would go now.
+    ///
+    /// # Errors
+    ///
+    /// What the core says of the request.
+    pub(crate) fn plan(&self, place: &PlaceRequest, tenant: &str) -> Result<PlanRecord> {
+        let tenant = Tenant::new(tenant).map_err(convert::malformed)?;
+        let slots = u32::try_from(place.tasks).unwrap_or(u32::MAX).min(rwasm_core::limit::SLOTS_MAX);
+        let job = JobId { owner: place.owner, session: 0 };
+        let mut demand = Demand::new(job, tenant, place.shape.clone(), slots, place.priority);
+        demand.placement = place.placement.clone();
+        let plan = self.state.lock().core.plan(place.owner, demand)?;
+        Ok(PlanRecord {
+            shape: place.shape.clone(),
+            placed: plan.placed.into_iter().map(|(node, slots)| PlannedNode { node, tasks: slots.into() }).collect(),
+            waiting: u64::from(plan.waiting) + (place.tasks - u64::from(slots)),
+            infeasible: plan.infeasible,
+            turned: plan.turned.into_iter().map(|turned| TurnedNode { node: turned.node, why: turned.why }).collect(),
+        })
+    }
+
     /// Nodes that can be asked something now.
     pub(crate) fn nodes_reachable(&self) -> Vec<NodeId> {
         self.state.lock().nodes.iter().filter(|(_, node)| node.sender.is_some()).map(|(id, _)| *id).collect()
@@ -306,6 +336,8 @@ impl Shared {
 pub(crate) struct Report {
     pub(crate) local: ResourceSet,
     pub(crate) used: ResourceSet,
+    /// Leases that its owner has.
+    pub(crate) leases: Vec<LeaseId>,
     pub(crate) tasks_queued: u64,
     pub(crate) tasks_running: u64,
     pub(crate) memory_bytes: u64,
@@ -314,10 +346,23 @@ pub(crate) struct Report {
 }
 
 impl State {
+    fn new(incarnation: Incarnation, drains: BTreeMap<NodeId, Drain>) -> Self {
+        Self {
+            begun: Instant::now(),
+            // Leases of this life get ids above those of all earlier ones.
+            core: Core::new(incarnation.0 << LEASE_ID_BITS),
+            nodes: BTreeMap::new(),
+            questions: HashMap::new(),
+            last_question: 0,
+            drains,
+        }
+    }
+
     fn step(&mut self, event: Event) {
-        for action in self.core.step(event) {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for action in self.core.step(now_ms, event) {
             let (owner, sent) = match action {
-                Action::Grant { key: DemandKey { owner, request }, lease, node, slots } => {
+                Action::Grant { key: DemandKey { owner, request }, lease, node, slots, bundle: _ } => {
                     let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
                     let grant = msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots };
                     tracing::debug!(%lease, %owner, %node, slots, "lease granted");
@@ -332,9 +377,11 @@ impl State {
                     (owner, msg::head_message::Message::LeaseRevoke(revoke))
                 }
                 Action::Retire { owner, lease, error } => {
-                    let retire = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
-                    (owner, msg::head_message::Message::LeaseRevoke(retire))
+                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
+                    (owner, msg::head_message::Message::LeaseRevoke(revoke))
                 }
+                // No message asks for placement groups, so nobody is to be told of them.
+                Action::GroupPlaced { .. } | Action::GroupRescheduling { .. } | Action::RefuseGroup { .. } => continue,
             };
             // An owner that is away asks again when it is back.
             if let Some(sender) = self.nodes.get(&owner).and_then(|node| node.sender.as_ref()) {

@@ -68,7 +68,7 @@ struct Lease {
     /// What was sent and has not ended, by sequence.
     sent: HashMap<u64, Item>,
     idle_since: Instant,
-    /// Nothing more is sent on it: its node takes no more work.
+    /// Nothing more is sent on it: it is given back when what was sent has ended.
     retired: bool,
 }
 
@@ -101,6 +101,18 @@ impl Spread {
     /// The head forgot what it was asked; it is asked again.
     pub(crate) fn forget_requests(&self) {
         self.state.lock().classes.values_mut().for_each(|class| class.asked = 0);
+    }
+
+    /// What this owner holds, for a head that started anew.
+    pub(crate) fn claims(&self) -> Vec<msg::LeaseClaim> {
+        let state = self.state.lock();
+        let claim = |(id, lease): (&LeaseId, &Lease)| Some(state.classes.get(&lease.class)?.lease_claim(*id, lease));
+        state.leases.iter().filter_map(claim).collect()
+    }
+
+    /// The number of the request that a class's tasks wait for at the head, if they do.
+    pub(crate) fn request_of(&self, class: ClassId) -> Option<u64> {
+        self.state.lock().classes.get(&class).filter(|class| class.asked > 0).map(|class| class.request)
     }
 
     /// Leases in use, for heartbeats.
@@ -161,7 +173,8 @@ impl Shared {
             let (queued, mean, slots_here) = {
                 let dispatcher = self.dispatcher.lock();
                 let shape = &class.call.shape;
-                (dispatcher.queued_in(*id), dispatcher.mean(*id), dispatcher.slots(shape))
+                let slots_here = if dispatcher.may_run_here(*id) { dispatcher.slots(shape) } else { 0 };
+                (dispatcher.queued_in(*id), dispatcher.mean(*id), slots_here)
             };
             busy |= queued > 0;
             let soon_done =
@@ -213,6 +226,11 @@ impl Shared {
 
     /// The head cannot meet a request: nothing of that shape can ever run, here or elsewhere.
     pub(crate) fn refused(&self, request: u64, error: &Error) {
+        if error.code() == Code::QUEUE_FULL {
+            // It is asked for again when something else was met, or the next time somebody looks.
+            self.spread.state.lock().classes.values_mut().filter(|class| class.request == request).for_each(|class| class.asked = 0);
+            return;
+        }
         let class = {
             let state = self.spread.state.lock();
             state
@@ -228,12 +246,30 @@ impl Shared {
         }
     }
 
-    /// A lease's node takes no more work: nothing more is sent on it, and it is given back when all that was has ended.
+    /// Nothing more is sent on a lease, and it is given back when all that was has ended.
     pub(crate) fn retired(&self, lease: LeaseId) {
         if let Some(lease) = self.spread.state.lock().leases.get_mut(&lease) {
             lease.retired = true;
         }
         self.surplus.notify_one();
+    }
+
+    /// The head took a lease back: what was sent on it ends there and waits again here.
+    pub(crate) fn taken_back(&self, lease: LeaseId, error: &Error) {
+        {
+            let state = self.spread.state.lock();
+            let known = state.leases.get(&lease).and_then(|lease| Some((lease, state.classes.get(&lease.class)?)));
+            if let Some((lease, class)) = known.filter(|_| error.code() != Code::NODE_LOST) {
+                let sequences: Vec<u64> = lease.sent.keys().copied().collect();
+                if !sequences.is_empty() {
+                    lease.link.send(msg::owner_message::Message::Cancel(msg::CancelRemote { session: class.job.id.session, sequences }));
+                }
+            }
+        }
+        self.revoked(lease, error, true);
+        if error.code() == Code::PREEMPTED {
+            self.give_back(lease, false);
+        }
     }
 
     /// A lease is over, and whatever was sent on it lost; a task may have begun only where its node had answered.
@@ -416,6 +452,21 @@ impl Class {
             shape: Some((&self.call.shape).into()),
             slots,
             priority: self.call.options.priority.get().into(),
+            retryable: self.call.retries_max > 0,
+            placement: Some((&self.call.options.placement).into()),
+        }
+    }
+
+    fn lease_claim(&self, id: LeaseId, lease: &Lease) -> msg::LeaseClaim {
+        msg::LeaseClaim {
+            lease: id.0,
+            node: lease.node.get(),
+            job: Some(self.job.id.into()),
+            tenant: self.job.tenant.to_string(),
+            shape: Some((&self.call.shape).into()),
+            slots: lease.slots,
+            priority: self.call.options.priority.get().into(),
+            retryable: self.call.retries_max > 0,
         }
     }
 }

@@ -1,0 +1,275 @@
+//! What owners and nodes do with the messages that reach them.
+
+use rwasm_core::{Action, Claim, Demand, DemandKey, Event};
+use rwasm_types::{Code, Error, JobId, LeaseId};
+
+use crate::{
+    host::Arrived,
+    owner::{Call, LINGER_MS, Owned, Task, TaskState},
+    scenario::Mutation,
+    world::{Message, Peer, World, id},
+};
+
+impl World {
+    pub(crate) fn node_hears(&mut self, node: usize, from: Peer, message: Message) {
+        match message {
+            Message::Rejoin => self.rejoin(node),
+            Message::ToOwner(action) => self.owner_hears(node, action),
+            Message::Send(task) => {
+                self.hosts[node].queue.push_back(task);
+                self.admit(node);
+            }
+            Message::Cancel { owner, tasks } => {
+                self.hosts[node].drop_tasks(|task| task.owner == owner && tasks.contains(&(task.task, task.attempt)));
+                self.admit(node);
+            }
+            Message::Ended { lease, task, attempt } => {
+                let owned = self.owners[node].leases.get_mut(&lease);
+                if let Some(owned) = owned.filter(|owned| owned.sent.get(&task) == Some(&attempt)) {
+                    owned.sent.remove(&task);
+                    owned.idle_since_ms = self.now_ms;
+                }
+                self.publish(task, attempt);
+                self.look(node);
+            }
+            Message::Join | Message::ToHead(_) => debug_assert!(false, "{from:?} said to a node what is for the head"),
+        }
+    }
+
+    /// The stream to the head is new: the node joins, and says what it has and wants, for the head may have forgotten it.
+    fn rejoin(&mut self, node: usize) {
+        let head = self.head();
+        self.send(Peer::Node(node), head, Message::Join);
+        for event in self.weights() {
+            self.tell_head(node, event);
+        }
+        let claims: Vec<(LeaseId, Claim)> =
+            self.owners[node].leases.iter().filter_map(|(id, owned)| Some((*id, self.claim(node, owned)?))).collect();
+        for (lease, claim) in claims {
+            self.tell_head(node, Event::LeaseClaimed { lease, claim });
+        }
+        for (key, number) in self.owners[node].groups.clone() {
+            let group = self.group(number);
+            self.tell_head(node, Event::GroupWanted { key, group });
+        }
+        self.owners[node].calls.iter_mut().for_each(|call| call.asked = 0);
+        self.look(node);
+    }
+
+    fn claim(&self, owner: usize, owned: &Owned) -> Option<Claim> {
+        let call = &self.owners[owner].calls[owned.call?];
+        Some(Claim {
+            owner: id(owner),
+            node: id(owned.node),
+            job: call.job,
+            tenant: call.tenant.clone(),
+            shape: call.plan.shape.clone(),
+            slots: owned.slots,
+            priority: call.priority,
+            retryable: call.retryable,
+        })
+    }
+
+    fn owner_hears(&mut self, node: usize, action: Action) {
+        match action {
+            Action::Grant { key, lease, node: on, slots, bundle } => {
+                let call = self.owners[node].call_of(key.request).filter(|_| bundle.is_none());
+                if let Some(call) = call {
+                    let call = &mut self.owners[node].calls[call];
+                    call.asked = call.asked.saturating_sub(slots);
+                }
+                let (on, now_ms) = (on.get() as usize - 1, self.now_ms);
+                self.owners[node].leases.entry(lease).or_insert_with(|| Owned {
+                    node: on,
+                    call,
+                    slots,
+                    sent: Default::default(),
+                    retired: false,
+                    idle_since_ms: now_ms,
+                });
+                self.look(node);
+            }
+            Action::Refuse { key, error } if error.code() == Code::INFEASIBLE => {
+                let Some(at) = self.owners[node].call_of(key.request) else { return };
+                let call = &mut self.owners[node].calls[at];
+                call.refused = true;
+                for task in std::mem::take(&mut call.waiting) {
+                    self.tasks[task].state = TaskState::Failed;
+                }
+            }
+            // A limit, or a group that is gone.
+            Action::Refuse { .. } => {}
+            Action::Retire { lease, .. } => {
+                if let Some(owned) =
+                    self.owners[node].leases.get_mut(&lease).filter(|_| self.scenario.mutation != Some(Mutation::DeafOwners))
+                {
+                    owned.retired = true;
+                    self.look(node);
+                }
+            }
+            Action::Revoke { lease, error, .. } => self.revoked(node, lease, &error),
+            Action::GroupPlaced { key, nodes } => {
+                if self.owners[node].groups.contains_key(&key) {
+                    self.owners[node].last_request += 1;
+                    let request = self.owners[node].last_request;
+                    let group = self.group(key.request as usize);
+                    let mut demand =
+                        Demand::new(group.job, group.tenant, rwasm_types::ResourceSet::cpus(1), nodes.len() as u32, group.priority);
+                    demand.bundle = Some((key, None));
+                    self.tell_head(node, Event::Wanted { key: DemandKey { owner: id(node), request }, demand });
+                }
+            }
+            Action::GroupRescheduling { .. } => {}
+            Action::RefuseGroup { key, .. } => {
+                if self.owners[node].groups.remove(&key).is_some() {
+                    self.tell_head(node, Event::GroupRemoved { key });
+                }
+            }
+        }
+    }
+
+    /// A lease is over: what was sent on it ends there and waits again, if it may.
+    fn revoked(&mut self, node: usize, lease: LeaseId, error: &Error) {
+        let owned = self.owners[node].drop_lease(lease);
+        if error.code() == Code::PREEMPTED {
+            self.tell_head(node, Event::LeaseReturned { owner: id(node), lease, unreachable: false });
+        }
+        let Some((owned, call)) = owned.and_then(|owned| owned.call.map(|call| (owned, call))) else { return };
+        let tasks: Vec<(usize, u32)> = owned.sent.iter().map(|(task, attempt)| (*task, *attempt)).collect();
+        if !tasks.is_empty() && error.code() != Code::NODE_LOST {
+            self.send(Peer::Node(node), Peer::Node(owned.node), Message::Cancel { owner: node, tasks: tasks.clone() });
+        }
+        for (task, attempt) in tasks {
+            let known = &mut self.tasks[task];
+            if known.attempt != attempt || known.state != TaskState::Out || self.scenario.mutation == Some(Mutation::LostTasks) {
+                continue;
+            }
+            let call = &mut self.owners[node].calls[call];
+            if call.retryable && !call.refused {
+                (known.attempt, known.state) = (attempt + 1, TaskState::Waiting);
+                call.waiting.push_back(task);
+            } else {
+                known.state = TaskState::Failed;
+            }
+        }
+        self.look(node);
+    }
+
+    pub(crate) fn begin_job(&mut self, number: usize) {
+        let plan = self.scenario.jobs[number].clone();
+        let node = plan.owner;
+        if !self.hosts[node].alive {
+            return;
+        }
+        let job = JobId { owner: id(node), session: number as u32 };
+        for call in plan.calls {
+            let at = self.owners[node].calls.len();
+            let first = self.tasks.len();
+            for _ in 0..call.tasks {
+                let takes_ms = self.draw(call.task_ms.0, call.task_ms.1);
+                self.tasks.push(Task { owner: node, call: at, attempt: 1, state: TaskState::Waiting, takes_ms, results: 0 });
+            }
+            let owner = &mut self.owners[node];
+            owner.last_request += 1;
+            owner.calls.push(Call {
+                job,
+                tenant: plan.tenant.clone(),
+                priority: plan.priority,
+                retryable: plan.retryable,
+                waiting: (first..first + call.tasks as usize).collect(),
+                plan: call,
+                request: owner.last_request,
+                asked: 0,
+                refused: false,
+            });
+        }
+        if self.is_awake(node) {
+            self.look(node);
+        }
+    }
+
+    /// An owner looks after its work: starts what fits at home, keeps its leases supplied, asks for what is missing, gives back what is idle.
+    pub(crate) fn look(&mut self, node: usize) {
+        for call in 0..self.owners[node].calls.len() {
+            self.run_at_home(node, call);
+        }
+        for lease in self.owners[node].leases.keys().copied().collect::<Vec<_>>() {
+            self.supply(node, lease);
+        }
+        self.give_back_idle(node);
+        for at in 0..self.owners[node].calls.len() {
+            let call = &mut self.owners[node].calls[at];
+            let missing = (call.waiting.len() as u32).min(rwasm_core::limit::SLOTS_MAX);
+            let changed = missing == 0 || call.asked == 0 || missing > call.asked * 2 || missing < call.asked / 2;
+            if missing != call.asked && changed && (missing == 0 || !call.refused) {
+                call.asked = missing;
+                let mut demand = Demand::new(call.job, call.tenant.clone(), call.plan.shape.clone(), missing, call.priority);
+                demand.placement = call.plan.placement.clone();
+                demand.gang = call.plan.gang;
+                demand.retryable = call.retryable;
+                let key = DemandKey { owner: id(node), request: call.request };
+                self.tell_head(node, Event::Wanted { key, demand });
+            }
+        }
+    }
+
+    fn run_at_home(&mut self, node: usize, at: usize) {
+        let call = &self.owners[node].calls[at];
+        if call.plan.gang || !call.plan.placement.allows(id(node), &self.hosts[node].labels) {
+            return;
+        }
+        while let Some(task) = self.owners[node].calls[at].waiting.front().copied() {
+            let shape = self.owners[node].calls[at].plan.shape.clone();
+            let (attempt, takes_ms) = (self.tasks[task].attempt, self.tasks[task].takes_ms);
+            let Ok((run, takes_ms)) = self.hosts[node].start(Arrived { owner: node, lease: None, task, attempt, shape, takes_ms }) else {
+                return;
+            };
+            self.owners[node].calls[at].waiting.pop_front();
+            self.tasks[task].state = TaskState::Out;
+            self.finishes(node, run, takes_ms);
+        }
+    }
+
+    fn supply(&mut self, node: usize, lease: LeaseId) {
+        loop {
+            let owner = &mut self.owners[node];
+            let Some(owned) = owner.leases.get_mut(&lease).filter(|owned| !owned.retired && (owned.sent.len() as u32) < owned.slots) else {
+                return;
+            };
+            let Some(call) = owned.call else { return };
+            let call = &mut owner.calls[call];
+            let Some(task) = call.waiting.pop_back() else { return };
+            let known = &mut self.tasks[task];
+            known.state = TaskState::Out;
+            owned.sent.insert(task, known.attempt);
+            let arrived = Arrived {
+                owner: node,
+                lease: Some(lease),
+                task,
+                attempt: known.attempt,
+                shape: call.plan.shape.clone(),
+                takes_ms: known.takes_ms,
+            };
+            let to = Peer::Node(owned.node);
+            self.send(Peer::Node(node), to, Message::Send(arrived));
+        }
+    }
+
+    fn give_back_idle(&mut self, node: usize) {
+        let now_ms = self.now_ms;
+        let deaf = self.scenario.mutation == Some(Mutation::DeafOwners);
+        let is_over = |owned: &Owned| {
+            owned.call.is_some() && owned.sent.is_empty() && (owned.retired || now_ms >= owned.idle_since_ms + LINGER_MS) && !deaf
+        };
+        let owner = &mut self.owners[node];
+        let over: Vec<LeaseId> = owner.leases.iter().filter(|(_, owned)| is_over(owned)).map(|(id, _)| *id).collect();
+        let waits = owner.leases.values().any(|owned| owned.call.is_some() && owned.sent.is_empty() && !is_over(owned));
+        for lease in over {
+            self.owners[node].leases.remove(&lease);
+            self.tell_head(node, Event::LeaseReturned { owner: id(node), lease, unreachable: false });
+        }
+        if waits {
+            self.after(LINGER_MS, node);
+        }
+    }
+}
