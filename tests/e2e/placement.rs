@@ -47,16 +47,17 @@ fn a_plan_says_where_tasks_would_go_and_submits_nothing() {
     let cluster = zones();
     let lines = "[1, 2]\n".repeat(5);
     let plan = |options: &[&str]| {
-        let map = ["submit", &guest("hello"), "--map", "-", "--func", "add", "--plan", "--json"];
+        let map = ["submit", &guest("hello"), "--map", "-", "--func", "add", "--plan"];
         cluster.rwasm(map).args(options).stdin(lines.clone()).run()
     };
-    let both = plan(&[]).ok().json();
+    let both = plan(&["--json"]).ok().json();
     assert_eq!(both["placed"], json!([{ "node": "n1", "tasks": 1 }, { "node": "n2", "tasks": 1 }]), "{both}");
     assert_eq!(both["waiting"], 3);
-    let there = plan(&["--label", "zone=b"]).ok().json();
+    let there = plan(&["--json", "--label", "zone=b"]).ok().json();
     assert_eq!(there["placed"], json!([{ "node": "n2", "tasks": 1 }]), "{there}");
     assert_eq!(there["turned"], json!([{ "node": "n1", "why": "its label zone is `a`, asked for is zone=b" }]), "{there}");
-    plan(&["--num-gpus", "1"]).fails(2, "RW0801").says("no node has");
+    plan(&["--num-gpus", "1"]).fails(2, "RW0801").says("no node has cpu 1, gpu 1");
+    plan(&[]).ok().says("3 would wait").has("n2");
     assert_eq!(cluster.rwasm(["job", "list", "--json"]).run().ok().json()["total"], 0);
 }
 

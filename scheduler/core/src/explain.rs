@@ -41,7 +41,8 @@ pub struct Turned {
 }
 
 impl Core {
-    /// Why a demand waits, in one line that begins with `waits for`; `None` if it does not.
+    /// Why a demand waits, in one line that begins with `waits for`; `None` if it does not, or if no other node than its owner's own could
+    /// ever meet it.
     /// Only its own tenant is told; jobs of others have no names in it.
     pub fn explain(&self, key: DemandKey, tenant: &str) -> Option<String> {
         let wish = self.wishes.get(self.wishes.find(WishKey::Slots(key))?)?;
@@ -57,6 +58,9 @@ impl Core {
         if homes.is_empty() {
             return Some(format!("{what}: no node has that, and it waits for one that does"));
         }
+        if homes.iter().all(|node| node.id == key.owner) {
+            return None;
+        }
         if wish.aside {
             return Some(format!("{what}: the only nodes with room are its own and those that node {} could not reach", key.owner));
         }
@@ -67,11 +71,11 @@ impl Core {
         let ahead = class.queue.in_order().take_while(|at| self.wishes.get(*at).is_some_and(|other| other.key != wish.key)).count();
         let ahead = if ahead > 0 { format!("; {ahead} requests like it go first") } else { String::new() };
         let gang = if class.key.gang { format!(" for all {} at once", wish.slots) } else { String::new() };
-        Some(format!("{what}{gang}: {}{kept}{ahead}", self.explain_homes(&homes, class, (own, wish.owner))))
+        Some(format!("{what}{gang}: {}{kept}{ahead}", self.explain_homes(&homes, class, own)))
     }
 
     /// What keeps the nodes busy that are large enough.
-    fn explain_homes(&self, homes: &[&NodeView], class: &Class, (tenant, owner): (u32, u32)) -> String {
+    fn explain_homes(&self, homes: &[&NodeView], class: &Class, tenant: u32) -> String {
         let mut slots_of: BTreeMap<Option<JobId>, u32> = BTreeMap::new();
         let (mut leased, mut next_ms, mut returning) = (0, u64::MAX, 0);
         for node in homes {
@@ -88,9 +92,6 @@ impl Core {
         let have = if count == 1 { format!("node {} alone has it", homes[0].id) } else { format!("{count} nodes have it") };
         if homes.iter().all(|node| node.draining) {
             return if count == 1 { format!("{have}, and is being drained") } else { format!("{have}, and all are being drained") };
-        }
-        if homes.iter().all(|node| self.cluster.place(node.id) == Some(owner)) {
-            return "only its owner's own node has it".to_owned();
         }
         let with_room = homes.iter().filter(|node| !node.draining && node.offered().contains(&class.shape)).count();
         if with_room > 0 {
