@@ -1,7 +1,10 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
+pub(crate) mod access;
 mod artifact;
+mod network;
 mod node;
+mod state;
 mod storage;
 
 use std::{path::PathBuf, time::Duration};
@@ -9,13 +12,16 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use rwasm_types::{
-    Code, Error, JobId, JobState, LabelSelector, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration,
+    Code, Error, GroupRef, JobId, JobState, LabelSelector, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration,
 };
 
+use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
+    network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
-    storage::StorageArgs,
+    state::{StateArgs, StateCommand, StateDirArgs},
+    storage::{HistoryArgs, StorageArgs},
 };
 
 /// A cluster that runs WebAssembly the way Ray runs Python.
@@ -56,6 +62,10 @@ pub(crate) enum Command {
     Node(NodeArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
+    /// Create, list and delete tenants, and set what their guests may be granted
+    Tenant(TenantArgs),
+    /// Create, revoke and list users' tokens
+    Token(TokenArgs),
     /// Look whether this machine has what rwasm needs, and say what to do where it has not
     Doctor(DoctorArgs),
     /// Back up, restore and check what a daemon keeps on disk
@@ -79,6 +89,10 @@ pub(crate) struct TargetArgs {
     /// The cluster's gateway, HOST:PORT or HOST; else RWASM_ADDRESS, else the cluster that was started here
     #[arg(long, value_name = "HOST:PORT", help_heading = "Global options")]
     pub(crate) address: Option<String>,
+    /// Whom to believe: a file with the certificate of the cluster's authority, or its fingerprint; else RWASM_CA, else the cluster's that
+    /// was started here
+    #[arg(long, value_name = "FILE|sha256:…", help_heading = "Global options")]
+    pub(crate) ca: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -93,18 +107,23 @@ pub(crate) struct StartArgs {
     /// Stay in the foreground
     #[arg(long)]
     pub(crate) block: bool,
-    /// The address to listen on
+    /// The address to listen on; others than loopback's need TLS, for which the head makes certificates at its first start
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// The head's port, where nodes join; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = 6379, requires = "head")]
     pub(crate) port: u16,
-    /// The gateway's port, where drivers attach; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT, requires = "head")]
+    /// Let drivers attach to this node, too; a head's always does
+    #[arg(long)]
+    pub(crate) gateway: bool,
+    /// The port of the gateway, if there is one, where drivers attach; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT)]
     pub(crate) client_port: u16,
-    /// The node's own port, where other nodes reach it; 0 takes a free one
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    pub(crate) data_port: u16,
+    /// The node's own port, where other nodes reach it; 0 takes a free one, and `none` none: others reach it through the head's machine
+    #[arg(long, value_name = "PORT|none", default_value = "0")]
+    pub(crate) data_port: DataPort,
     /// A name for the node; the machine's by default
     #[arg(long)]
     pub(crate) name: Option<Name>,
@@ -123,6 +142,14 @@ pub(crate) struct StartArgs {
     /// Custom resources, as JSON: '{"license": 2}'
     #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What the node gives")]
     pub(crate) resources: Option<Resources>,
+    /// A directory that guests may have by a name, if their tenant's policy allows it; read-only with `:ro` at the end
+    #[arg(long, value_name = "NAME=DIR[:ro]", value_parser = crate::commands::grants::volume, help_heading = "What the node gives")]
+    pub(crate) volume: Vec<(Name, rwasm_node::Volume)>,
+    /// Network destinations that guests may reach, if their tenant's policy allows it: HOST:PORT, *.DOMAIN:PORT, *:PORT, and `*` for all ports
+    #[arg(long, value_name = "HOST:PORT", help_heading = "What the node gives")]
+    pub(crate) allow_net: Vec<rwasm_types::Destinations>,
+    #[command(flatten)]
+    pub(crate) history: HistoryArgs,
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
     #[command(flatten)]
@@ -184,6 +211,9 @@ pub(crate) struct SubmitArgs {
     /// Show where the tasks would go, and why not elsewhere, and submit nothing
     #[arg(long, conflicts_with_all = ["no_wait", "output"])]
     pub(crate) plan: bool,
+    /// How long to try to come back if the connection to the cluster breaks; 0s gives up at once
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
+    pub(crate) reconnect: Duration,
     #[command(flatten)]
     pub(crate) target: TargetArgs,
 }
@@ -249,12 +279,21 @@ pub(crate) struct NeedArgs {
     /// A condition on labels of the node, 'zone=a', 'zone!=a', 'zone in (a, b)', 'zone' or '!zone'; all that are given must hold
     #[arg(long, value_name = "CONDITION", help_heading = "What each task needs")]
     pub(crate) label: Vec<LabelSelector>,
+    /// As --label, for nodes that are taken while one of them has room
+    #[arg(long, value_name = "CONDITION", help_heading = "What each task needs")]
+    pub(crate) prefer_label: Vec<LabelSelector>,
+    /// A node that is taken while it has room
+    #[arg(long, value_name = "NODE", help_heading = "What each task needs")]
+    pub(crate) prefer_node: Option<NodeId>,
     /// The only node that may run it
     #[arg(long, value_name = "NODE", help_heading = "What each task needs")]
     pub(crate) node: Option<NodeId>,
     /// Spread tasks over nodes from the beginning; else nodes are filled to half first
     #[arg(long, help_heading = "What each task needs")]
     pub(crate) spread: bool,
+    /// The placement group that it comes out of, or one of its bundles, as 'trainer:1'
+    #[arg(long, value_name = "NAME[:BUNDLE]", help_heading = "What each task needs")]
+    pub(crate) placement_group: Option<GroupRef>,
 }
 
 /// Where a task ends.
@@ -286,8 +325,8 @@ pub(crate) struct LimitArgs {
 /// What a task is given; nothing by default.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct GrantArgs {
-    /// A directory, HOST::GUEST, read-only with `:ro` at the end; on the embedded cluster only
-    #[arg(long, value_name = "HOST::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
+    /// On a cluster a volume that nodes offer, embedded a directory, and where the guest sees it; read-only with `:ro` at the end
+    #[arg(long, value_name = "NAME::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
     pub(crate) dir: Vec<rwasm_types::VolumeGrant>,
     /// An environment variable
     #[arg(long, value_name = "K=V", value_parser = crate::commands::grants::variable, help_heading = "Grants")]
@@ -310,45 +349,6 @@ pub(crate) struct InspectArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct StateArgs {
-    #[command(subcommand)]
-    pub(crate) command: StateCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum StateCommand {
-    /// Write all of a state directory to a file; also while its daemon runs
-    Backup {
-        /// The file, or a directory in which one is made
-        #[arg(value_name = "FILE|DIR", value_hint = ValueHint::AnyPath)]
-        to: PathBuf,
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-    /// Put a backup back, into a directory that is empty and that no daemon uses
-    Restore {
-        /// What `state backup` made
-        #[arg(value_hint = ValueHint::FilePath)]
-        file: PathBuf,
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-    /// Check a state directory: format, journal, artifacts, what was left behind; exit 0 if nothing is wrong
-    Check {
-        #[command(flatten)]
-        dir: StateDirArgs,
-    },
-}
-
-/// Which state directory.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct StateDirArgs {
-    /// The state directory; that of this user's head by default
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
-    pub(crate) state_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct JobArgs {
     #[command(subcommand)]
     pub(crate) command: JobCommand,
@@ -361,14 +361,14 @@ pub(crate) enum JobCommand {
         #[command(flatten)]
         list: ListOptions<JobState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Show one job
     Status {
         /// The job, as j1-7
         job: JobId,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Print what a job's tasks wrote
     Logs {
@@ -378,14 +378,14 @@ pub(crate) enum JobCommand {
         #[arg(long, short)]
         follow: bool,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Cancel a job's tasks and end it
     Stop {
         /// The job, as j1-7
         job: JobId,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Wait until a job has ended; exit 0 if it succeeded
     Wait {
@@ -395,7 +395,7 @@ pub(crate) enum JobCommand {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<Duration>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
 }
 
@@ -447,7 +447,7 @@ pub(crate) enum ListCommand {
         #[command(flatten)]
         list: ListOptions<TaskState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Nodes
     Nodes {
@@ -459,7 +459,7 @@ pub(crate) enum ListCommand {
         #[command(flatten)]
         list: ListOptions<JobState>,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Artifacts, newest first
     Artifacts {
@@ -467,7 +467,7 @@ pub(crate) enum ListCommand {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
         limit: usize,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
 }
 
@@ -476,7 +476,7 @@ pub(crate) struct WhyArgs {
     /// The task, as t1-7-0
     pub(crate) task: TaskId,
     #[command(flatten)]
-    pub(crate) target: TargetArgs,
+    pub(crate) view: ViewArgs,
 }
 
 #[derive(Debug, Args)]

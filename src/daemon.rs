@@ -7,6 +7,7 @@
 
 pub(crate) mod log;
 mod register;
+mod security;
 
 use std::{
     collections::BTreeMap,
@@ -17,18 +18,19 @@ use std::{
 };
 
 use rwasm_client::Endpoint;
-use rwasm_head::{Head, HeadOptions};
-use rwasm_node::{Node, NodeOptions, StorageOptions};
+use rwasm_head::{Head, HeadOptions, HistoryOptions};
+use rwasm_node::{Credential, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
-use rwasm_types::{Code, Error, Name, Result};
+use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
 use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
+use self::security::{Security, advertised};
 use crate::{
-    args::{StartArgs, StorageArgs},
-    embedded::{clear_up, compile_options, new_token, pool_options},
+    args::{DataPort, StartArgs, StorageArgs},
+    embedded::{clear_up, compile_options, node_token, pool_options, user_token},
     machine,
     state::State,
 };
@@ -51,6 +53,9 @@ pub(crate) struct Ready {
     pub(crate) head_address: String,
     /// Where drivers attach, if here.
     pub(crate) gateway_address: Option<String>,
+    /// Whether it is the head of a cluster with TLS.
+    #[serde(default)]
+    pub(crate) tls: bool,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -68,26 +73,20 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts what the arguments say. When this returns, it takes work.
     pub(crate) async fn start(args: &StartArgs) -> Result<Self> {
-        if !args.host.is_loopback() {
-            return Err(Error::new(
-                Code::INVALID_ARGUMENT,
-                format!("{} is not a loopback address, and other addresses need TLS", args.host),
-            )
-            .hint("leave out --host"));
-        }
+        let advertised = advertised(args)?;
         let dirs = Dirs::from_env();
         let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
         create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
         clear_up(&dirs);
         registered(&dirs);
         if args.head {
-            return Self::head(args, &dirs, State::open(args, &dirs)?).await;
+            return Self::head(args, &dirs, State::open(args, &dirs)?, &advertised).await;
         }
         // Directories of other clusters, held until another one is found.
         let mut passed = Vec::new();
         loop {
             let state = Arc::new(State::open(args, &dirs)?);
-            match Self::node(args, &dirs, Arc::clone(&state)).await {
+            match Self::node(args, &dirs, Arc::clone(&state), &advertised).await {
                 Err(error) if error.code() == Code::FOREIGN_CLUSTER && args.state_dir.is_none() => {
                     tracing::info!(dir = %state.dir().display(), %error, "the directory is another cluster's; the next one is tried");
                     passed.push(state);
@@ -97,22 +96,48 @@ impl Daemon {
         }
     }
 
-    async fn head(args: &StartArgs, dirs: &Dirs, state: State) -> Result<Self> {
-        let token = state.token()?;
+    async fn head(args: &StartArgs, dirs: &Dirs, state: State, advertised: &str) -> Result<Self> {
+        let (token, admin) = (state.node_token()?, state.admin()?);
         let journal = state.journal()?;
+        let security = Security::open(args, &state, &rwasm_head::cluster(&journal).await?)?;
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
-        let (head_address, gateway_address) = (address(&listener), address(&gateway));
+        let data = data_port(args).await?;
+        let (head_address, gateway_address) = (address(&listener, advertised), address(&gateway, advertised));
         let scope = Scope::new();
-        let head = Head::start(HeadOptions { journal, token: token.clone(), listener }, &scope).await?;
+        let (listener, gateway) = match &security {
+            Some(security) => {
+                security.keep(&scope);
+                (listener.with_tls(security.for_nodes()?), gateway.with_tls(security.for_drivers()?))
+            }
+            None => (listener, gateway),
+        };
+        let issuer = security.as_ref().map(Security::issuer);
+        let issues = issuer.is_some();
+        let history = HistoryOptions {
+            dir: state.dir().join("shipped"),
+            retention: retention(args.history.cluster_history_age, args.history.cluster_history_bytes),
+        };
+        let options = HeadOptions { journal, history: Some(history), token: token.clone(), admin: admin.clone(), issuer, listener };
+        let head = Head::start(options, &scope).await?;
         // The head's own node joins through the same service, over a pipe in memory.
         let (to_head, local) = duplex();
-        head.serve(Listener::Memory(local), &scope);
-        let node = node_options(args, dirs, &state, to_head, token.clone(), data, Some(gateway))?;
+        head.serve(Listener::memory(local), &scope);
+        let credential = match &security {
+            Some(_) => Credential::InProcess(token.clone()),
+            None => Credential::Shared(token.clone()),
+        };
+        let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
+        (node.data, node.gateway) = (endpoint(data, advertised), endpoint(Some(gateway), advertised));
         let node = Node::start(node, &scope).await?;
-        let endpoint = Endpoint { address: gateway_address.clone(), token };
+        let endpoint = Endpoint {
+            address: gateway_address.clone(),
+            token: admin.reveal(),
+            // With TLS, a node joins with a token of its own.
+            node_token: security.is_none().then_some(token),
+            ca: security.map(|security| security.outside_ca),
+        };
         let ready = Ready {
             role: "head".to_owned(),
             pid: std::process::id(),
@@ -120,32 +145,49 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address: Some(gateway_address),
+            tls: issues,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
         Ok(Self { scope, node, ready, _registration: registration, _state: Arc::new(state), _head: Some(head) })
     }
 
-    async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>) -> Result<Self> {
+    async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>, advertised: &str) -> Result<Self> {
         let head_address = args.address.clone().unwrap_or_default();
         let head_address = if head_address.contains(':') { head_address } else { format!("{head_address}:6379") };
-        let token = match std::env::var("RWASM_TOKEN").ok().filter(|token| !token.is_empty()) {
-            Some(token) => token,
-            None => Endpoint::read(&Endpoint::file(dirs))?.map(|endpoint| endpoint.token).ok_or_else(|| {
-                Error::new(Code::TOKEN_REFUSED, "there is no token to join with").hint("set RWASM_TOKEN to the cluster's token")
-            })?,
-        };
-        let data = bind(args.host, args.data_port, DATA_PORT).await?;
+        let credential = credential(args, dirs, &state, &head_address)?;
+        if !args.host.is_loopback() && matches!(credential, Credential::Shared(_)) {
+            let message = format!("a node without TLS cannot listen on {}", args.host);
+            return Err(
+                Error::new(Code::TLS_REQUIRED, message).hint("start the head with TLS, and join with a token of `rwasm token join`")
+            );
+        }
+        let data = data_port(args).await?;
+        if args.gateway && !matches!(credential, Credential::Shared(_)) {
+            return Err(Error::new(Code::INVALID_ARGUMENT, "a node that joins with TLS has no gateway of its own yet")
+                .hint("leave --gateway out; drivers attach to the head's"));
+        }
+        let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
+        let gateway_address = gateway.as_ref().map(|gateway| address(gateway, advertised));
         let scope = Scope::new();
-        let options = node_options(args, dirs, &state, Connector::Tcp(head_address.clone()), token, data, None)?;
-        let node = Node::start(options, &scope).await?;
+        let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
+        (options.data, options.gateway) = (endpoint(data, advertised), endpoint(gateway, advertised));
+        let node = Node::start(options, &scope).await.map_err(|error| {
+            let needs_tls = error.code() == Code::TLS_REQUIRED;
+            if needs_tls {
+                error.hint("join with a token of `rwasm token join`: pass it with --join-token or RWASM_JOIN_TOKEN")
+            } else {
+                error
+            }
+        })?;
         let ready = Ready {
             role: "node".to_owned(),
             pid: std::process::id(),
             cluster: node.cluster().to_owned(),
             node: node.id(),
             head_address,
-            gateway_address: None,
+            gateway_address,
+            tls: false,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -194,20 +236,47 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
     })
 }
 
-fn address(listener: &Listener) -> String {
-    listener.local_addr().map(|address| address.to_string()).unwrap_or_default()
+async fn data_port(args: &StartArgs) -> Result<Option<Listener>> {
+    match args.data_port {
+        DataPort::None => Ok(None),
+        DataPort::Port(port) => bind(args.host, port, DATA_PORT).await.map(Some),
+    }
 }
 
-fn node_options(
-    args: &StartArgs,
-    dirs: &Dirs,
-    state: &State,
-    head: Connector,
-    token: String,
-    data: Listener,
-    gateway: Option<Listener>,
-) -> Result<NodeOptions> {
-    let endpoint = |listener: Listener| rwasm_node::Endpoint { address: address(&listener), listener };
+/// Where others reach a listener.
+fn address(listener: &Listener, advertised: &str) -> String {
+    let brackets = advertised.contains(':');
+    let host = if brackets { format!("[{advertised}]") } else { advertised.to_owned() };
+    listener.local_addr().map(|address| format!("{host}:{}", address.port())).unwrap_or_default()
+}
+
+fn endpoint(listener: Option<Listener>, advertised: &str) -> Option<rwasm_node::Endpoint> {
+    listener.map(|listener| rwasm_node::Endpoint { address: address(&listener, advertised), listener })
+}
+
+/// With what a node joins: a token that was given, what it has of an earlier join, or on loopback what the head left for this user.
+fn credential(args: &StartArgs, dirs: &Dirs, state: &State, head_address: &str) -> Result<Credential> {
+    if let Some(token) = args.network.join_token.as_ref().filter(|token| !token.is_empty()) {
+        return token.parse().map(Some).map(Credential::Join);
+    }
+    if Credential::is_kept(state.dir()) || !rwasm_client::is_loopback(head_address) {
+        return Ok(Credential::Join(None));
+    }
+    if let Some(token) = std::env::var("RWASM_NODE_TOKEN").ok().filter(|token| !token.is_empty()) {
+        return Ok(Credential::Shared(token));
+    }
+    match Endpoint::read(&Endpoint::file(dirs))? {
+        Some(Endpoint { node_token: Some(token), .. }) => Ok(Credential::Shared(token)),
+        // What runs here has TLS.
+        Some(Endpoint { ca: Some(_), .. }) => Ok(Credential::Join(None)),
+        _ => Err(Error::new(Code::TOKEN_REFUSED, "there is no token to join with").hint(
+            "set RWASM_NODE_TOKEN to the cluster's node token, which `rwasm start --head` wrote to its state directory; with TLS, join with a \
+             token of `rwasm token join`",
+        )),
+    }
+}
+
+fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, credential: Credential) -> Result<NodeOptions> {
     let wanted = machine::Wanted {
         cpus: args.num_cpus,
         gpus: args.num_gpus,
@@ -223,12 +292,18 @@ fn node_options(
         compile: compile_options(&args.engine, dirs),
         pool: pool_options(&args.engine),
         head,
-        token,
-        data: Some(endpoint(data)),
-        gateway: gateway.map(endpoint),
+        credential,
+        data: None,
+        gateway: None,
         embedded: false,
+        offer: offer(args)?,
         storage: storage_options(&args.storage),
+        retention: retention(args.history.history_age, args.history.history_bytes),
     })
+}
+
+fn retention(age: Duration, bytes: u64) -> Retention {
+    Retention { age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX), bytes }
 }
 
 fn storage_options(args: &StorageArgs) -> StorageOptions {
@@ -241,9 +316,31 @@ fn storage_options(args: &StorageArgs) -> StorageOptions {
     }
 }
 
+/// What guests may have here.
+fn offer(args: &StartArgs) -> Result<NodeOffer> {
+    let mut offer = NodeOffer { volumes: BTreeMap::new(), destinations: args.allow_net.clone() };
+    for (name, volume) in &args.volume {
+        if offer.volumes.insert(name.clone(), volume.clone()).is_some() {
+            return Err(
+                Error::new(Code::INVALID_ARGUMENT, format!("volume `{name}` is offered twice")).hint("give each --volume its own name")
+            );
+        }
+    }
+    Ok(offer)
+}
+
 impl State {
-    /// The cluster's token, made at the first start.
-    fn token(&self) -> Result<String> {
-        self.once("token", new_token)
+    /// What nodes join with, made at the first start.
+    fn node_token(&self) -> Result<String> {
+        self.once("node-token", node_token)
+    }
+
+    /// The token of the admin who starts the cluster, made at the first start.
+    fn admin(&self) -> Result<UserToken> {
+        let text = self.once("token", || Ok(user_token()?.reveal()))?;
+        UserToken::parse(&text).map_err(|error| {
+            let path = self.dir().join("token");
+            error.context(path.display()).hint(format!("remove {}; the next start makes another admin's token", path.display()))
+        })
     }
 }

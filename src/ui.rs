@@ -110,7 +110,7 @@ pub(crate) fn spinner(text: &str) -> ProgressBar {
 
 /// Milliseconds since 1970 as UTC, to the second.
 pub(crate) fn time(ms: u64) -> String {
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_millis(ms)).to_string()
+    rwasm_types::format_time(ms)
 }
 
 /// How long ago, in the largest unit that fits: `12s`, `3m`, `5h`, `2d`.

@@ -19,7 +19,7 @@ const NO_ARGS: &[u8] = &[1, 0, 0];
 /// Rows without a cluster.
 pub(crate) async fn inside(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
     let pool = PoolOptions { instances_max: 256, async_instances_max: 16, ..PoolOptions::default() };
-    let engine = Engine::new(EngineOptions { compile: setup.compile.clone(), pool, reserved: Vec::new() })?;
+    let engine = Engine::new(EngineOptions { compile: setup.compile.clone(), pool, reserved: Arc::default() })?;
     let bytes = Bytes::from_static(NOOP.as_bytes());
     let digest = ArtifactDigest(*blake3_of(&bytes).as_bytes());
     let prepared = engine.prepare(&Tenant::default(), digest, &bytes).await?;
@@ -71,7 +71,9 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
 pub(crate) async fn across(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
     cluster(&setup.embedded, "embedded", suite).await?;
     let client = Client::connect(&setup.cluster).await?;
-    cluster(&client, "across processes", suite).await
+    cluster(&client, "across processes", suite).await?;
+    let client = Client::connect(&setup.encrypted).await?;
+    cluster(&client, "with TLS", suite).await
 }
 
 async fn cluster(client: &Client, place: &str, suite: &mut Suite<'_>) -> Result<()> {
@@ -108,7 +110,7 @@ impl Opened {
                         outcome.result?;
                     }
                 }
-                Some(JobEvent::Outputs(_)) => {}
+                Some(JobEvent::Outputs(_) | JobEvent::Away(_) | JobEvent::Back) => {}
                 Some(JobEvent::Ended(_)) | None => return Err(Error::internal("the benchmark's job ended")),
             }
         }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rwasm_core::{Action, Core, Demand, DemandKey, Event};
-use rwasm_types::{Error, JobId, LeaseId, NodeId, Priority, Quantity, ResourceSet, Result, Tenant};
+use rwasm_types::{Error, JobId, LeaseId, NodeId, Offer, Priority, Quantity, ResourceSet, Result, Tenant};
 
 use crate::timing::Suite;
 
@@ -42,10 +42,10 @@ struct Cluster {
 
 impl Cluster {
     fn new(nodes: u32) -> Result<Self> {
-        let mut core = Core::new(0);
+        let mut core = Core::numbering(LeaseId(1));
         for number in 1..=nodes {
             let capacity = ResourceSet { memory: 64 << 30, ..ResourceSet::cpus(CORES) };
-            core.step(0, Event::NodeJoined { node: node(number)?, capacity, labels: BTreeMap::new() });
+            core.step(0, Event::NodeJoined { node: node(number)?, capacity, labels: BTreeMap::new(), offer: Offer::default() });
         }
         let jobs = (0..64)
             .map(|session| Ok((Tenant::new(&format!("tenant-{}", session % 8)).map_err(wrong)?, JobId { owner: node(1)?, session })));

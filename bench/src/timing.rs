@@ -43,8 +43,13 @@ impl Row {
         const BARE: &str = "bare: instantiate and call";
         let name = self.name.as_str();
         match () {
+            // What encryption costs.
+            () if name == "with TLS: tasks, one at a time" => Some("across processes: tasks, one at a time"),
+            () if name.starts_with("with TLS: ") => Some("across processes: tasks, batches of 1,000"),
             () if name.starts_with("across processes") && name.ends_with("one at a time") => Some("transport: stream round trip"),
             () if name.starts_with("scheduler: placements") && !name.ends_with(" 100 nodes") => Some("scheduler: placements, 100 nodes"),
+            () if name.starts_with("journal: commit") => Some(crate::journal::BARE),
+            () if name.starts_with("work: submit") => Some(crate::work::BARE),
             () if name.starts_with("bulk: 1 MiB") => Some("bulk: one copy of 1 MiB into new memory"),
             () if name.starts_with("bulk: 64 MiB") => Some("bulk: one copy of 64 MiB into new memory"),
             () if ["engine: ", "node: ", "embedded: ", "across "].iter().any(|layer| name.starts_with(layer)) => Some(BARE),

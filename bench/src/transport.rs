@@ -53,7 +53,7 @@ pub(crate) async fn rows(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
         let mut byte = [7];
         stream.write_all(&byte).and_then(|()| stream.read_exact(&mut byte)).map_err(broken)
     })?;
-    let mut client = EchoClient::connect(&Connector::Tcp(grpc.to_owned())).await?;
+    let mut client = EchoClient::connect(&Connector::tcp(grpc)).await?;
     let (sender, outbound) = Outbound::channel(64);
     let inbound = tokio::sync::Mutex::new(client.echo(outbound).await?);
     let payload = || msg::Payload { bytes: Bytes::from_static(b"12345678") };

@@ -1,11 +1,11 @@
 //! A connection to a cluster.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_runtime::random_bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, JobId, Result,
+    ArtifactDigest, ArtifactName, Code, Error, JobId, Result, Tenant,
     api::{ArtifactRecord, Order, Query},
 };
 use rwasm_values::{ArtifactInfo, Export, Role};
@@ -21,6 +21,8 @@ pub struct Client {
     gateway: GatewayClient,
     /// Opened with the first job.
     session: Arc<OnceCell<Arc<Session>>>,
+    /// How long jobs wait for a connection that broke.
+    reconnect: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -96,13 +98,25 @@ impl LogStream {
 }
 
 impl Client {
+    /// How long it is tried to come back after the connection broke, unless told otherwise: longer than a node takes to start anew.
+    pub const RECONNECT_DEFAULT: Duration = Duration::from_secs(60);
+
     /// Connects to an endpoint.
     ///
     /// # Errors
     ///
-    /// [`Code::UNREACHABLE`] if nobody answers.
+    /// [`Code::UNREACHABLE`] if nobody answers; why the other side is not believed, or that it speaks TLS and the endpoint does not.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
-        Self::connect_by(&Connector::Tcp(endpoint.address.clone()), &endpoint.token).await
+        Self::connect_by(&endpoint.connector()?, &endpoint.token, None).await
+    }
+
+    /// Connects to an endpoint to look into a tenant, which for any but the token's own takes an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect_into(endpoint: &Endpoint, tenant: &Tenant) -> Result<Self> {
+        Self::connect_by(&endpoint.connector()?, &endpoint.token, Some(tenant)).await
     }
 
     /// Connects in any way there is; so the embedded cluster is reached.
@@ -110,8 +124,16 @@ impl Client {
     /// # Errors
     ///
     /// [`Code::UNREACHABLE`] if nobody answers.
-    pub async fn connect_by(connector: &Connector, token: &str) -> Result<Self> {
-        Ok(Self { gateway: GatewayClient::connect(connector, token).await?, session: Arc::default() })
+    pub async fn connect_by(connector: &Connector, token: &str, tenant: Option<&Tenant>) -> Result<Self> {
+        let gateway = GatewayClient::connect(connector, token, tenant).await?;
+        Ok(Self { gateway, session: Arc::default(), reconnect: Self::RECONNECT_DEFAULT })
+    }
+
+    /// The same, with jobs that wait so long for a connection that broke; not at all if zero. It holds for jobs that are opened afterwards,
+    /// if none was before.
+    #[must_use]
+    pub fn reconnecting(self, within: Duration) -> Self {
+        Self { reconnect: within, ..self }
     }
 
     /// Makes sure that the cluster has an artifact; sends it if need be.
@@ -171,8 +193,8 @@ impl Client {
     ///
     /// Why the cluster does not take it.
     pub async fn open_job(&self, options: JobOptions) -> Result<Job> {
-        let mut gateway = self.gateway.clone();
-        let session = self.session.get_or_try_init(|| async { Session::open(&mut gateway).await.map(Arc::new) }).await?;
+        let open = || async { Session::open(&self.gateway, self.reconnect).await.map(Arc::new) };
+        let session = self.session.get_or_try_init(open).await?;
         Job::open(session, options).await
     }
 

@@ -4,6 +4,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rwasm_runtime::BusyPoll;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, Result, SessionId, Stream, TaskOptions, api::JobRecord};
 use rwasm_values::{Args, Export, Returned, Role, codec};
 use rwasm_wire::{convert, msg};
@@ -38,6 +39,10 @@ pub enum JobEvent {
     Outputs(Vec<TaskOutput>),
     /// The job ended; nothing comes after this.
     Ended(Box<JobRecord>),
+    /// The connection broke. It is tried to come back, and nothing is lost if that succeeds.
+    Away(Error),
+    /// The connection is back.
+    Back,
 }
 
 /// How a task ended.
@@ -125,6 +130,7 @@ impl Call {
 pub struct Job {
     submitter: Submitter,
     incoming: mpsc::Receiver<Incoming>,
+    waits: BusyPoll,
 }
 
 /// An open job: the side that submits, which can be used while another part reads. Clones are the same.
@@ -165,11 +171,11 @@ impl Job {
         let key = rwasm_runtime::random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
         let JobOptions { name, detached, follow } = options;
         let key = Bytes::copy_from_slice(&key);
-        let open = msg::OpenJob { request: 0, key: key.clone(), name, detached, follow };
+        let open = msg::OpenJob { request: 0, key: key.clone(), name, detached, follow, resume: None };
         let (id, window, incoming) = session.open_job(open).await?;
         let id = convert::job(&id)?;
         let inner = Inner { id, session: Arc::clone(session), state: Mutex::default(), key, ended: watch::Sender::new(0), window };
-        Ok(Self { submitter: Submitter(Arc::new(inner)), incoming })
+        Ok(Self { submitter: Submitter(Arc::new(inner)), incoming, waits: BusyPoll::new() })
     }
 
     /// The job's id.
@@ -233,9 +239,11 @@ impl Job {
     ///
     /// If the connection ends before the job does.
     pub async fn next(&mut self) -> Result<Option<JobEvent>> {
-        Ok(match self.incoming.recv().await {
+        Ok(match self.waits.wait(self.incoming.recv()).await {
             None => None,
             Some(Incoming::Lost(error)) => return Err(error),
+            Some(Incoming::Away(error)) => Some(JobEvent::Away(error)),
+            Some(Incoming::Back) => Some(JobEvent::Back),
             Some(Incoming::Outcomes(outcomes)) => {
                 self.submitter.0.ended.send_modify(|ended| *ended += outcomes.outcomes.len() as u64);
                 Some(JobEvent::Outcomes(outcomes.outcomes.into_iter().map(outcome).collect()))
@@ -318,7 +326,7 @@ impl Submitter {
             let _ = ended.wait_for(|ended| first_sequence + count - *ended <= self.0.window).await;
         }
         let submit = msg::Submit { session: self.number(), call: call.number, first_sequence, args };
-        self.0.session.send(msg::driver_message::Message::Submit(submit)).await
+        self.0.session.say(self.number(), msg::driver_message::Message::Submit(submit)).await
     }
 
     /// Says that no more tasks come; the job ends with its last task.
@@ -327,7 +335,7 @@ impl Submitter {
     ///
     /// If the connection ends.
     pub async fn finish(&self) -> Result<()> {
-        self.0.session.send(msg::driver_message::Message::FinishJob(msg::FinishJob { session: self.number() })).await
+        self.0.session.say(self.number(), msg::driver_message::Message::FinishJob(msg::FinishJob { session: self.number() })).await
     }
 
     /// Waits until the gateway has all that was sent: whoever leaves a detached job before would leave a part of it behind.
@@ -338,7 +346,7 @@ impl Submitter {
     ///
     /// If the connection ends.
     pub async fn arrived(&self) -> Result<()> {
-        self.0.session.ask_for_job(msg::OpenJob { key: self.0.key.clone(), ..msg::OpenJob::default() }).await.map(drop)
+        self.0.session.ask_for_job(msg::OpenJob { key: self.0.key.clone(), ..msg::OpenJob::default() }).await
     }
 
     /// Cancels all tasks and ends the job.
@@ -347,7 +355,8 @@ impl Submitter {
     ///
     /// If the connection ends.
     pub async fn cancel(&self) -> Result<()> {
-        self.0.session.send(msg::driver_message::Message::Cancel(msg::CancelTasks { session: self.number(), sequences: Vec::new() })).await
+        let cancel = msg::CancelTasks { session: self.number(), sequences: Vec::new() };
+        self.0.session.say(self.number(), msg::driver_message::Message::Cancel(cancel)).await
     }
 }
 

@@ -10,10 +10,11 @@
 mod client;
 mod endpoint;
 mod job;
+mod kept;
 mod session;
 
 pub use self::{
     client::{Artifact, Client, LogFilter, LogStream},
-    endpoint::Endpoint,
+    endpoint::{Endpoint, host, is_loopback},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
 };

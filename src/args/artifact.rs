@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueHint};
 use rwasm_types::{ArtifactName, Tag, parse_duration};
 
-use super::{TargetArgs, limit};
+use super::{access::ViewArgs, limit};
 
 #[derive(Debug, Args)]
 pub(crate) struct ArtifactArgs {
@@ -21,7 +21,7 @@ pub(crate) enum ArtifactCommand {
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
         limit: usize,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Give an artifact a tag, which `submit` and `inspect` take instead of a file; a tag that there is moves
     Tag {
@@ -31,7 +31,7 @@ pub(crate) enum ArtifactCommand {
         /// The tag, as hello:1
         tag: Tag,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Remove a tag, or an artifact with its machine code
     Rm {
@@ -42,7 +42,7 @@ pub(crate) enum ArtifactCommand {
         #[arg(long)]
         force: bool,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
     /// Remove artifacts that have no tag and that no job used lately
     Gc {
@@ -53,6 +53,6 @@ pub(crate) enum ArtifactCommand {
         #[arg(long)]
         dry_run: bool,
         #[command(flatten)]
-        target: TargetArgs,
+        view: ViewArgs,
     },
 }

@@ -26,4 +26,24 @@ pub(crate) struct StorageArgs {
     /// Files of the daemon's log; 4 by default
     #[arg(long, value_name = "N", help_heading = "What is kept on disk")]
     pub(crate) log_files: Option<u32>,
+    /// How long a full file of the daemon's log is kept; 30 days by default
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "What is kept on disk")]
+    pub(crate) log_age: Option<Duration>,
+}
+
+/// What is remembered of jobs that ended: by each node of its own, and by the head of all others'.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// How long the node remembers jobs that ended
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", help_heading = "History")]
+    pub(crate) history_age: Duration,
+    /// The most bytes that the node remembers of them, without their output
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "4GiB", help_heading = "History")]
+    pub(crate) history_bytes: u64,
+    /// How long the head remembers jobs of other nodes, for when they are gone
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "30d", requires = "head", help_heading = "History")]
+    pub(crate) cluster_history_age: Duration,
+    /// The most bytes that the head remembers of them; of whoever has most, the oldest goes first
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, default_value = "16GiB", requires = "head", help_heading = "History")]
+    pub(crate) cluster_history_bytes: u64,
 }

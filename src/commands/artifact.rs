@@ -15,10 +15,16 @@ use crate::{args::ArtifactCommand, target, ui};
 /// `rwasm artifact …`.
 pub(crate) async fn artifact(command: ArtifactCommand, json: bool) -> Result<ExitCode> {
     match command {
-        ArtifactCommand::List { limit, target } => artifacts(&target::connect(&target).await?, limit, json).await,
-        ArtifactCommand::Tag { artifact, tag, target } => set(&target::connect(&target).await?, &artifact, tag, json).await,
-        ArtifactCommand::Rm { artifact, force, target } => {
-            let client = target::connect(&target).await?;
+        ArtifactCommand::List { limit, view } => artifacts(&target::connect_into(&view).await?, limit, json).await,
+        ArtifactCommand::Tag { artifact, tag, view } => {
+            if let Some(tenant) = view.tenant.as_ref().filter(|_| stored(&artifact).is_none()) {
+                let message = format!("{artifact} is a file, and files are sent for the token's own tenant only");
+                return Err(Error::new(Code::INVALID_ARGUMENT, message).hint(format!("name what {tenant} has by a tag or digest")));
+            }
+            set(&target::connect_into(&view).await?, &artifact, tag, json).await
+        }
+        ArtifactCommand::Rm { artifact, force, view } => {
+            let client = target::connect_into(&view).await?;
             match artifact {
                 ArtifactName::Tag(tag) => untag(&client, tag, json).await,
                 ArtifactName::Digest(artifact) => {
@@ -27,10 +33,10 @@ pub(crate) async fn artifact(command: ArtifactCommand, json: bool) -> Result<Exi
                 }
             }
         }
-        ArtifactCommand::Gc { unused_for, dry_run, target } => {
+        ArtifactCommand::Gc { unused_for, dry_run, view } => {
             let unused_for_ms = u64::try_from(unused_for.as_millis()).unwrap_or(u64::MAX);
             let order = Order::CollectArtifacts { unused_for_ms, dry_run, keep: Vec::new() };
-            let removed: Listing<RemovedArtifact> = target::connect(&target).await?.order(&order).await?;
+            let removed: Listing<RemovedArtifact> = target::connect_into(&view).await?.order(&order).await?;
             let code = show(&removed, if dry_run { "would remove" } else { "removed" }, json)?;
             if removed.rows.is_empty() && !json {
                 ui::note(&format!("nothing is without a tag and was not used for {}", format_duration(unused_for)));

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitCode, Stdio},
 };
 
-use rwasm_bench::{Method, Row, Setup, echo_server};
+use rwasm_bench::{HeadProcess, Measured, Method, Row, Setup, echo_server, resident_bytes};
 use rwasm_client::Endpoint;
 use rwasm_runtime::{Dirs, Scope};
 use rwasm_types::{Code, Error, Result};
@@ -23,8 +23,9 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         return serve_echo().await;
     }
     let scratch = tempfile::tempdir().map_err(|error| Error::new(Code::IO, format!("cannot make a directory: {error}")))?;
-    let (cluster_process, cluster) = start_cluster(scratch.path())?;
-    let idle = resident_bytes(cluster_process.0.id())?;
+    let HeadProcess { endpoint: cluster, pid, guard: _cluster_process, .. } = start_head(&scratch.path().join("plain"))?;
+    let idle = resident_bytes(pid)?;
+    let HeadProcess { endpoint: encrypted, guard: _encrypted_process, .. } = start_cluster(&scratch.path().join("encrypted"), &["--tls"])?;
     let (_echo_process, echo) = start(&["bench", "--echo-server"], &[])?;
     let (embedded_cluster, embedded) = Embedded::start(&EngineArgs::default()).await?;
     let setup = Setup {
@@ -33,6 +34,8 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         compile: compile_options(&EngineArgs::default(), &Dirs::from_env()),
         embedded,
         cluster,
+        start_head,
+        encrypted,
         echo: echo.trim().to_owned(),
         hello: args.guests.as_deref().map(|dir| read(&dir.join("hello.wasm"))).transpose()?,
     };
@@ -41,7 +44,7 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
             ui::note(&format!("{:<44} {:>14.2} /s  ± {:.2}", row.name, row.per_second, row.sd));
         }
     };
-    let rows = rwasm_bench::run(&setup, &mut told).await?;
+    let Measured { rows, history_memory_bytes } = rwasm_bench::run(&setup, &mut told).await?;
     drop(setup);
     embedded_cluster.stop().await;
     if json {
@@ -50,19 +53,14 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         show(&rows)?;
     }
     ui::note(&format!("resident memory of the idle head and node: {}", rwasm_types::format_bytes(idle)));
+    if let Some(bytes) = history_memory_bytes {
+        ui::note(&format!("resident memory of a head with 1,000,000 tasks in its history: {}", rwasm_types::format_bytes(bytes)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 fn read(path: &Path) -> Result<bytes::Bytes> {
     std::fs::read(path).map(Into::into).map_err(|error| Error::new(Code::IO, format!("cannot read {}: {error}", path.display())))
-}
-
-/// Resident memory of a process.
-fn resident_bytes(pid: u32) -> Result<u64> {
-    let unknown = || Error::internal("the system does not say how much memory a process has");
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).map_err(|_| unknown())?;
-    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).ok_or_else(unknown)?;
-    Ok(pages * rustix::param::page_size() as u64)
 }
 
 /// The rows, each beside what it is compared with.
@@ -122,12 +120,16 @@ fn start(args: &[&str], vars: &[(&str, &Path)]) -> Result<(Running, String)> {
     Ok((running, line))
 }
 
-/// A cluster in another process, with directories of its own.
-fn start_cluster(scratch: &Path) -> Result<(Running, Endpoint)> {
+/// A head with its node in another process, with directories of its own.
+fn start_head(scratch: &Path) -> Result<HeadProcess> {
+    start_cluster(scratch, &[])
+}
+
+fn start_cluster(scratch: &Path, args: &[&str]) -> Result<HeadProcess> {
     let (runtime, state) = (scratch.join("runtime"), scratch.join("state"));
     let vars = [("RWASM_RUNTIME_DIR", runtime.as_path()), ("RWASM_STATE_DIR", state.as_path())];
-    let (running, _ready) = start(&["start", "--head", "--block", "--port", "0", "--client-port", "0"], &vars)?;
+    let (running, _ready) = start(&[&["start", "--head", "--block", "--port", "0", "--client-port", "0"], args].concat(), &vars)?;
     let dirs = Dirs { runtime, ..Dirs::from_env() };
     let endpoint = Endpoint::read(&Endpoint::file(&dirs))?.ok_or_else(|| Error::internal("the benchmark's cluster left no endpoint"))?;
-    Ok((running, endpoint))
+    Ok(HeadProcess { endpoint, pid: running.0.id(), state_dir: state.join("head"), guard: Box::new(running) })
 }

@@ -3,6 +3,7 @@
 use std::{fs, io::Read, path::Path};
 
 use bytes::Bytes;
+use rwasm_node::Volume;
 use rwasm_types::{
     Access, Code, Error, Grants, Name, Placement, ResourceSet, Result, Strategy, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
@@ -22,12 +23,47 @@ pub(crate) fn directory(text: &str) -> Result<VolumeGrant, String> {
     Ok(VolumeGrant { source: VolumeSource::Host(host.into()), guest_path: guest.to_owned(), access })
 }
 
+/// Reads `NAME=DIR[:ro]`. The directory may be relative to where the command runs, and must exist.
+pub(crate) fn volume(text: &str) -> Result<(Name, Volume)> {
+    let bad = |why: String| Error::new(Code::INVALID_ARGUMENT, why).hint("write NAME=DIR or NAME=DIR:ro, as in data=/srv/data:ro");
+    let (name, path) = text.split_once('=').ok_or_else(|| bad(format!("`{text}` is not NAME=DIR[:ro]")))?;
+    let (path, access) = match path.strip_suffix(":ro") {
+        Some(path) => (path, Access::ReadOnly),
+        None => (path.strip_suffix(":rw").unwrap_or(path), Access::ReadWrite),
+    };
+    let name = Name::new(name).map_err(|error| bad(error.to_string()))?;
+    let path = fs::canonicalize(path).ok().filter(|path| path.is_dir()).ok_or_else(|| {
+        Error::new(Code::BAD_DIRECTORY, format!("the directory {path} of volume `{name}` does not exist"))
+            .hint("make it, or check --volume")
+    })?;
+    Ok((name, Volume { path, access }))
+}
+
 /// Reads `KEY=VALUE`.
 pub(crate) fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` is not KEY=VALUE")),
     }
+}
+
+/// What `--dir` names on a cluster: volumes of nodes.
+///
+/// # Errors
+///
+/// [`Code::NOT_ON_CLUSTER`] for what is a path and no name.
+pub(crate) fn on_cluster(args: &mut GrantArgs) -> Result<()> {
+    for volume in &mut args.dir {
+        if let VolumeSource::Host(path) = &volume.source {
+            let name = path.to_str().and_then(|name| Name::new(name).ok()).ok_or_else(|| {
+                let message =
+                    format!("--dir {}::{} names a directory of this machine, and tasks run on nodes", path.display(), volume.guest_path);
+                Error::new(Code::NOT_ON_CLUSTER, message).hint("use `rwasm run`, or name a volume that nodes offer: --dir NAME::GUEST")
+            })?;
+            volume.source = VolumeSource::Named(name);
+        }
+    }
+    Ok(())
 }
 
 /// The grants of a submit. Relative directories are the command's, which may run elsewhere later.
@@ -65,7 +101,8 @@ fn read_stdin(path: &Path) -> Result<Bytes> {
 
 /// The options of a submit's tasks.
 pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
-    let NeedArgs { num_cpus, num_gpus, resources, max_retries, priority, label, node, spread } = work.needs.clone();
+    let NeedArgs { num_cpus, num_gpus, resources, max_retries, priority, label, prefer_label, prefer_node, node, spread, placement_group } =
+        work.needs.clone();
     let custom = resources.unwrap_or_default();
     if custom.len() > ResourceSet::CUSTOM_MAX {
         return Err(Error::new(Code::LIMIT, format!("a task may name {} custom resources", ResourceSet::CUSTOM_MAX)));
@@ -79,7 +116,9 @@ pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
             strategy: if spread { Strategy::Spread } else { Strategy::Pack },
             node,
             labels: label,
-            ..Placement::default()
+            prefer_node,
+            prefer_labels: prefer_label,
+            group: placement_group,
         }
         .checked()?,
         name: work.name.as_deref().map(Name::lossy),
@@ -113,6 +152,19 @@ mod tests {
         assert_eq!(directory("a::b:rw").unwrap().guest_path, "b");
         for bad in ["a", "a:b", "::b", "a::", "::"] {
             assert!(directory(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volumes_of_nodes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().canonicalize().unwrap();
+        let (name, read) = volume(&format!("data={}:ro", at.display())).unwrap();
+        assert_eq!((name.as_str(), read), ("data", Volume { path: at.clone(), access: Access::ReadOnly }));
+        assert_eq!(volume(&format!("data={}", at.display())).unwrap().1.access, Access::ReadWrite);
+        assert_eq!(volume(&format!("data={}/gone", at.display())).unwrap_err().code(), Code::BAD_DIRECTORY);
+        for bad in ["data", "=/", "a/b=/"] {
+            assert_eq!(volume(bad).unwrap_err().code(), Code::INVALID_ARGUMENT, "{bad}");
         }
     }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use rwasm_client::{Client, LogFilter};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, Result,
     api::{JobRecord, Order, Query},
@@ -20,20 +21,20 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 /// `rwasm job …`.
 pub(crate) async fn job(command: JobCommand, json: bool) -> Result<ExitCode> {
     match command {
-        JobCommand::List { list, target } => list::jobs(&target::connect(&target).await?, &list, json).await,
-        JobCommand::Status { job, target } => {
-            let record: JobRecord = target::connect(&target).await?.query(&Query::Job { job }).await?;
+        JobCommand::List { list, view } => list::jobs(&target::connect_into(&view).await?, &list, json).await,
+        JobCommand::Status { job, view } => {
+            let record: JobRecord = target::connect_into(&view).await?.query(&Query::Job { job }).await?;
             show(&record, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        JobCommand::Logs { job, follow, target } => logs(&target::connect(&target).await?, job, follow).await,
-        JobCommand::Stop { job, target } => {
-            let record: JobRecord = target::connect(&target).await?.order(&Order::StopJob { job }).await?;
+        JobCommand::Logs { job, follow, view } => logs(&target::connect_into(&view).await?, job, follow).await,
+        JobCommand::Stop { job, view } => {
+            let record: JobRecord = target::connect_into(&view).await?.order(&Order::StopJob { job }).await?;
             show(&record, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        JobCommand::Wait { job, timeout, target } => {
-            let client = target::connect(&target).await?;
+        JobCommand::Wait { job, timeout, view } => {
+            let client = target::connect_into(&view).await?;
             let ended = wait(&client, job);
             let record = match timeout {
                 None => ended.await?,
@@ -104,8 +105,4 @@ fn show(record: &JobRecord, json: bool) -> Result<()> {
     lines.extend(record.error.as_ref().map(|error| format!("error     {} ({})", error.message(), error.code())));
     lines.push(String::new());
     ui::out(ui::printable_lines(&lines).as_bytes())
-}
-
-fn now_ms() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

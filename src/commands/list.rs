@@ -10,7 +10,7 @@ use rwasm_types::{
 };
 use serde::Serialize;
 
-use super::artifact;
+use super::{artifact, status::clock};
 use crate::{
     args::{ListCommand, ListOptions, WhyArgs},
     target, ui,
@@ -19,17 +19,21 @@ use crate::{
 /// `rwasm list …`.
 pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
     match command {
-        ListCommand::Tasks { job, list, target } => {
+        ListCommand::Tasks { job, list, view } => {
             let query = Query::Tasks { job, state: list.state, limit: list.limit };
-            let listing: Listing<TaskRecord> = target::connect(&target).await?.query(&query).await?;
+            let listing: Listing<TaskRecord> = target::connect_into(&view).await?.query(&query).await?;
             show(&listing, json, &["TASK", "STATE", "EXPORT", "NODE", "ATTEMPT", "TOOK", "CPU", "ERROR"], task)
         }
         ListCommand::Nodes { target } => {
             let listing: Listing<NodeRecord> = target::connect(&target).await?.query(&Query::Nodes).await?;
-            show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)
+            let code = show(&listing, json, &["NODE", "NAME", "STATE", "CPU", "GPU", "MEMORY", "RUNNING", "WAITING", "ADDRESS"], node)?;
+            for row in listing.rows.iter().filter(|row| !json && row.alive && row.clock_is_off()) {
+                ui::note(&format!("{}: {}", row.id, clock(row)));
+            }
+            Ok(code)
         }
-        ListCommand::Jobs { list, target } => jobs(&target::connect(&target).await?, &list, json).await,
-        ListCommand::Artifacts { limit, target } => artifact::artifacts(&target::connect(&target).await?, limit, json).await,
+        ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
+        ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,
     }
 }
 
@@ -51,7 +55,7 @@ pub(crate) async fn jobs(client: &Client, list: &ListOptions<JobState>, json: bo
 
 /// `rwasm why`.
 pub(crate) async fn why(args: &WhyArgs, json: bool) -> Result<ExitCode> {
-    let reason: Reason = target::connect(&args.target).await?.query(&Query::Why { task: args.task }).await?;
+    let reason: Reason = target::connect_into(&args.view).await?.query(&Query::Why { task: args.task }).await?;
     if json {
         ui::json(&reason)?
     } else {

@@ -16,6 +16,8 @@ mod state;
 mod status;
 mod stop;
 mod submit;
+mod tenant;
+mod token;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
+        Command::Tenant(args) => block_on(tenant::tenant(args.command, json)),
+        Command::Token(args) => block_on(token::token(args.command, json)),
     }
 }
 

@@ -96,7 +96,7 @@ fn init_log(args: &StartArgs) -> Result<()> {
     let filter = EnvFilter::try_from_env("RWASM_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     if args.daemon {
-        let log = Log::of_stderr(log_path(args)?, LogLimits::new(args.storage.log_size, args.storage.log_files))?;
+        let log = Log::of_stderr(log_path(args)?, LogLimits::new(args.storage.log_size, args.storage.log_files, args.storage.log_age))?;
         subscriber.with_writer(move || log.clone()).with_ansi(false).init();
     } else {
         let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -168,12 +168,17 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
     if json {
         return ui::json(ready);
     }
-    let Ready { cluster, node, head_address, gateway_address, pid, .. } = ready;
+    let Ready { role, cluster, node, head_address, gateway_address, tls, pid, .. } = ready;
     match gateway_address {
+        Some(gateway) if role == "node" => {
+            ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
+            ui::note(&format!("  drivers attach here, too:     rwasm submit FILE.wasm --address {gateway}"));
+        }
         Some(gateway) => {
             ui::line(&format!("cluster {cluster} runs, with node {node} (process {pid})"))?;
             ui::note(&format!("  submit work here:     rwasm submit FILE.wasm     (drivers attach at {gateway})"));
-            ui::note(&format!("  add a node:           rwasm start --address {head_address}"));
+            let token = if *tls { "RWASM_JOIN_TOKEN=$(rwasm token join) " } else { "" };
+            ui::note(&format!("  add a node:           {token}rwasm start --address {head_address}"));
             ui::note("  see it, stop it:      rwasm status, rwasm stop");
         }
         None => ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?,

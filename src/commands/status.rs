@@ -48,6 +48,9 @@ fn write_status(out: &mut String, status: &ClusterStatus, verbose: bool) -> std:
             node.tasks_queued,
             drain(node, status.now_ms)
         )?;
+        if node.clock_is_off() {
+            writeln!(out, "   {}", clock(node))?;
+        }
     }
     writeln!(out, "Recent failures:")?;
     let lost: Vec<&NodeRecord> = status.nodes.iter().filter(|node| !node.alive).collect();
@@ -80,6 +83,13 @@ fn write_status(out: &mut String, status: &ClusterStatus, verbose: bool) -> std:
         }
     }
     Ok(())
+}
+
+/// What is to be said of a node whose clock is wrong.
+pub(super) fn clock(node: &NodeRecord) -> String {
+    let apart = ui::age(0, node.clock_ahead_ms.unsigned_abs());
+    let way = if node.clock_ahead_ms > 0 { "ahead of" } else { "behind" };
+    format!("its clock is {apart} {way} the head's: set it, or run a time service on both (`rwasm doctor` looks for one)")
 }
 
 /// What is to be said of a node that takes no more work, after the rest.

@@ -17,7 +17,7 @@ pub(crate) use self::output::Outputs;
 use self::{outcome::Collector, plan::Plan};
 use super::{
     artifact::{no_cluster, stored},
-    block_on, block_on_threads, input,
+    block_on, block_on_threads, grants, input,
 };
 use crate::{
     args::{EngineArgs, RunArgs, SubmitArgs, WorkArgs},
@@ -69,17 +69,14 @@ fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
 }
 
 /// `rwasm submit`.
-pub(crate) fn submit(args: SubmitArgs, json: bool) -> Result<ExitCode> {
+pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
     // Read first, so that a wrong path is said at once and nothing is started for it.
     let source = Source::of(&args.work)?;
     match target::find(&args.target)? {
         Some(found) => {
-            if let Some(volume) = args.work.grants.dir.first() {
-                return Err(Error::new(Code::NOT_ON_CLUSTER, format!("--dir {} works on the embedded cluster only", volume.guest_path))
-                    .hint("use `rwasm run`, or a volume that nodes offer"));
-            }
+            grants::on_cluster(&mut args.work.grants)?;
             block_on(async {
-                let client = found.connect().await?;
+                let client = found.connect().await?.reconnecting(args.reconnect);
                 if args.plan {
                     return plan(&client, &args.work, source, json).await;
                 }
@@ -115,6 +112,8 @@ pub(crate) fn run(args: RunArgs, json: bool) -> Result<ExitCode> {
 fn embedded(args: &WorkArgs, engine: &EngineArgs, source: Source, json: bool) -> Result<ExitCode> {
     block_on_threads(async {
         let (cluster, client) = Embedded::start(engine).await?;
+        // What it would come back to is this process.
+        let client = client.reconnecting(std::time::Duration::ZERO);
         let result = work(&client, args, source, Stay::Embedded, json).await;
         drop(client);
         cluster.stop().await;
@@ -138,9 +137,14 @@ async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json
         let name =
             args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         let wait = stay != Stay::No;
-        let job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
-        let call = job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await?;
-        Ok::<_, Error>((plan, job, call))
+        let mut job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
+        match job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await {
+            Ok(call) => Ok((plan, job, call)),
+            Err(refused) => {
+                end_refused(&mut job).await;
+                Err(refused)
+            }
+        }
     };
     let (plan, mut job, call) = tokio::select! {
         opened = open => opened?,
@@ -158,6 +162,18 @@ async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json
         collector.abandon();
     }
     ended
+}
+
+/// Ends a job whose call was refused, so that it does not wait for more. What was refused is what the user hears; if the connection is
+/// lost as well, the gateway ends the job by itself.
+async fn end_refused(job: &mut Job) {
+    if job.finish().await.is_ok() {
+        while let Ok(Some(event)) = job.next().await {
+            if matches!(event, JobEvent::Ended(_)) {
+                break;
+            }
+        }
+    }
 }
 
 /// Says which job was submitted, once the gateway knows of it.
@@ -205,6 +221,10 @@ async fn attend(
                 Some(JobEvent::Outcomes(_)) if interrupted => {}
                 Some(JobEvent::Outcomes(outcomes)) => collector.take(outcomes)?,
                 Some(JobEvent::Outputs(pieces)) => collector.aside(|| outputs.write(pieces))?,
+                Some(JobEvent::Away(error)) => {
+                    collector.aside(|| ui::note(&format!("rwasm: {}; trying to come back to job {}", error.message(), job.id())));
+                }
+                Some(JobEvent::Back) => collector.aside(|| ui::note(&format!("rwasm: back at job {}", job.id()))),
                 Some(JobEvent::Ended(_)) if interrupted => {
                     outputs.finish()?;
                     return Err(Error::new(Code::INTERRUPTED, format!("interrupted; job {} was cancelled", job.id())));

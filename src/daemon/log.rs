@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! head.log      what is written now
-//! head.log.1    what was written before, and so on up to --log-files
+//! head.log.1    what was written before, and so on up to --log-files; none that is older than --log-age
 //! ```
 //!
 //! Standard error is the file, so what the runtime itself says of a panic is in it too. Several daemons may write to one file (nodes of one
@@ -14,6 +14,7 @@ use std::{
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -23,6 +24,8 @@ use rwasm_types::{Code, Error, Result};
 /// Bytes of a file, and files, unless told otherwise.
 const SIZE_DEFAULT: u64 = 16 << 20;
 const FILES_DEFAULT: u32 = 4;
+/// How long a full file is kept, unless told otherwise.
+const AGE_DEFAULT: Duration = Duration::from_secs(30 * 86_400);
 /// The fewest bytes of a file: fewer would be all renaming.
 const SIZE_MIN: u64 = 64 << 10;
 /// The most files: each is renamed whenever one is full.
@@ -35,12 +38,17 @@ const LOOK_EVERY: u64 = 16 << 10;
 pub(crate) struct LogLimits {
     size: u64,
     files: u32,
+    age: Duration,
 }
 
 impl LogLimits {
     /// What was asked for, within what makes sense.
-    pub(crate) fn new(size: Option<u64>, files: Option<u32>) -> Self {
-        Self { size: size.unwrap_or(SIZE_DEFAULT).max(SIZE_MIN), files: files.unwrap_or(FILES_DEFAULT).clamp(1, FILES_MAX) }
+    pub(crate) fn new(size: Option<u64>, files: Option<u32>, age: Option<Duration>) -> Self {
+        Self {
+            size: size.unwrap_or(SIZE_DEFAULT).max(SIZE_MIN),
+            files: files.unwrap_or(FILES_DEFAULT).clamp(1, FILES_MAX),
+            age: age.unwrap_or(AGE_DEFAULT),
+        }
     }
 }
 
@@ -102,6 +110,7 @@ impl Write for Log {
 impl State {
     /// Goes on in the file of the name, and has a new one made if that is full.
     fn look(&mut self) -> io::Result<()> {
+        self.remove_old();
         let there = fs::metadata(&self.path).ok();
         let ours = self.file.metadata()?;
         let is_ours = there.as_ref().is_some_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
@@ -113,6 +122,18 @@ impl State {
         }
         self.file = append(&self.path)?;
         (self.follow)(&self.file)
+    }
+
+    /// Removes full files to which nothing was added for too long. Nobody writes to them, so it does not matter which daemon does.
+    fn remove_old(&self) {
+        for number in 1..self.limits.files {
+            let path = numbered(&self.path, number);
+            let modified = fs::metadata(&path).and_then(|file| file.modified());
+            if modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > self.limits.age)) {
+                // Another daemon may have been quicker.
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// Gives each file the name of the next older one; the oldest goes. Another daemon may have done so in between.
@@ -163,7 +184,7 @@ mod tests {
     }
 
     fn log(path: &Path, files: u32) -> Log {
-        Log::new(path.to_owned(), LogLimits::new(Some(0), Some(files)), |_| Ok(())).unwrap()
+        Log::new(path.to_owned(), LogLimits::new(Some(0), Some(files), None), |_| Ok(())).unwrap()
     }
 
     #[test]
@@ -193,6 +214,22 @@ mod tests {
         lines.sort_unstable();
         assert_eq!(lines, (0..1_000).collect::<Vec<_>>());
         assert!(files > 5, "{files}");
+    }
+
+    #[test]
+    fn files_that_are_too_old_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("head.log");
+        let mut log = log(&path, 4);
+        fill(&mut log, 0, 300);
+        assert_eq!(kept(&path).1, 4);
+        let long_ago = std::time::SystemTime::now() - AGE_DEFAULT - Duration::from_secs(60);
+        for number in [0, 3] {
+            File::options().append(true).open(numbered(&path, number)).unwrap().set_modified(long_ago).unwrap();
+        }
+        fill(&mut log, 300, 17);
+        let (lines, files) = kept(&path);
+        assert_eq!((files, lines.last()), (3, Some(&316)), "what is written now stays");
     }
 
     #[test]

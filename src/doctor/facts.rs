@@ -81,7 +81,7 @@ fn cores() -> (u64, u64) {
 
 async fn engine(dirs: &Dirs) -> (Result<Pools>, Result<()>) {
     let (args, pool) = (EngineArgs::default(), pool_options(&EngineArgs::default()));
-    let options = EngineOptions { compile: compile_options(&args, dirs), pool, reserved: Vec::new() };
+    let options = EngineOptions { compile: compile_options(&args, dirs), pool, reserved: std::sync::Arc::default() };
     match Engine::new(options) {
         Ok(engine) => {
             let pools = Pools {

@@ -4,10 +4,10 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use rwasm_journal::Snapshot;
+use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, Result};
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ pub(crate) fn back_up(dir: &Path, to: &Path) -> Result<Backup> {
     let held = State::hold(dir)?;
     let copy = tempfile::tempdir().map_err(|error| io_error(Path::new("a temporary directory"), &error))?;
     let cluster = copy_journal(dir, copy.path())?;
-    let made_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+    let made_ms = now_ms();
     let file = place(to, cluster.as_deref(), made_ms);
     let parent = match file.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
@@ -121,9 +121,11 @@ fn add<W: io::Write>(packer: &mut Packer<W>, root: &Path, below: &Path) -> Resul
     Ok(())
 }
 
-/// What is no state: locks, logs, what is not finished; the journal is copied by itself.
+/// What is no state: locks, logs, what is not finished; the journal is copied by itself, and indexes, which are written while they are read, are
+/// made anew from what they are of.
 fn left_out(name: &Path) -> bool {
     let unfinished = name.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
     let logs = name.to_str().is_some_and(|name| name.starts_with(LOG));
-    unfinished || logs || [LOCK, rwasm_journal::FILE, format::FILE].iter().any(|known| name == Path::new(known))
+    let index = name.file_name().is_some_and(|name| name == "index.redb");
+    unfinished || logs || index || [LOCK, rwasm_journal::FILE, format::FILE].iter().any(|known| name == Path::new(known))
 }

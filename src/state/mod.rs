@@ -4,8 +4,11 @@
 //! STATE/format.json   which format the directory has, and whether it is a head's
 //! STATE/lock          held while a daemon uses the directory
 //! STATE/journal.redb  the cluster (head)
-//! STATE/token         the cluster's token, 0600 (head)
+//! STATE/token         an admin's token, 0600 (head)
+//! STATE/node-token    what nodes join with, 0600 (head)
 //! STATE/node.json     which node of which cluster this is
+//! STATE/certificate.json  what a node with TLS proves with that it is itself, 0600
+//! STATE/ca.pem        the cluster's certificate authority, and its key in ca-key.pem, 0600 (head with TLS)
 //! STATE/sessions      how far this node's job numbers are reserved
 //! STATE/artifacts     what was submitted
 //! ```

@@ -89,7 +89,7 @@ fn what_is_no_name_of_an_artifact_is_said_so() {
 #[test]
 fn what_is_in_use_or_has_a_tag_stays() {
     let cluster = Cluster::build().own_cache().start();
-    let compiled = cluster.home.cache().join("compiled/default");
+    let compiled = cluster.home.cache().join("compiled/tenants/default");
     let job = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--no-wait"]).run().ok().stdout();
     cluster.rwasm(["artifact", "tag", &guest("hello"), "hello:1"]).run().ok();
     cluster.rwasm(["submit", "hello:1", "--call", "add(1, 2)"]).run().ok();
@@ -123,6 +123,24 @@ fn what_is_in_use_or_has_a_tag_stays() {
 }
 
 #[test]
+fn an_admin_looks_after_another_tenants_artifacts() {
+    let cluster = Cluster::start(0);
+    cluster.rwasm(["tenant", "create", "acme"]).run().ok();
+    let token = cluster.rwasm(["token", "create", "--tenant", "acme"]).run().ok().stdout();
+    cluster.rwasm(["artifact", "tag", &guest("hello"), "hello:1"]).env("RWASM_TOKEN", token.trim()).run().ok();
+    let into = |args: &[&str]| cluster.rwasm([&["artifact"][..], args, &["--tenant", "acme"]].concat()).run();
+    let listed = into(&["list", "--json"]).ok().json();
+    assert_eq!(listed["rows"][0]["tags"], json!(["hello:1"]), "{listed}");
+    into(&["tag", "hello:1", "hello:2"]).ok();
+    into(&["tag", &guest("hello"), "hello:3"]).fails(2, "RW0002").says("files are sent for the token's own tenant only");
+    into(&["rm", "hello:1"]).ok().has("removed the tag hello:1");
+    into(&["gc", "--unused-for", "0s"]).ok().prints("");
+    into(&["rm", "hello:2"]).ok();
+    into(&["gc", "--unused-for", "0s"]).ok().has("removed b3:");
+    assert_eq!(into(&["list", "--json"]).ok().json()["total"], 0);
+}
+
+#[test]
 fn unused_artifacts_make_room_and_used_ones_do_not() {
     let cluster = Cluster::build().args(&["--artifact-storage", "300KiB"]).start();
     let store = cluster.home.state().join("head/artifacts/default");
@@ -148,7 +166,7 @@ fn unused_artifacts_make_room_and_used_ones_do_not() {
 #[test]
 fn compiled_code_that_nothing_uses_makes_room() {
     let cluster = Cluster::build().own_cache().args(&["--compile-cache", "1"]).start();
-    let compiled = cluster.home.cache().join("compiled/default");
+    let compiled = cluster.home.cache().join("compiled/tenants/default");
     let add = |home: &Home| home.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
     add(&cluster.home);
     cluster.rwasm(["submit", &guest("wordcount"), "--stdin", "/dev/null"]).run().ok();

@@ -1,22 +1,11 @@
 //! Nodes that are taken out of use: what runs may end, what waits goes elsewhere, and it is remembered.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::harness::{Cluster, eventually, guest, run::Running, text_guest};
-
-fn sleepers(cluster: &Cluster, milliseconds: u64, count: usize) -> Running {
-    let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]);
-    map.stdin(format!("[{milliseconds}]\n").repeat(count)).spawn()
-}
-
-fn tasks(cluster: &Cluster, state: &str) -> Vec<Value> {
-    let listing = cluster.rwasm(["list", "tasks", "--state", state, "--json"]).run().ok().json();
-    listing["rows"].as_array().unwrap().clone()
-}
-
-fn until_running(cluster: &Cluster, count: usize) -> Vec<Value> {
-    eventually("so many tasks run", || Some(tasks(cluster, "running")).filter(|tasks| tasks.len() == count))
-}
+use crate::harness::{
+    Cluster, eventually, guest, text_guest,
+    work::{sleepers, tasks, until_running},
+};
 
 /// A node's state, as lists show it.
 fn state(cluster: &Cluster, node: &str) -> String {
@@ -28,7 +17,7 @@ fn state(cluster: &Cluster, node: &str) -> String {
 #[test]
 fn what_runs_may_end_and_nothing_new_begins() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
-    let driver = sleepers(&cluster, 2_000, 4);
+    let driver = sleepers(&cluster, 2_000, 4, &[]);
     until_running(&cluster, 2);
     let told = cluster.rwasm(["node", "drain", "n2", "--json"]).run().ok().json();
     assert!(told["drain"]["deadline_ms"].as_u64() > told["drain"]["since_ms"].as_u64(), "{told}");
@@ -43,12 +32,12 @@ fn what_runs_may_end_and_nothing_new_begins() {
     assert!(done.iter().all(|task| task["attempt"] == 1), "nothing was tried again: {done:?}");
     assert!(done.iter().filter(|task| task["node"] == "n2").count() <= 2, "{done:?}");
     // More than one node's worth, and still nothing for the other.
-    let driver = sleepers(&cluster, 300, 3);
+    let driver = sleepers(&cluster, 300, 3, &[]);
     driver.wait().ok();
     let latest = &tasks(&cluster, "succeeded")[..3];
     assert!(latest.iter().all(|task| task["node"] == "n1"), "{latest:?}");
     cluster.rwasm(["node", "undrain", "n2"]).run().ok().has("node n2 takes work");
-    let driver = sleepers(&cluster, 3_600_000, 2);
+    let driver = sleepers(&cluster, 3_600_000, 2, &[]);
     assert!(until_running(&cluster, 2).iter().any(|task| task["node"] == "n2"));
     driver.signal(rustix::process::Signal::INT);
     driver.wait().exits(130);
@@ -57,7 +46,7 @@ fn what_runs_may_end_and_nothing_new_begins() {
 #[test]
 fn at_the_deadline_functions_are_tried_elsewhere_and_commands_are_not() {
     let mut cluster = Cluster::build().nodes(1).cpus(1).start();
-    let driver = sleepers(&cluster, 3_600_000, 2);
+    let driver = sleepers(&cluster, 3_600_000, 2, &[]);
     until_running(&cluster, 2);
     cluster.rwasm(["node", "drain", "n2", "--deadline", "0s", "--wait"]).run().ok();
     let waiting = eventually("its task waits again", || tasks(&cluster, "queued").pop());
@@ -88,7 +77,7 @@ fn at_the_deadline_functions_are_tried_elsewhere_and_commands_are_not() {
 #[test]
 fn the_gateways_own_node_can_be_drained() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
-    let driver = sleepers(&cluster, 3_600_000, 1);
+    let driver = sleepers(&cluster, 3_600_000, 1, &[]);
     until_running(&cluster, 1);
     cluster.rwasm(["node", "drain", "n1", "--deadline", "0s", "--wait"]).run().ok();
     let running = until_running(&cluster, 1);
@@ -98,7 +87,7 @@ fn the_gateways_own_node_can_be_drained() {
     cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
     assert_eq!(tasks(&cluster, "succeeded")[0]["node"], "n2");
     cluster.rwasm(["node", "drain", "n2", "--deadline", "0s", "--wait"]).run().ok();
-    let driver = sleepers(&cluster, 1, 1);
+    let driver = sleepers(&cluster, 1, 1, &[]);
     let waiting = eventually("it waits", || tasks(&cluster, "queued").pop());
     cluster.rwasm(["why", waiting["id"].as_str().unwrap()]).run().ok().has("node n1 takes no more work");
     cluster.rwasm(["node", "undrain", "n1"]).run().ok();

@@ -3,23 +3,12 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, Home, eventually, everywhere, guest, place::Place, process, run::Running, text_guest};
-
-/// A map of calls that sleep, with the drivers' process.
-fn sleepers(cluster: &Cluster, milliseconds: u64, count: usize, args: &[&str]) -> Running {
-    let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]).args(args);
-    map.stdin(format!("[{milliseconds}]\n").repeat(count)).spawn()
-}
-
-fn tasks(cluster: &Cluster, state: &str) -> Vec<Value> {
-    let listing = cluster.rwasm(["list", "tasks", "--state", state, "--json"]).run().ok().json();
-    listing["rows"].as_array().unwrap().clone()
-}
-
-/// Waits until so many tasks run.
-fn until_running(cluster: &Cluster, count: usize) -> Vec<Value> {
-    eventually("so many tasks run", || Some(tasks(cluster, "running")).filter(|tasks| tasks.len() == count))
-}
+use crate::harness::{
+    Cluster, Home, eventually, everywhere, guest,
+    place::Place,
+    process, text_guest,
+    work::{sleepers, tasks, until_running},
+};
 
 #[test]
 fn work_of_a_killed_node_is_done_by_another() {
@@ -114,7 +103,7 @@ fn a_node_that_hangs_is_given_up() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
     let driver = sleepers(&cluster, 1000, 2, &[]);
     until_running(&cluster, 2);
-    cluster.nodes[0].process.signal(Signal::STOP);
+    cluster.nodes[0].process.pause();
     driver.wait().ok().prints("null\nnull\n");
     cluster.nodes[0].process.signal(Signal::CONT);
     eventually("the node is back, under its number", || {
@@ -155,8 +144,8 @@ fn a_driver_that_is_asked_to_end_cancels_its_job() {
 #[test]
 fn drivers_of_a_killed_head_get_one_clean_error() {
     let cluster = Cluster::build().nodes(1).cpus(1).start();
-    let map = sleepers(&cluster, 3_600_000, 2, &[]);
-    let mut command = cluster.rwasm(["submit", &text_guest("speaks"), "--num-cpus", "0"]).spawn();
+    let map = sleepers(&cluster, 3_600_000, 2, &["--reconnect", "0s"]);
+    let mut command = cluster.rwasm(["submit", &text_guest("speaks"), "--num-cpus", "0", "--reconnect", "0s"]).spawn();
     command.until_stdout("to stdout\n");
     let job = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--no-wait"]).run().ok().stdout();
     let wait = cluster.rwasm(["job", "wait", job.trim()]).spawn();
@@ -204,7 +193,7 @@ fn stop_leaves_no_process_whatever_runs() {
     submit("evil-compute", "spin()");
     submit("evil-wasi", "sleep-for(3600000)");
     submit("evil-compile-bomb", "run(1)");
-    let waiting = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)"]).spawn();
+    let waiting = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "sleep-for(3600000)", "--reconnect", "0s"]).spawn();
     let all = eventually("a compile worker runs", || Some(cluster.processes()).filter(|all| all.len() > 3));
     let stopped = cluster.rwasm(["stop"]).run().ok();
     assert_eq!(stopped.stdout().lines().count(), 3, "{stopped:?}");
@@ -221,7 +210,7 @@ fn stop_leaves_no_process_whatever_runs() {
 #[test]
 fn stop_kills_what_does_not_end() {
     let cluster = Cluster::start(1);
-    cluster.nodes[0].process.signal(Signal::STOP);
+    cluster.nodes[0].process.pause();
     let stopped = cluster.rwasm(["stop", "--grace", "3s", "--json"]).run().ok().json();
     assert_eq!((&stopped["killed"], stopped["stopped"].as_array().unwrap().len()), (&json!(1), 2));
     cluster.daemons().for_each(|daemon| daemon.gone());
@@ -307,7 +296,7 @@ fn whoever_is_interrupted_twice_leaves_at_once() {
     let mut driver = cluster.rwasm(["submit", &text_guest("speaks")]).spawn();
     driver.until_stdout("to stdout\n");
     // The cluster cannot answer.
-    cluster.head.process.signal(Signal::STOP);
+    cluster.head.process.pause();
     driver.signal(Signal::INT);
     driver.until_stderr("again leaves at once");
     driver.signal(Signal::INT);

@@ -62,7 +62,7 @@ fn a_cluster_that_is_named_and_fails_is_not_replaced() {
     insta::assert_snapshot!(home.tidy(&refused.stderr()), @"error[RW0501]: nobody answers at 127.0.0.1:PORT: Connection refused (os error 111); check the address, and that `rwasm start` ran there");
     variable().env("RWASM_TOKEN", "x").run().fails(2, "RW0501").prints("");
     let without_token = flag().run().fails(2, "RW0502").prints("");
-    insta::assert_snapshot!(home.tidy(&without_token.stderr()), @"error[RW0502]: there is no token for 127.0.0.1:PORT; set RWASM_TOKEN to the cluster's token, which `rwasm start --head` wrote to its state directory");
+    insta::assert_snapshot!(home.tidy(&without_token.stderr()), @"error[RW0502]: there is no token for 127.0.0.1:PORT; set RWASM_TOKEN to a token of that cluster; an admin creates one with `rwasm token create`");
     variable().run().fails(2, "RW0502");
     flag().env("RWASM_TOKEN", "x").args(["--json"]).run().exits(2).json_error()["code"].as_str().expect("a code");
     home.rwasm(["status", "--address", "no-such-host.invalid"]).env("RWASM_TOKEN", "x").run().fails(2, "RW0501");
@@ -112,13 +112,13 @@ fn a_wrong_token_gets_one_line_and_nothing_else() {
     for command in
         [&["status"][..], &["job", "list"], &["list", "tasks"], &["job", "logs", "j1-1"], &["submit", &hello, "--call", "add(1, 2)"]]
     {
-        for token in ["wrong", "rwasm_", "ü \t"] {
-            let refused = cluster.rwasm(command).env("RWASM_TOKEN", token).run().fails(2, "RW0502").prints("");
+        for (token, code) in [("wrong", "RW0521"), ("rwu_", "RW0521"), ("ü \t", "RW0502")] {
+            let refused = cluster.rwasm(command).env("RWASM_TOKEN", token).run().fails(2, code).prints("");
             assert_eq!(refused.stderr().lines().count(), 1, "{refused:?}");
         }
     }
     let node = ["start", "--address", &cluster.head_address(), "--json"];
-    assert_eq!(cluster.rwasm(node).env("RWASM_TOKEN", "wrong").run().exits(2).prints("").json_error()["code"], "RW0502");
+    assert_eq!(cluster.rwasm(node).env("RWASM_NODE_TOKEN", "wrong").run().exits(2).prints("").json_error()["code"], "RW0502");
     // Another user of this machine, who knows the address and nothing else.
     let stranger = Home::new();
     stranger.rwasm(["status", "--address", &cluster.gateway()]).run().fails(2, "RW0502");
@@ -219,10 +219,10 @@ fn nodes_find_directories_of_their_own() {
 #[test]
 fn a_node_without_a_head_says_so() {
     let home = Home::new();
-    let refused = home.rwasm(["start", "--address", &nobody()]).env("RWASM_TOKEN", "x").run().fails(2, "RW0501");
+    let refused = home.rwasm(["start", "--address", &nobody()]).env("RWASM_NODE_TOKEN", "x").run().fails(2, "RW0501");
     assert!(refused.stderr().contains("nobody answers at"), "{refused:?}");
-    home.rwasm(["start", "--address", &nobody()]).run().fails(2, "RW0502").says("set RWASM_TOKEN");
-    home.rwasm(["start", "--head", "--host", "0.0.0.0"]).run().fails(2, "RW0002").says("TLS");
+    home.rwasm(["start", "--address", &nobody()]).run().fails(2, "RW0502").says("set RWASM_NODE_TOKEN");
+    home.rwasm(["start", "--head", "--host", "0.0.0.0"]).run().fails(2, "RW0002").says("--advertise");
 }
 
 /// A web server, a program that hangs up, one that never says a word, and the cluster's other doors.
@@ -232,7 +232,11 @@ fn another_program_at_the_address_is_told_from_a_cluster() {
     // Whether what the other says or that it hangs up is seen first, nobody knows.
     let ask = |address: &str| {
         let refused = home.rwasm(["status", "--address", address]).env("RWASM_TOKEN", "x").run().prints("");
-        let told = ["error[RW0506]: the connection ended: ", "error[RW0510]: the transport refused a message: "];
+        let told = [
+            "error[RW0506]: the connection ended: ",
+            "error[RW0510]: the transport refused a message: ",
+            &format!("error[RW0511]: {address} takes connections and says nothing; "),
+        ];
         assert!(refused.code() != 0 && told.iter().any(|told| refused.stderr().starts_with(told)), "{refused:?}");
         assert!(refused.stderr().lines().count() == 1 && !refused.stderr().contains("transport error"), "{refused:?}");
     };

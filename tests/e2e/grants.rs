@@ -165,7 +165,7 @@ fn directories_that_cannot_be_granted() {
     // On a cluster there is no telling whose directory it would be.
     let cluster = Cluster::start(0);
     let refused = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "granted-directories()", "--dir", "/tmp::/data"]).run();
-    insta::assert_snapshot!(refused.fails(2, "RW0304").prints("").stderr(), @"error[RW0304]: --dir /data works on the embedded cluster only; use `rwasm run`, or a volume that nodes offer");
+    insta::assert_snapshot!(refused.fails(2, "RW0304").prints("").stderr(), @"error[RW0304]: --dir /tmp::/data names a directory of this machine, and tasks run on nodes; use `rwasm run`, or name a volume that nodes offer: --dir NAME::GUEST");
 }
 
 /// A listener that tells how many came, and what they sent. It is there as long as the test.
@@ -270,7 +270,7 @@ fn destinations_that_cannot_be_granted() {
 /// What was granted to one task is not there for the next one.
 #[test]
 fn grants_end_with_their_job() {
-    let cluster = Place::Cluster(Box::new(Cluster::start(0)));
+    let cluster = Place::Cluster(Box::new(Cluster::build().args(&["--allow-net", "127.0.0.1:*"]).start()));
     call(&cluster, "environment()", &["--env", "A=1"]).run().ok().prints("[(\"A\", \"1\")]\n");
     call(&cluster, "environment()", &[]).run().ok().prints("[]\n");
     let door = Door::open();
@@ -281,4 +281,111 @@ fn grants_end_with_their_job() {
     });
     call(&cluster, &connect, &[]).run().fails(1, "RW0411");
     door.untouched();
+}
+
+/// A guest gets what its submit asks for, its tenant's policy allows, and its node offers. Whoever says no is named.
+#[test]
+fn submit_tenant_and_node_each_say_no() {
+    let home = Home::new();
+    fs::create_dir(home.path("srv")).unwrap();
+    home.write("srv/file", "hello");
+    let offers = format!("data={}:ro", home.path("srv"));
+    let door = Door::open();
+    let address = format!("127.0.0.1:{}", door.port());
+    let cluster = Cluster::build().args(&["--volume", &offers, "--allow-net", &address]).start();
+    cluster.rwasm(["tenant", "create", "acme"]).run().ok();
+    let token = cluster.rwasm(["token", "create", "--tenant", "acme"]).run().ok().stdout();
+    let acme = |what: &str, grants: &[&str]| {
+        cluster.rwasm(["submit", &guest("evil-wasi"), "--call", what]).args(grants).env("RWASM_TOKEN", token.trim()).run()
+    };
+    let read = "read-file(\"/data/file\")";
+    let connect = format!("connect-to(\"127.0.0.1\", {})", door.port());
+    let policy = |rules: &[&str]| cluster.rwasm(["tenant", "policy", "set", "acme"]).args(rules).run().ok();
+    let volume = ["--dir", "data::/data:ro"];
+    // The tenant, who may be granted nothing yet.
+    let refused = acme(read, &volume).fails(2, "RW0531").prints("");
+    insta::assert_snapshot!(refused.stderr(), @"error[RW0531]: the policy of tenant `acme` does not allow volume `data`; an admin can allow it: `rwasm tenant policy set acme --volume data:ro`");
+    acme(&connect, &["--allow-net", &address]).fails(2, "RW0531").says(&format!("does not allow connections to {address}"));
+    // A wildcard does not lead into the machine.
+    policy(&["--volume", "*", "--allow-net", "*:*"]);
+    acme(&connect, &["--allow-net", &address]).fails(2, "RW0531");
+    policy(&["--volume", "*", "--allow-net", "127.0.0.1:*", "--allow-net", "localhost:*"]);
+    // The node.
+    let refused = acme(read, &["--dir", "data::/data"]).fails(2, "RW0532").prints("");
+    insta::assert_snapshot!(refused.stderr(), @"error[RW0532]: no node offers volume `data` to be written; start one that does, with --volume NAME=DIR");
+    acme(read, &["--dir", "other::/data:ro"]).fails(2, "RW0532").says("no node offers volume `other`");
+    acme(&connect, &["--allow-net", "127.0.0.1:9"]).fails(2, "RW0532").says("no node offers connections to 127.0.0.1:9");
+    acme(&connect, &["--allow-net", &format!("localhost:{}", door.port())]).fails(2, "RW0532");
+    // The submit.
+    refused_by_guest(acme(read, &[]));
+    acme(&connect, &[]).fails(1, "RW0411").says("RW0305");
+    door.untouched();
+    // All three say yes.
+    acme(read, &volume).ok().prints(HELLO);
+    refused_by_guest(acme("write-file(\"/data/new\", [1])", &volume));
+    assert!(!fs::exists(home.path("srv/new")).unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| door.visited());
+        acme(&connect, &["--allow-net", &address]).ok();
+    });
+    // The first tenant may be granted whatever nodes offer.
+    cluster.rwasm(["submit", &guest("evil-wasi"), "--call", read]).args(volume).run().ok().prints(HELLO);
+}
+
+/// What was refused has ended, and says why; it does not wait for its driver.
+#[test]
+fn a_refused_submit_leaves_nothing_that_goes_on() {
+    let cluster = Cluster::start(0);
+    let submit = |args: &[&str]| cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)", "--dir", "data::/data"]).args(args).run();
+    submit(&[]).fails(2, "RW0532");
+    submit(&["--no-wait"]).fails(2, "RW0532");
+    let jobs = cluster.rwasm(["job", "list", "--json"]).run().ok().json();
+    for job in jobs["rows"].as_array().unwrap() {
+        assert_eq!((&job["state"], &job["error"]["code"]), (&"failed".into(), &"RW0532".into()), "{job}");
+    }
+    assert_eq!(jobs["total"], 2, "{jobs}");
+}
+
+fn refused_by_guest(output: Output) {
+    output.fails(1, "RW0411").has("err(");
+}
+
+/// Tasks go to nodes that offer what they were granted, and to no others, wherever they were submitted.
+#[test]
+fn a_volume_is_found_on_the_node_that_offers_it() {
+    let home = Home::new();
+    for (dir, content) in [("one", "hello"), ("two", "hello")] {
+        fs::create_dir(home.path(dir)).unwrap();
+        home.write(&format!("{dir}/file"), content);
+    }
+    let mut cluster = Cluster::start(1);
+    let of = |name: &str| format!("data={}:ro", home.path(name));
+    cluster.add_node_with(&["--volume", &of("one")]);
+    let lines = "[\"/data/file\"]\n".repeat(20);
+    let map = || {
+        let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "read-file", "--dir", "data::/data:ro"]);
+        map.stdin(lines.clone()).run().ok()
+    };
+    assert_eq!(map().stdout().lines().count(), 20);
+    let listing = cluster.rwasm(["list", "tasks", "--json"]).run().ok().json();
+    let nodes: Vec<&str> = listing["rows"].as_array().unwrap().iter().map(|task| task["node"].as_str().unwrap()).collect();
+    assert_eq!(nodes, ["n3"; 20]);
+    // Once the node is gone, nobody offers it.
+    cluster.nodes[1].kill();
+    crate::harness::eventually("the node is lost", || {
+        let nodes = cluster.rwasm(["list", "nodes", "--json"]).run().ok().json();
+        (nodes["rows"][2]["alive"] == false).then_some(())
+    });
+    let submit = cluster.rwasm(["submit", &guest("evil-wasi"), "--call", "read-file(\"/data/file\")", "--dir", "data::/data:ro"]).run();
+    submit.fails(2, "RW0532").says("no node offers volume `data`");
+}
+
+#[test]
+fn offers_that_cannot_be_kept_are_refused_at_start() {
+    let home = Home::new();
+    let start = |args: &[&str]| home.rwasm(["start", "--head", "--port", "0", "--client-port", "0"]).args(args).run();
+    start(&["--volume", "data=missing"]).fails(2, "RW0302").says("the directory missing of volume `data` does not exist");
+    start(&["--volume", "data"]).fails(2, "RW0002").says("NAME=DIR");
+    start(&["--volume", "data=.", "--volume", "data=/"]).fails(2, "RW0002").says("volume `data` is offered twice");
+    start(&["--allow-net", "example.org"]).fails(2, "RW0303");
 }

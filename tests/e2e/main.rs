@@ -1,7 +1,8 @@
-//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours.
+//! End to end: the program as people run it, in real processes on loopback. Nothing here calls a library of ours, but for `isolation` and `owners`.
 
 #![cfg(test)]
 
+mod access;
 mod artifacts;
 mod bad_input;
 mod bench;
@@ -14,11 +15,19 @@ mod find;
 mod flights;
 mod grants;
 mod harness;
+mod history;
+mod isolation;
 mod jobs;
 mod left;
 mod limits;
 mod map;
+mod nodes;
 mod output;
+mod owners;
 mod placement;
+mod reclaim;
+mod relay;
 mod shell;
+mod shipping;
 mod state;
+mod tls;

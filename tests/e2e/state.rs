@@ -1,6 +1,6 @@
 //! What survives: heads that are killed, nodes that come back, state directories that are backed up, put back and checked.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write, path::Path};
 
 use serde_json::Value;
 
@@ -71,9 +71,10 @@ fn a_node_joins_no_cluster_but_its_own() {
     cluster.head.kill();
     let lost = cluster.home.path("lost");
     fs::rename(state_dir(&cluster.head), &lost).unwrap();
-    let token = fs::read_to_string(Path::new(&lost).join("token")).unwrap();
     fs::create_dir_all(state_dir(&cluster.head)).unwrap();
-    fs::write(Path::new(&state_dir(&cluster.head)).join("token"), &token).unwrap();
+    for token in ["token", "node-token"] {
+        fs::copy(Path::new(&lost).join(token), Path::new(&state_dir(&cluster.head)).join(token)).unwrap();
+    }
     cluster.head = restart(&cluster);
     eventually("the node says why it does not join", || log(&dir).contains("put it back from a backup").then_some(()));
     assert_eq!(alive(&cluster, 1), ["n1"]);
@@ -218,4 +219,75 @@ fn a_check_names_what_is_damaged_and_what_was_left_behind() {
     fs::write(artifact.unwrap(), "changed").unwrap();
     let checked = cluster.rwasm(["state", "check"]).run().fails(1, "RW0618");
     assert!(checked.stdout().contains("problem: ") && checked.stdout().contains("not what its name says"), "{checked:?}");
+}
+
+/// The disk below a head and its node fills up: what must be written is refused with a code of its own, what can be read is answered, and with
+/// room again all goes on without a word.
+#[test]
+fn a_full_disk_refuses_new_work_and_serves_reads_until_there_is_room() {
+    let home = Home::new();
+    let dir = home.path("small");
+    fs::create_dir(&dir).unwrap();
+    // The namespace ends with the head, and with it the mount.
+    let script = r#"mount -t tmpfs -o size=32m,mode=700 small "$1" || exit 77
+        exec "$2" start --head --block --json --port 0 --client-port 0 --num-cpus 1 --state-dir "$1""#;
+    let shell = ["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", &dir, env!("CARGO_BIN_EXE_rwasm")];
+    let mut head = home.command("unshare", shell).spawn();
+    eventually("the head runs", || (head.stdout().contains('\n') || !head.runs()).then_some(()));
+    if !head.runs() {
+        let ended = head.wait();
+        assert_eq!(ended.code(), 77, "the head did not start: {ended:?}");
+        println!("skipped: this user may not mount in a namespace of its own");
+        return;
+    }
+    let inside = Path::new("/proc").join(head.pid().to_string()).join("root").join(dir.trim_start_matches('/'));
+    let token = || home.rwasm(["token", "create"]).run();
+    let work = || home.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)"]).run();
+    token().ok();
+    work().ok().prints("3\n");
+    let filler = inside.join("filler");
+    let mut file = fs::File::create(&filler).unwrap();
+    let mut fill = |bytes: usize| while file.write_all(&vec![0; bytes]).is_ok() {};
+    fill(1 << 16);
+    // What is left within the files that are there is used up first.
+    eventually("no more tokens", || {
+        fill(1);
+        (token().code() != 0).then_some(())
+    });
+    token().fails(2, "RW0614");
+    eventually("no more work", || {
+        fill(1);
+        (work().code() != 0).then_some(())
+    });
+    let refused = work();
+    assert!(refused.stderr().contains("no space"), "{}", refused.stderr());
+    home.rwasm(["status"]).run().ok().has("Cluster status");
+    home.rwasm(["token", "list"]).run().ok();
+    home.rwasm(["job", "list"]).run().ok().has("j1-1");
+    drop(file);
+    fs::remove_file(&filler).unwrap();
+    token().ok();
+    work().ok().prints("3\n");
+    home.rwasm(["stop"]).run().ok();
+}
+
+/// Whoever looks at a cluster with a wrong clock is told, with what to do.
+#[test]
+fn a_wrong_clock_is_told() {
+    let mut cluster = Cluster::start(0);
+    for (name, ahead_ms) in [("ahead", "3600000"), ("behind", "-7200000")] {
+        let start = cluster.rwasm(["start", "--address", &cluster.head_address(), "--name", name, "--num-cpus", "1", "--json"]);
+        let start = start.args(["--state-dir", &cluster.home.path(name)]).env("RWASM_FAULT_CLOCK_MS", ahead_ms);
+        cluster.nodes.push(Daemon::read(start.run().ok().json()));
+    }
+    eventually("both are told of", || {
+        let status = cluster.rwasm(["status"]).run().ok().stdout();
+        let said = |text: &str| status.lines().any(|line| line.contains("its clock is") && line.contains(text));
+        (said("ahead of the head's") && said("behind the head's")).then_some(())
+    });
+    let listed = cluster.rwasm(["list", "nodes"]).run().ok();
+    listed.says("n2: its clock is").says("n3: its clock is");
+    let apart: Vec<i64> = nodes(&cluster).iter().map(|node| node["clock_ahead_ms"].as_i64().unwrap()).collect();
+    assert!(apart[0].abs() < 60_000 && (apart[1] - 3_600_000).abs() < 60_000 && (apart[2] + 7_200_000).abs() < 60_000, "{apart:?}");
+    cluster.rwasm(["run", &guest("hello"), "--call", "add(1, 2)"]).run().ok().prints("3\n");
 }

@@ -25,7 +25,7 @@ mod store;
 mod ticker;
 mod trap;
 
-use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use parking_lot::Mutex;
 use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
@@ -36,6 +36,7 @@ pub use self::{
     compile::{CompileLimits, CompileOptions},
     config::{EPOCH_TICK, PoolOptions},
     meter::Control,
+    net::Reserved,
     output::{Discard, Output},
     prepared::{Outcome, Prepared, Request},
     store::Identity,
@@ -57,7 +58,7 @@ pub struct EngineOptions {
     /// How many guests can be alive.
     pub pool: PoolOptions,
     /// Addresses of the cluster, which names may not lead guests to.
-    pub reserved: Vec<IpAddr>,
+    pub reserved: Arc<Reserved>,
 }
 
 /// Everything that runs guests in this process.
@@ -67,7 +68,7 @@ pub struct Engine {
     fast: ProfileEngine,
     asynchronous: ProfileEngine,
     prepared: Mutex<lru::LruCache<(Tenant, ArtifactDigest), Arc<Prepared>>>,
-    reserved: Arc<[IpAddr]>,
+    reserved: Arc<Reserved>,
     _ticker: Ticker,
 }
 
@@ -102,7 +103,12 @@ impl Engine {
         let ticker = Ticker::start([fast.engine.clone(), asynchronous.engine.clone()])?;
         let compiler = Compiler::new(options.compile, compatibility([&fast.engine, &asynchronous.engine]))?;
         let prepared = Mutex::new(lru::LruCache::new(NonZeroUsize::new(PREPARED_MAX).unwrap_or(NonZeroUsize::MIN)));
-        Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved.into(), _ticker: ticker })
+        Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved, _ticker: ticker })
+    }
+
+    /// Addresses of the cluster, which names may not lead guests to.
+    pub fn reserved(&self) -> &Reserved {
+        &self.reserved
     }
 
     /// How many guests of a profile can be alive at once.
@@ -160,6 +166,15 @@ impl Engine {
     /// Drops an artifact from memory. What runs goes on; what comes finds it in the compile cache.
     pub fn forget(&self, tenant: &Tenant, digest: ArtifactDigest) {
         self.prepared.lock().pop(&(tenant.clone(), digest));
+    }
+
+    /// Drops all of a tenant's artifacts from memory and from the compile cache. What runs goes on.
+    pub fn forget_tenant(&self, tenant: &Tenant) {
+        let mut prepared = self.prepared.lock();
+        let of_tenant: Vec<_> = prepared.iter().map(|(key, _)| key).filter(|(of, _)| of == tenant).cloned().collect();
+        of_tenant.iter().for_each(|key| drop(prepared.pop(key)));
+        drop(prepared);
+        self.compiler.forget_tenant(tenant);
     }
 
     /// What an artifact offers, if it has been compiled here before.

@@ -2,7 +2,6 @@
 
 use std::{
     future::Future,
-    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -22,6 +21,7 @@ use crate::{
     edge::{CallError, Edge, result_error},
     limit::{Budget, Reached},
     link::World,
+    net::Reserved,
     store::{Host, StoreOptions, store},
     trap::{self, Ended},
 };
@@ -34,7 +34,7 @@ pub struct Prepared {
     pre: InstancePre<Host>,
     world: World,
     callables: Vec<Option<Callable>>,
-    reserved: Arc<[IpAddr]>,
+    reserved: Arc<Reserved>,
     /// Whether the stack of a bare thread is large enough for it.
     fits_thread: bool,
 }
@@ -100,7 +100,7 @@ impl Prepared {
         info: Arc<ArtifactInfo>,
         component: &Component,
         pre: InstancePre<Host>,
-        reserved: Arc<[IpAddr]>,
+        reserved: Arc<Reserved>,
         fits_thread: bool,
     ) -> Result<Self> {
         let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;

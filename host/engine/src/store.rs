@@ -1,7 +1,6 @@
 //! What a guest's store holds: who it is, what it may use, and its WASI world where it imports one.
 
 use std::{
-    net::IpAddr,
     sync::{Arc, OnceLock},
     time::Instant,
 };
@@ -14,7 +13,7 @@ use crate::{
     Control, Output,
     limit::{Budget, Limiter},
     meter::CpuMeter,
-    net::Net,
+    net::{Net, Reserved},
     output::Pipe,
 };
 
@@ -88,7 +87,7 @@ pub(crate) struct StoreOptions<'a> {
     /// The grants, where the artifact imports WASI.
     pub(crate) wasi: Option<&'a Grants>,
     /// Addresses of the cluster.
-    pub(crate) reserved: &'a Arc<[IpAddr]>,
+    pub(crate) reserved: &'a Arc<Reserved>,
     /// Whether a guest that computes gives way to others of its thread at each tick.
     pub(crate) yields: bool,
 }
@@ -113,7 +112,7 @@ pub(crate) fn store(engine: &wasmtime::Engine, options: StoreOptions<'_>) -> Res
 }
 
 /// The WASI world that the grants describe; whatever is not granted is not there.
-fn world(grants: &Grants, output: &Arc<dyn Output>, budget: &Arc<Budget>, stderr: &Pipe, reserved: &Arc<[IpAddr]>) -> Result<Box<Wasi>> {
+fn world(grants: &Grants, output: &Arc<dyn Output>, budget: &Arc<Budget>, stderr: &Pipe, reserved: &Arc<Reserved>) -> Result<Box<Wasi>> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdin(MemoryInputPipe::new(grants.stdin.clone()))
         .stdout(Pipe::new(output, budget, Stream::Stdout))

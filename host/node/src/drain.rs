@@ -90,6 +90,7 @@ impl Shared {
         while self.dispatcher.lock().running() > 0 && Instant::now() < over {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        self.ship_the_last().await;
     }
 
     /// Ends what still runs at the deadline, for as long as the node runs.
@@ -153,7 +154,17 @@ pub(crate) fn given_back(node: NodeId) -> Error {
     Error::new(Code::NODE_DRAINED, format!("node {node} takes no more work")).with("node", node).with(NOT_BEGUN, true)
 }
 
-/// Whether an attempt that a drained node gave back had begun.
+/// The error of an attempt that a node lets go before it began, because its owner is away.
+pub(crate) fn let_go(node: NodeId) -> Error {
+    Error::new(Code::OWNER_AWAY, format!("node {node} lost the connection to the task's owner")).with("node", node).with(NOT_BEGUN, true)
+}
+
+/// Whether an attempt's end says that its node gave it back, and is no end of the task.
+pub(crate) fn is_given_back(error: &Error) -> bool {
+    [Code::NODE_DRAINED, Code::OWNER_AWAY].contains(&error.code())
+}
+
+/// Whether an attempt that its node gave back had begun.
 pub(crate) fn had_begun(error: &Error) -> bool {
     error.field(NOT_BEGUN).is_none()
 }

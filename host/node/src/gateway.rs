@@ -2,9 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs, io,
     ops::Bound::{Excluded, Unbounded},
-    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{
@@ -16,31 +14,29 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_runtime::{OnEnd, write_private};
+use rwasm_auth::Door;
+use rwasm_history::work::{Opened, Outcome};
+use rwasm_runtime::{BusyPoll, OnEnd, aside, now_ms};
 use rwasm_types::{
     ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
 };
 use rwasm_values::ArtifactInfo;
-use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, Sender, accept_hello, convert, msg};
+use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, RESUME, Sender, accept_hello, convert, msg};
 use tokio::sync::Notify;
 
 use crate::{
-    logs::LogReader,
+    access::Visitor,
+    logs::{JobLog, LogReader},
     node::{CallRequest, Shared, find_export},
-    owner::job::{Job, JobOptions},
+    owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},
+    sessions::Sessions,
 };
 
-/// Where jobs' output is, below the state directory.
-const JOBS_DIR: &str = "jobs";
 /// Messages to a driver that may wait for the network, each up to a batch of results.
 const QUEUE: usize = 64;
 /// The most bytes of a job's name.
 const JOB_NAME_BYTES_MAX: usize = 200;
-/// Numbers of sessions that are reserved on disk at once.
-const SESSIONS_RESERVED: SessionId = 1024;
-/// How far they go on after a restore.
-const SESSIONS_RESTORED: SessionId = 1 << 20;
 
 /// The service of a node that has a gateway. Clones are the same.
 #[derive(Clone)]
@@ -62,34 +58,42 @@ const FORGET_EVERY: SessionId = 64;
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
         let sessions = Sessions::open(&shared.state_dir)?;
-        // Output of jobs of an earlier life, which nobody can ask for.
-        match fs::remove_dir_all(shared.state_dir.join(JOBS_DIR)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "output of earlier jobs cannot be removed");
-            }
-            _ => {}
-        }
-        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::default() };
+        let keys = shared.jobs.read().values().map(|job| ((job.tenant.clone(), job.key.clone()), job.id)).collect();
+        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::new(keys) };
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
-    /// Who calls.
-    fn tenant(&self, caller: &Caller) -> Result<Tenant> {
-        self.shared.token.check(caller.token.as_deref())?;
-        Ok(Tenant::default())
+    fn enter(&self, caller: &Caller, door: Door<'_>) -> Result<Visitor> {
+        self.shared.access.enter(caller, door)
     }
 
     async fn info(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<Arc<ArtifactInfo>> {
         if let Some(info) = self.shared.artifacts.info(tenant, digest) {
             return Ok(info);
         }
-        let bytes = self.shared.artifacts.read(tenant, digest)?;
-        let info = match self.shared.engine.known(tenant, digest) {
-            Some(info) => info,
-            None => Arc::new(self.shared.engine.inspect(&bytes).await?),
-        };
+        let info = aside(async {
+            let bytes = self.shared.artifacts.read(tenant, digest)?;
+            match self.shared.engine.known(tenant, digest) {
+                Some(info) => Ok(info),
+                None => self.shared.engine.inspect(&bytes).await.map(Arc::new),
+            }
+        })
+        .await?;
         self.shared.artifacts.set_info(tenant, digest, &info)?;
         Ok(info)
+    }
+
+    /// Answers what a caller asks, if it may ask that. A caller without a token is told nothing of what is wrong with its question.
+    async fn answer<E: std::fmt::Display + Send>(&self, caller: &Caller, read: Result<Ask, E>, what: &str, key: Bytes) -> Result<Bytes> {
+        let ask = match read {
+            Ok(ask) => ask,
+            Err(error) => {
+                self.shared.access.admit(caller)?;
+                return Err(convert::malformed(format_args!("{what} is not understood: {error}")));
+            }
+        };
+        let Visitor { tenant, identity, .. } = self.enter(caller, Door::Ask(&ask))?;
+        self.shared.answer(&tenant, identity.token, &ask, key).await.map(Bytes::from)
     }
 
     fn open_job(&self, tenant: &Tenant, open: &msg::OpenJob) -> Result<Arc<Job>> {
@@ -104,17 +108,28 @@ impl Gateway {
         if let Some(job) = keys.get(&key).and_then(|id| self.shared.jobs.read().get(id).map(Arc::clone)) {
             return Ok(job);
         }
+        if open.resume.is_some() {
+            return Err(Error::new(Code::JOB_GONE, "the cluster does not know the job any more").hint("see `rwasm job list`"));
+        }
         let id = JobId { owner: self.shared.id, session: self.opener.sessions.lock().next()? };
-        let path = self.shared.state_dir.join(JOBS_DIR).join(tenant.as_str()).join(id.to_string()).join("output.log");
-        let log = self.shared.logs.open(path, self.shared.limits.log_bytes);
-        let node = self.shared.id;
-        let job =
-            Arc::new(Job::new(JobOptions { id, tenant: tenant.clone(), name: open.name.clone(), detached: open.detached, node, log }));
+        let log = self.shared.logs.open(tenant, self.shared.outputs.path(tenant, id), self.shared.limits.log_bytes);
+        let opened = Opened {
+            session: id.session,
+            tenant: tenant.clone(),
+            name: open.name.clone(),
+            detached: open.detached,
+            key: open.key.to_vec(),
+            at_ms: now_ms(),
+        };
+        let job = Job::open(id.owner, opened, log, &self.shared.ledger)?;
         self.shared.jobs.write().insert(id, Arc::clone(&job));
+        // Only now: a tenant that was deleted before is found here, and one that is deleted from now on has its jobs looked for.
+        self.shared.access.there(tenant).inspect_err(|_gone| self.shared.purge(std::slice::from_ref(tenant)))?;
         keys.insert(key, id);
         if id.session.is_multiple_of(FORGET_EVERY) {
-            let forgotten: HashSet<JobId> = self.shared.forget_jobs().into_iter().collect();
-            keys.retain(|_, id| !forgotten.contains(id));
+            self.shared.forget_jobs();
+            let known = self.shared.jobs.read();
+            keys.retain(|_, id| known.contains_key(id));
         }
         tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
         Ok(job)
@@ -123,20 +138,22 @@ impl Gateway {
 
 impl GatewayService for Gateway {
     async fn attach(&self, caller: Caller, mut inbound: Inbound<msg::DriverMessage>) -> Result<Outbound<Result<msg::GatewayMessage>>> {
-        let tenant = self.tenant(&caller)?;
+        let visitor = self.enter(&caller, Door::Attach)?;
         let first = convert::required(inbound.next().await?.and_then(|first| first.message), "a session's first message")?;
         let msg::driver_message::Message::Hello(hello) = first else {
             return Err(convert::malformed("a session does not begin with a hello"));
         };
         let shared = &self.shared;
         let welcome = accept_hello(&hello, &shared.cluster, shared.incarnation, Some(shared.id))?;
+        let welcome_features = welcome.features.clone();
         let (sender, outbound) = Outbound::channel(QUEUE);
         // The channel was made with room.
         let _ = sender.try_send(Ok(message(msg::gateway_message::Message::Welcome(welcome))));
         let session = Session {
             gateway: self.clone(),
-            tenant,
+            visitor,
             sender,
+            resumes: welcome_features.iter().any(|feature| feature == RESUME),
             jobs: HashMap::new(),
             open: BTreeMap::new(),
             served: 0,
@@ -147,40 +164,51 @@ impl GatewayService for Gateway {
     }
 
     async fn describe(&self, caller: Caller, digest: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
+        let Visitor { tenant, .. } = self.enter(&caller, Door::Describe)?;
         json(&*self.info(&tenant, convert::digest(&digest)?).await?)
     }
 
     async fn upload(&self, caller: Caller, chunks: Inbound<msg::ArtifactChunk>) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
-        let received = self.shared.artifacts.receive(&tenant, chunks).await?;
+        let mut visitor = self.enter(&caller, Door::Upload)?;
+        let tenant = visitor.tenant.clone();
+        let received = tokio::select! {
+            received = self.shared.artifacts.receive(&tenant, chunks) => received?,
+            error = visitor.ended(&self.shared.access) => return Err(error),
+        };
         let digest = self.shared.store(received).await?;
         json(&*self.info(&tenant, digest).await?)
     }
 
     async fn query(&self, caller: Caller, query: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
-        let query: Query =
-            serde_json::from_slice(&query).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Query(query), Bytes::new()).await.map(Bytes::from)
+        let read = serde_json::from_slice::<Query>(&query);
+        self.answer(&caller, read.map(Ask::Query), "a question", Bytes::new()).await
     }
 
     async fn control(&self, caller: Caller, order: Bytes, key: Bytes) -> Result<Bytes> {
-        let tenant = self.tenant(&caller)?;
         if key.len() != 16 {
             return Err(convert::malformed("an order's key has not 16 bytes"));
         }
-        let order: Order =
-            serde_json::from_slice(&order).map_err(|error| convert::malformed(format_args!("an order is not understood: {error}")))?;
-        self.shared.answer(&tenant, &Ask::Order(order), key).await.map(Bytes::from)
+        let read = serde_json::from_slice::<Order>(&order);
+        self.answer(&caller, read.map(Ask::Order), "an order", key).await
     }
 
     async fn logs(&self, caller: Caller, request: msg::LogsRequest) -> Result<Outbound<Result<msg::LogsChunk>>> {
-        let tenant = self.tenant(&caller)?;
+        let mut visitor = self.enter(&caller, Door::Logs)?;
         let id = convert::job(&convert::required(request.job, "a job")?)?;
-        let job = self.shared.job(&tenant, id)?;
+        let log = self.shared.log(&visitor.tenant, id)?;
         let (sender, outbound) = Outbound::channel(QUEUE);
-        self.shared.scope.spawn("log-follower", OnEnd::Continue, follow(job, request.sequence, request.follow, sender));
+        let shared = Arc::clone(&self.shared);
+        self.shared.scope.spawn("log-follower", OnEnd::Continue, async move {
+            tokio::select! {
+                // First: a token that is revoked ends jobs too, and their output with them.
+                biased;
+                error = visitor.ended(&shared.access) => {
+                    // The follower may be gone.
+                    let _ = sender.send(Err(error)).await;
+                }
+                () = follow(log, request.sequence, request.follow, sender.clone()) => {}
+            }
+        });
         Ok(outbound)
     }
 }
@@ -196,8 +224,10 @@ fn message(message: msg::gateway_message::Message) -> msg::GatewayMessage {
 /// One driver's stream. One task reads and writes it, so that the result of a short task leaves on the thread that the task came in on.
 struct Session {
     gateway: Gateway,
-    tenant: Tenant,
+    visitor: Visitor,
     sender: Sender<Result<msg::GatewayMessage>>,
+    /// Whether the driver comes back after its connection broke, and says when it has all of a job.
+    resumes: bool,
     jobs: HashMap<SessionId, Arc<Job>>,
     /// Those whose end the driver does not know.
     open: BTreeMap<SessionId, Attached>,
@@ -205,6 +235,15 @@ struct Session {
     served: SessionId,
     /// Told when a job has something to send.
     ready: Arc<Notify>,
+}
+
+/// Why a session goes on.
+#[expect(clippy::large_enum_variant, reason = "it is on the stack for a moment, and a message is what it mostly is")]
+enum Next {
+    /// The driver said something; `None` if it has said all.
+    Message(Option<msg::DriverMessage>),
+    /// Something may be sent.
+    ToSend,
 }
 
 /// A job of a session.
@@ -217,37 +256,52 @@ struct Attached {
 impl Session {
     async fn run(mut self, mut inbound: Inbound<msg::DriverMessage>) {
         let outcome = self.converse(&mut inbound).await;
+        let refused = outcome.as_ref().err().filter(|error| error.code() != Code::CONNECTION_LOST).cloned();
+        // Who closes its side, or breaks the rules, does not come back.
+        let comes_back = self.resumes && outcome.as_ref().is_err_and(|error| error.code() == Code::CONNECTION_LOST);
+        for job in self.jobs.values() {
+            let Some(pressure) = job.outbox.leave(&self.ready, !comes_back || job.detached) else { continue };
+            self.gateway.shared.relieve(job, pressure);
+            if comes_back && !job.detached {
+                self.gateway.shared.await_driver(job, DRIVER_GRACE_BROKEN);
+            } else {
+                self.gateway.shared.driver_left(job, refused.as_ref());
+            }
+        }
         if let Err(error) = outcome {
-            tracing::info!(tenant = %self.tenant, %error, "a driver's session ended");
+            let tenant = &self.visitor.tenant;
+            // Whoever has all, or leaves its jobs with the cluster, goes without saying so first.
+            if self.open.values().all(|open| open.job.detached) && error.code() == Code::CONNECTION_LOST {
+                tracing::debug!(%tenant, %error, "a driver's session ended");
+            } else {
+                tracing::info!(%tenant, %error, "a driver's session ended");
+            }
             // The driver may be gone, and then nobody hears why.
             let _ = self.sender.send(Err(error)).await;
-        }
-        // Nobody waits any more for what is not detached.
-        for Attached { job, .. } in self.open.values().filter(|open| !open.job.detached && !open.job.has_ended()) {
-            let error = Error::new(Code::CONNECTION_LOST, "the driver went away before the job ended")
-                .hint("submit with --no-wait to let it go on");
-            self.gateway.shared.stop(job, Some(error));
-        }
-        for Attached { job, .. } in self.open.values() {
-            let pressure = job.outbox.close();
-            self.gateway.shared.relieve(job, pressure);
         }
     }
 
     /// Reads and writes until the driver leaves. A driver that does not read is still heard: it may want to cancel.
     async fn converse(&mut self, inbound: &mut Inbound<msg::DriverMessage>) -> Result<()> {
+        let mut waits = BusyPoll::new();
         loop {
             let full = !self.flush();
-            let message = tokio::select! {
-                message = inbound.next() => message?,
-                () = self.ready.notified(), if !full => continue,
-                // Only waits for room; who takes it is decided above.
-                room = self.sender.reserve(), if full => {
-                    drop(room.map_err(|_| driver_gone())?);
-                    continue;
+            let next = async {
+                tokio::select! {
+                    biased;
+                    message = inbound.next() => message.map(Next::Message),
+                    () = self.ready.notified(), if !full => Ok(Next::ToSend),
+                    // Only waits for room; who takes it is decided above.
+                    room = self.sender.reserve(), if full => room.map(|_| Next::ToSend).map_err(|_| driver_gone()),
+                    error = self.visitor.ended(&self.gateway.shared.access) => Err(error),
                 }
             };
-            let Some(message) = message else { return Ok(()) };
+            let message = match waits.wait(next).await? {
+                Next::ToSend => continue,
+                Next::Message(None) => return Ok(()),
+                Next::Message(Some(message)) => message,
+            };
+            self.visitor.check(&self.gateway.shared.access)?;
             self.heard(convert::required(message.message, "a driver's message")?).await?;
         }
     }
@@ -258,13 +312,28 @@ impl Session {
             let Ok(permit) = self.sender.try_reserve() else { return false };
             let shared = &self.gateway.shared;
             let in_turn = self.open.range((Excluded(self.served), Unbounded)).chain(self.open.range(..=self.served));
-            let next = in_turn.filter_map(|(session, open)| Some((*session, open.next(shared)?))).next();
+            let next = in_turn.filter_map(|(session, open)| Some((*session, open.next(shared, &self.ready)?))).next();
             let Some((session, next)) = next else { return true };
             self.served = session;
-            if matches!(next, msg::gateway_message::Message::JobEnded(_)) {
-                self.open.remove(&session);
-            }
+            let ended = matches!(next, msg::gateway_message::Message::JobEnded(_));
             permit.send(Ok(message(next)));
+            if ended {
+                self.open.remove(&session);
+                if !self.resumes {
+                    self.release(session);
+                }
+            }
+        }
+    }
+
+    /// The driver has all of a job.
+    fn release(&mut self, session: SessionId) {
+        if let Some(job) = self.jobs.remove(&session) {
+            // Dropped from now on, if there were any more.
+            if let Some(pressure) = job.outbox.leave(&self.ready, true) {
+                self.gateway.shared.relieve(&job, pressure);
+            }
+            job.release();
         }
     }
 
@@ -282,6 +351,10 @@ impl Session {
                     self.gateway.shared.cancel(&job, Some(&cancel.sequences));
                 }
             }
+            msg::driver_message::Message::Release(release) => {
+                self.job(release.session)?;
+                self.release(release.session);
+            }
             msg::driver_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
         }
         Ok(())
@@ -292,27 +365,42 @@ impl Session {
     }
 
     async fn open_job(&mut self, open: &msg::OpenJob) -> Result<()> {
-        let (result, window) = match self.gateway.open_job(&self.tenant, open) {
+        let received = open.resume.as_ref().map(|resume| Received::read(&resume.received)).transpose()?;
+        let mut answer = msg::JobOpened { request: open.request, ..Default::default() };
+        match self.gateway.open_job(&self.visitor.tenant, open) {
             Ok(job) => {
-                self.attach(&job, open.follow);
-                (msg::job_opened::Result::Job(job.id.into()), self.gateway.shared.limits.window)
+                (answer.submitted, answer.calls, answer.finished) = job.arrived();
+                answer.window = self.gateway.shared.limits.window;
+                answer.result = Some(msg::job_opened::Result::Job(job.id.into()));
+                let outputs = open.resume.as_ref().map_or(0, |resume| resume.outputs);
+                self.attach(&job, open.follow, received.as_ref(), outputs);
             }
-            Err(error) => (msg::job_opened::Result::Error((&error).into()), 0),
-        };
-        self.send(msg::gateway_message::Message::JobOpened(msg::JobOpened { request: open.request, result: Some(result), window })).await
+            Err(error) => answer.result = Some(msg::job_opened::Result::Error((&error).into())),
+        }
+        self.send(msg::gateway_message::Message::JobOpened(answer)).await
     }
 
-    /// Makes a job one of this session's; one that is already stays as it is.
-    fn attach(&mut self, job: &Arc<Job>, follow: bool) {
+    /// Makes a job one of this session's; one that is already stays as it is. A driver that is back says which results it has received,
+    /// and how many pieces of output.
+    fn attach(&mut self, job: &Arc<Job>, follow: bool, received: Option<&Received>, outputs: u64) {
         if self.jobs.contains_key(&job.id.session) {
             return;
         }
         let output_sent = Arc::new(AtomicBool::new(!follow));
         if follow {
-            let writer = write_output(Arc::clone(job), self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));
+            let reader = LogReader::after(&job.log, outputs);
+            let writer = write_output(Arc::clone(job), reader, self.sender.clone(), Arc::clone(&output_sent), Arc::clone(&self.ready));
             self.gateway.shared.scope.spawn("output-writer", OnEnd::Continue, writer);
         }
-        job.outbox.attach(&self.ready);
+        match received {
+            // Results of a detached job are for whoever is there when they come.
+            Some(received) if !job.detached => {
+                let (owed, pressure) = job.resume(received, &self.ready);
+                self.gateway.shared.relieve(job, pressure);
+                self.gateway.shared.scope.spawn("resend", OnEnd::Continue, resend(Arc::clone(job), owed));
+            }
+            _ => job.outbox.attach(&self.ready),
+        }
         self.jobs.insert(job.id.session, Arc::clone(job));
         self.open.insert(job.id.session, Attached { job: Arc::clone(job), output_sent });
     }
@@ -320,7 +408,11 @@ impl Session {
     async fn define(&mut self, define: msg::DefineCall) -> Result<()> {
         let (session, number) = (define.session, define.number);
         let job = self.job(session)?;
-        let error = self.try_define(&job, define).await.err().map(|error| (&error).into());
+        let error = self.try_define(&job, define).await.err();
+        if let Some(error) = &error {
+            job.refused(error);
+        }
+        let error = error.as_ref().map(Into::into);
         self.send(msg::gateway_message::Message::CallDefined(msg::CallDefined { session, number, error })).await
     }
 
@@ -332,8 +424,10 @@ impl Session {
             options: convert::options(&convert::required(call.options, "options")?)?,
             grants: convert::grants(convert::required(call.grants, "grants")?)?,
         };
-        let info = self.gateway.info(&self.tenant, request.artifact).await?;
+        let info = self.gateway.info(&self.visitor.tenant, request.artifact).await?;
         find_export(&info, &request.export)?;
+        let Visitor { tenant, identity, .. } = &self.visitor;
+        self.gateway.shared.may_be_granted(tenant, identity.token, &request.grants).await?;
         self.gateway.shared.define(job, define.number, request)
     }
 
@@ -364,15 +458,16 @@ fn driver_gone() -> Error {
 }
 
 impl Attached {
-    /// The next message that the driver is owed.
-    fn next(&self, shared: &Shared) -> Option<msg::gateway_message::Message> {
+    /// The next message that the driver is owed by a session.
+    fn next(&self, shared: &Shared, ready: &Arc<Notify>) -> Option<msg::gateway_message::Message> {
         let (job, session) = (&self.job, self.job.id.session);
         // Asked before the outbox is looked at: what ends a job is in the outbox before the job has ended.
-        let ended = job.has_ended() && self.output_sent.load(Acquire);
-        let (outcomes, pressure) = job.outbox.take();
+        let ended = job.has_ended() && job.outbox.is_settled() && self.output_sent.load(Acquire);
+        let (outcomes, pressure) = job.outbox.take(ready)?;
         shared.relieve(job, pressure);
         if !outcomes.is_empty() {
-            return Some(msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes }));
+            let (submitted, _, _) = job.arrived();
+            return Some(msg::gateway_message::Message::Outcomes(msg::Outcomes { session, outcomes, submitted }));
         }
         ended.then(|| {
             let record = json(&job.record()).unwrap_or_default();
@@ -381,10 +476,49 @@ impl Attached {
     }
 }
 
+/// Reads results that a driver has not got from where they were written down, and puts them into the job's outbox.
+async fn resend(job: Arc<Job>, owed: Vec<u64>) {
+    let mut owed: HashSet<u64> = owed.into_iter().collect();
+    for segment in job.ledger.segments_of(job.id.session) {
+        if owed.is_empty() {
+            break;
+        }
+        job.outbox.room().await;
+        match job.ledger.outcomes(job.id.session, segment) {
+            Ok(outcomes) => {
+                let wanted = outcomes.into_iter().filter(|outcome| owed.remove(&outcome.sequence));
+                job.outbox.resend(wanted.map(outcome_message).collect());
+            }
+            Err(error) => tracing::error!(tenant = %job.tenant, job = %job.id, %error, "results that were written down cannot be read"),
+        }
+    }
+    let lost = Error::new(Code::RESULT_GONE, "the result was not written down, and the connection broke before it was sent");
+    let gone = owed.into_iter().map(|sequence| msg::Outcome {
+        sequence,
+        attempt: 1,
+        result: Some(convert::outcome_result(Err(lost.clone()))),
+        ..Default::default()
+    });
+    job.outbox.resend(gone.collect());
+    job.outbox.resent();
+}
+
+/// A result that was written down, as it travels.
+fn outcome_message(outcome: Outcome) -> msg::Outcome {
+    let Outcome { sequence, attempt, result, failed, cpu_ns, wall_ns, memory_bytes } = outcome;
+    let result = Some(convert::outcome_result(result));
+    msg::Outcome { sequence, attempt: attempt.0, result, failed: failed.is_some(), cpu_ns, wall_ns, memory_bytes }
+}
+
 /// Sends a job's output as it is written, then says so.
-async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>, sent: Arc<AtomicBool>, ready: Arc<Notify>) {
+async fn write_output(
+    job: Arc<Job>,
+    mut reader: LogReader,
+    sender: Sender<Result<msg::GatewayMessage>>,
+    sent: Arc<AtomicBool>,
+    ready: Arc<Notify>,
+) {
     let session = job.id.session;
-    let mut reader = LogReader::new(&job.log, None);
     loop {
         match reader.read() {
             Ok(outputs) if outputs.is_empty() => {
@@ -403,7 +537,7 @@ async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>
                 }
             }
             Err(error) => {
-                tracing::error!(job = %job.id, %error, "a job's output cannot be followed");
+                tracing::error!(tenant = %job.tenant, job = %job.id, %error, "a job's output cannot be followed");
                 break;
             }
         }
@@ -413,8 +547,8 @@ async fn write_output(job: Arc<Job>, sender: Sender<Result<msg::GatewayMessage>>
 }
 
 /// Sends a job's output, once or until it ends.
-async fn follow(job: Arc<Job>, only: Option<u64>, follow: bool, sender: Sender<Result<msg::LogsChunk>>) {
-    let mut reader = LogReader::new(&job.log, only);
+async fn follow(log: Arc<JobLog>, only: Option<u64>, follow: bool, sender: Sender<Result<msg::LogsChunk>>) {
+    let mut reader = LogReader::new(&log, only);
     loop {
         match reader.read() {
             Ok(outputs) if outputs.is_empty() => {
@@ -438,69 +572,5 @@ async fn follow(job: Arc<Job>, only: Option<u64>, follow: bool, sender: Sender<R
                 return;
             }
         }
-    }
-}
-
-/// Numbers for sessions, never given twice by a node, whatever happens to it: blocks of them are reserved on disk before they are used.
-pub(crate) struct Sessions {
-    path: PathBuf,
-    next: SessionId,
-    reserved: SessionId,
-}
-
-impl Sessions {
-    pub(crate) fn open(state_dir: &Path) -> Result<Self> {
-        let path = state_dir.join("sessions");
-        let damaged = || Error::new(Code::DAMAGED_STATE, format!("{} is damaged", path.display()));
-        let reserved = match fs::read_to_string(&path) {
-            Ok(text) => text.trim().parse().map_err(|_| damaged().hint("put it back from a backup"))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-            Err(error) => return Err(Error::new(Code::IO, format!("cannot read {}: {error}", path.display()))),
-        };
-        Ok(Self { path, next: reserved + 1, reserved })
-    }
-
-    /// Leaves out the numbers that may have been given since a backup was made.
-    pub(crate) fn renumber(state_dir: &Path) -> Result<()> {
-        let mut sessions = Self::open(state_dir)?;
-        if sessions.reserved > 0 {
-            sessions.reserve(sessions.reserved.saturating_add(SESSIONS_RESTORED))?;
-        }
-        Ok(())
-    }
-
-    fn next(&mut self) -> Result<SessionId> {
-        if self.next > self.reserved {
-            self.reserve(self.next.saturating_add(SESSIONS_RESERVED))?;
-        }
-        self.next += 1;
-        Ok(self.next - 1)
-    }
-
-    fn reserve(&mut self, reserved: SessionId) -> Result<()> {
-        let written = write_private(&self.path, reserved.to_string().as_bytes());
-        written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", self.path.display())))?;
-        self.reserved = reserved;
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn session_numbers_are_never_given_twice() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut seen = std::collections::BTreeSet::new();
-        for _life in 0..3 {
-            let mut sessions = Sessions::open(dir.path()).unwrap();
-            assert!((0..1500).all(|_| seen.insert(sessions.next().unwrap())));
-        }
-        let last = *seen.last().unwrap();
-        Sessions::renumber(dir.path()).unwrap();
-        assert!(Sessions::open(dir.path()).unwrap().next().unwrap() > last + SESSIONS_RESTORED);
-        fs::write(dir.path().join("sessions"), "x").unwrap();
-        assert!(Sessions::open(dir.path()).is_err());
     }
 }

@@ -6,25 +6,31 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use rwasm_runtime::OnEnd;
+use rwasm_runtime::{OnEnd, now_ms};
 use rwasm_types::{
-    Code, Error, Incarnation, LeaseId, Name, NodeId, ResourceSet, Result, Tenant,
+    Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, ResourceSet, Result, Tenant, TokenId,
     api::{Ask, Query},
 };
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::node::Shared;
+use crate::{
+    credential::{Issued, Proof},
+    node::Shared,
+    reach::RelayAddress,
+};
 
 /// The first and the longest pause between attempts to reach the head.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
 /// How long a node waits for the head's part of an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a node waits for a certificate before it asks again.
+const RENEW_AGAIN: Duration = Duration::from_secs(5);
 /// Messages that may wait for the network.
 const QUEUE: usize = 1024;
 
@@ -36,24 +42,26 @@ pub(crate) struct Registration {
     pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
+    pub(crate) offer: Offer,
 }
 
 /// The node's side of the stream, for everyone in the node. While the head is away, what is sent is lost, and made up for when it is back.
 pub(crate) struct HeadHandle {
     sender: Mutex<Option<mpsc::UnboundedSender<msg::NodeMessage>>>,
-    token: String,
+    proof: Proof,
     registration: Registration,
     questions: Mutex<HashMap<u64, oneshot::Sender<Result<bytes::Bytes>>>>,
     last_question: AtomicU64,
 }
 
 impl HeadHandle {
-    pub(crate) fn new(token: String, registration: Registration) -> Self {
-        Self { sender: Mutex::default(), token, registration, questions: Mutex::default(), last_question: AtomicU64::new(0) }
+    pub(crate) fn new(proof: Proof, registration: Registration) -> Self {
+        Self { sender: Mutex::default(), proof, registration, questions: Mutex::default(), last_question: AtomicU64::new(0) }
     }
 
-    pub(crate) fn token(&self) -> &str {
-        &self.token
+    /// What this node proves with that it is itself.
+    pub(crate) fn proof(&self) -> &Proof {
+        &self.proof
     }
 
     /// The node's labels.
@@ -78,17 +86,20 @@ impl HeadHandle {
         self.send(msg::node_message::Message::Report(report(shared)));
     }
 
-    /// Asks the head something for a tenant; an order comes with the key that its driver drew.
+    /// Asks the head something for a tenant, on behalf of whoever was admitted by a token; without one, on the node's own. An order comes
+    /// with the key that its driver drew.
     ///
     /// # Errors
     ///
     /// What the head says, or [`Code::DEADLINE`] if it says nothing.
-    pub(crate) async fn ask(&self, tenant: &Tenant, ask: &Ask, key: bytes::Bytes) -> Result<bytes::Bytes> {
+    pub(crate) async fn ask(&self, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: bytes::Bytes) -> Result<bytes::Bytes> {
         let number = self.last_question.fetch_add(1, Relaxed) + 1;
         let (answer, answered) = oneshot::channel();
         self.questions.lock().insert(number, answer);
         let json = serde_json::to_vec(ask).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
-        self.send(msg::node_message::Message::Question(msg::Question { number, tenant: tenant.to_string(), ask: json.into(), key }));
+        let token = token.map(|token| token.to_string()).unwrap_or_default();
+        let question = msg::Question { number, tenant: tenant.to_string(), ask: json.into(), key, token };
+        self.send(msg::node_message::Message::Question(question));
         let outcome = tokio::time::timeout(ANSWER_WITHIN, answered).await;
         self.questions.lock().remove(&number);
         match outcome {
@@ -120,20 +131,37 @@ pub(crate) struct Joined {
     inbound: Inbound<msg::HeadMessage>,
 }
 
-/// Joins once.
+/// Joins once. A node whose certificate has expired first has another issued, by its join token.
 ///
 /// # Errors
 ///
 /// [`Code::UNREACHABLE`] if nobody answers, or why the head does not take the node.
 pub(crate) async fn join(
     connector: &Connector,
-    token: &str,
+    proof: &Proof,
     cluster: &str,
     incarnation: Incarnation,
     node: Option<NodeId>,
     registration: &Registration,
+    foreign: &ResourceSet,
 ) -> Result<Joined> {
-    let mut client = HeadClient::connect(connector, token).await?;
+    if proof.former().is_some() {
+        let certified = register(connector, proof, cluster, incarnation, node, registration, foreign).await?;
+        tracing::info!(node = %certified.node, "the certificate had expired; the join token got another for the same number");
+    }
+    register(connector, proof, cluster, incarnation, node, registration, foreign).await
+}
+
+async fn register(
+    connector: &Connector,
+    proof: &Proof,
+    cluster: &str,
+    incarnation: Incarnation,
+    node: Option<NodeId>,
+    registration: &Registration,
+    foreign: &ResourceSet,
+) -> Result<Joined> {
+    let mut client = HeadClient::connect(&proof.to_head(connector)?, proof.token()).await?;
     let (sender, outbound) = Outbound::channel(QUEUE);
     let closed = |_| Error::new(Code::CONNECTION_LOST, "the head closed the connection");
     let message = |message| msg::NodeMessage { message: Some(message) };
@@ -145,6 +173,10 @@ pub(crate) async fn join(
         labels: registration.labels.iter().map(|(key, value)| (key.to_string(), value.clone())).collect(),
         data_address: registration.data_address.clone(),
         gateway_address: registration.gateway_address.clone(),
+        offer: serde_json::to_vec(&registration.offer).map_err(|error| Error::internal(format!("an offer has no JSON: {error}")))?.into(),
+        public_key: proof.public_key()?.into(),
+        foreign: Some(foreign.into()),
+        former_certificate: proof.former().map(|former| former.to_vec().into()).unwrap_or_default(),
     };
     sender.send(message(msg::node_message::Message::Register(register))).await.map_err(closed)?;
     let mut inbound = client.join(outbound).await?;
@@ -160,8 +192,19 @@ pub(crate) async fn join(
         msg::registered::Result::Node(node) => convert::node(node)?,
         msg::registered::Result::Error(error) => return Err(convert::any_error(error)),
     };
+    if let Some(certificate) = registered.certificate {
+        proof.received(issued(certificate))?;
+    }
     let head = Incarnation(welcome.incarnation);
     Ok(Joined { node, cluster: welcome.cluster, head, heartbeat: Duration::from_nanos(registered.heartbeat_ns), sender, inbound })
+}
+
+fn issued(certificate: msg::Certificate) -> Issued {
+    Issued {
+        chain: certificate.chain.iter().map(|der| der.to_vec()).collect(),
+        authority: certificate.authority,
+        life: Duration::from_nanos(certificate.life_ns),
+    }
 }
 
 async fn next(inbound: &mut Inbound<msg::HeadMessage>) -> Result<msg::head_message::Message> {
@@ -187,7 +230,8 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(RETRY_LONGEST);
         let Some(shared) = shared.upgrade() else { return };
-        match join(&connector, shared.head.token(), &shared.cluster, shared.incarnation, Some(shared.id), &shared.head.registration).await {
+        let (foreign, proof, registration) = (shared.foreign(), shared.head.proof(), &shared.head.registration);
+        match join(&connector, proof, &shared.cluster, shared.incarnation, Some(shared.id), registration, &foreign).await {
             Ok(again) if again.head < head => {
                 tracing::error!(life = %again.head, last = %head, "an earlier life of the head answered, from a copy; it is left alone");
             }
@@ -215,19 +259,22 @@ pub(crate) async fn stay(shared: Weak<Shared>, connector: Connector, first: Join
 
 async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
     let Joined { heartbeat, sender, mut inbound, .. } = joined;
+    // Bounded by what is under way: a request of each class, a return of each lease, a question of each caller, an answer to each question and
+    // a batch for each demand of the head's. Heartbeats come from below, when nothing is held up; where the past is written is said at
+    // intervals. And a head that takes nothing does not answer the transport's probes either, so the stream ends.
     let (queue, mut waiting) = mpsc::unbounded_channel();
     {
         let Some(shared) = shared.upgrade() else { return Ok(()) };
         *shared.head.sender.lock() = Some(queue);
         shared.spread.forget_requests();
-        for claim in shared.spread.claims() {
-            shared.head.send(msg::node_message::Message::LeaseClaim(claim));
-        }
+        shared.tell_leases();
         shared.surplus.notify_one();
         shared.head.report_now(&shared);
+        shared.say_written();
     }
     let mut ticks = tokio::time::interval(heartbeat.max(Duration::from_millis(10)));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut asked_to_renew = None;
     loop {
         tokio::select! {
             message = waiting.recv() => {
@@ -243,6 +290,12 @@ async fn converse(shared: &Weak<Shared>, joined: Joined) -> Result<()> {
             _ = ticks.tick() => {
                 let Some(shared) = shared.upgrade() else { return Ok(()) };
                 shared.head.report_now(&shared);
+                let due = shared.head.proof().renew_in().is_some_and(|renew_in| renew_in.is_zero());
+                if due && asked_to_renew.is_none_or(|asked: Instant| asked.elapsed() > RENEW_AGAIN) {
+                    asked_to_renew = Some(Instant::now());
+                    let public_key = shared.head.proof().public_key()?.into();
+                    shared.head.send(msg::node_message::Message::Renew(msg::Renew { public_key }));
+                }
             }
         }
     }
@@ -261,11 +314,29 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
                 tracing::info!(lease = revoke.lease, %error, "a lease is retired");
                 shared.retired(LeaseId(revoke.lease));
             } else {
-                shared.taken_back(LeaseId(revoke.lease), &error);
+                shared.revoked(LeaseId(revoke.lease), &error, true);
+                // The head may have been told meanwhile that it is held.
+                shared.give_back(LeaseId(revoke.lease), false);
             }
         }
         msg::head_message::Message::Question(question) => answer(shared, question)?,
+        msg::head_message::Message::HistoryWanted(wanted) => shared.history_wanted(&wanted)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
+        msg::head_message::Message::Addresses(told) => {
+            // What is no address is a name, and what that leads to is the name server's word.
+            shared.engine.reserved().add(told.added.iter().filter_map(|address| address.parse().ok()));
+        }
+        msg::head_message::Message::Directory(word) => shared.purge(&shared.access.hear(&word)?),
+        msg::head_message::Message::Relay(relay) => {
+            shared.reach.heard_of(RelayAddress { node: convert::node(relay.node)?, address: relay.address });
+        }
+        msg::head_message::Message::Certificate(certificate) => {
+            // What cannot be kept on disk is asked for again.
+            match shared.head.proof().received(issued(certificate)) {
+                Ok(()) => tracing::info!("this node's certificate was renewed"),
+                Err(error) => tracing::error!(%error, "this node's new certificate cannot be used"),
+            }
+        }
         msg::head_message::Message::Welcome(_) | msg::head_message::Message::Registered(_) => {
             return Err(convert::malformed("a second welcome"));
         }
@@ -302,6 +373,17 @@ fn send_answer(shared: &Shared, number: u64, result: Result<Vec<u8>>) {
     shared.head.send(msg::node_message::Message::Answer(msg::Answer { number, result: Some(result) }));
 }
 
+impl Shared {
+    /// What tasks of other owners hold here.
+    fn foreign(&self) -> ResourceSet {
+        let dispatcher = self.dispatcher.lock();
+        let mut foreign = dispatcher.used();
+        // What is this node's own is part of all.
+        let _ = foreign.take(&dispatcher.used_locally());
+        foreign
+    }
+}
+
 /// What changes all the time.
 fn report(shared: &Shared) -> msg::Report {
     let leases = shared.spread.leases();
@@ -317,6 +399,7 @@ fn report(shared: &Shared) -> msg::Report {
         waiting,
         used: Some((&used).into()),
         leaving: shared.draining.is_leaving(),
+        clock_ms: now_ms(),
     }
 }
 

@@ -9,7 +9,7 @@ use rwasm_runtime::{random_bytes, write_private};
 use rwasm_types::{Code, Error, Incarnation, NodeId, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::Sessions;
+use crate::sessions::Sessions;
 
 /// The file's name in the state directory.
 const FILE: &str = "node.json";

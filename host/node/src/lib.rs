@@ -4,9 +4,10 @@
 //! borrows theirs by leases that the head grants. [`Node::start`] joins a head and serves until its scope is shut down; everything else
 //! here is private.
 
+mod access;
 mod artifacts;
 mod batch;
-mod clock;
+mod credential;
 mod dispatch;
 mod drain;
 mod executor;
@@ -16,38 +17,50 @@ mod identity;
 mod local_runs;
 mod logs;
 mod node;
+mod offer;
 mod owner;
+mod purge;
 mod query;
+mod reach;
+mod relay;
 mod retention;
 mod runner;
+mod sessions;
+mod ship;
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions};
+use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
-use rwasm_wire::{Connector, Listener, Server};
+use rwasm_wire::{Connector, Listener, Server, duplex};
 
 use self::{
     artifacts::Artifacts,
+    credential::Proof,
     gateway::Gateway,
     head_link::{HeadHandle, Registration},
     identity::Identity,
-    logs::LogThread,
-    node::{NodeLimits, Parts, Shared, Token, own_addresses},
+    logs::{LogThread, outputs},
+    node::{NodeLimits, Parts, Shared},
+    owner::ledger::Ledger,
+    reach::Reach,
     runner::Runner,
 };
 
+pub use rwasm_history::Retention;
+
 pub use self::{
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
+    credential::Credential,
     identity::{check, renumber},
     local_runs::LocalRuns,
+    offer::{NodeOffer, Volume},
 };
 
 /// How a node is set up.
@@ -65,18 +78,22 @@ pub struct NodeOptions {
     pub compile: CompileOptions,
     /// How many guests can be alive.
     pub pool: PoolOptions,
-    /// How the head is reached.
+    /// How the head is reached; what makes it an encrypted connection is added to it.
     pub head: Connector,
-    /// The cluster's token.
-    pub token: String,
-    /// Where other nodes reach this one; without, it runs nothing for others.
+    /// With what the node joins.
+    pub credential: Credential,
+    /// Where other nodes reach this one; without, they reach it through a relay.
     pub data: Option<Endpoint>,
     /// Where drivers reach this node; without, it has no gateway.
     pub gateway: Option<Endpoint>,
     /// Whether the driver runs in this process.
     pub embedded: bool,
+    /// What guests may have here, beside what every guest has.
+    pub offer: NodeOffer,
     /// What the node keeps on disk.
     pub storage: StorageOptions,
+    /// How long the past of jobs is kept.
+    pub retention: Retention,
 }
 
 /// What a node keeps on disk.
@@ -112,11 +129,13 @@ pub struct Endpoint {
     pub address: String,
 }
 
+/// How long a gateway waits for the head to say who may do what.
+const DIRECTORY_WITHIN: Duration = Duration::from_secs(10);
 /// Tasks of one job that may be submitted and not ended.
 const WINDOW: u64 = 2_000_000;
-/// Jobs that a node remembers after their end, and tasks of them.
-const JOBS_KEPT: usize = 10_000;
-const TASKS_KEPT: u64 = 4_000_000;
+/// Jobs that a node has in memory after their end, and tasks of them; on disk are more.
+const JOBS_KEPT: usize = 1_000;
+const TASKS_KEPT: u64 = 200_000;
 
 /// A running node.
 pub struct Node {
@@ -138,12 +157,28 @@ impl Node {
     ///
     /// If the head cannot be reached or does not take the node, or the machine lacks something.
     pub async fn start(options: NodeOptions, scope: &Scope) -> Result<Self> {
-        let NodeOptions { name, capacity, labels, state_dir, compile, pool, head, token, data, gateway, embedded, storage } = options;
+        let NodeOptions {
+            name,
+            capacity,
+            labels,
+            state_dir,
+            compile,
+            pool,
+            head,
+            credential,
+            data,
+            gateway,
+            embedded,
+            offer,
+            storage,
+            retention,
+        } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
-        let addresses: Vec<IpAddr> =
-            data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip()).collect();
-        let engine = Engine::new(EngineOptions { compile, pool, reserved: own_addresses(addresses) })?;
+        let reserved = Arc::<Reserved>::default();
+        let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
+        reserved.add(own.filter(|address| !address.is_unspecified()));
+        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
@@ -152,45 +187,78 @@ impl Node {
             labels,
             data_address: address(&data),
             gateway_address: address(&gateway),
+            offer: offer.told(),
         };
+        registration.offer.check()?;
+        let proof = Proof::open(&credential, &state_dir)?;
         let mut identity = if embedded { Identity::passing() } else { Identity::begin(&state_dir)? };
         let incarnation = identity.incarnation();
-        let joined = head_link::join(&head, &token, identity.cluster(), incarnation, identity.node(), &registration).await?;
+        let joined =
+            head_link::join(&head, &proof, identity.cluster(), incarnation, identity.node(), &registration, &ResourceSet::default())
+                .await?;
         let (id, cluster) = (joined.node, joined.cluster.clone());
+        if let Some(former) = identity.node().filter(|former| *former != id) {
+            Ledger::set_aside(&state_dir, former)?;
+        }
         identity.joined(&cluster, id)?;
+        let acceptor = proof.acceptor()?;
+        let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
+        let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
+        let (door, tunnels) = duplex();
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
             id,
             cluster: cluster.clone(),
             incarnation,
-            token: Token::new(&token),
             embedded,
+            offer,
             state_dir,
             engine,
             artifacts,
             logs: LogThread::start()?,
+            outputs,
+            ledger,
             capacity,
-            head: HeadHandle::new(token, registration),
+            head: HeadHandle::new(proof, registration),
+            reach: Reach::new(door),
             scope: scope.clone(),
             limits: NodeLimits {
                 log_bytes: storage.job_output_bytes,
                 window: WINDOW,
                 jobs_kept: JOBS_KEPT,
                 tasks_kept: TASKS_KEPT,
-                log_bytes_kept: storage.output_bytes,
                 log_age: storage.output_age,
             },
         })?;
         scope.spawn("head-link", OnEnd::ShutDown, head_link::stay(Arc::downgrade(&shared), head, joined));
+        tokio::time::timeout(DIRECTORY_WITHIN, shared.access.known())
+            .await
+            .map_err(|_elapsed| Error::new(Code::DEADLINE, "the head did not say in time who may do what"))?;
+        shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
-        if let Some(data) = data {
-            serve(scope, "data", Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), data.listener);
+        if !embedded {
+            scope.spawn("relay", OnEnd::ShutDown, reach::attend(Arc::downgrade(&shared)));
+            // Connections that come through a relay are like those that come to the data port.
+            for (name, listener) in [("data", data.map(|data| data.listener)), ("tunnels", Some(Listener::memory(tunnels)))] {
+                let Some(listener) = listener else { continue };
+                let listener = match &acceptor {
+                    Some(acceptor) => listener.with_tls(acceptor.clone()),
+                    None => listener,
+                };
+                serve(scope, name, Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
+            }
         }
         if let Some(gateway) = gateway {
             let service = Arc::new(Gateway::new(&shared)?);
-            serve(scope, "gateway", Server::new().gateway(service), gateway.listener);
+            let mut server = Server::new().gateway(service);
+            if !embedded {
+                let relay = shared.reach.become_relay(id);
+                server = server.relay(Arc::new(relay::Service { relay, shared: Arc::downgrade(&shared) }));
+            }
+            serve(scope, "gateway", server, gateway.listener);
         }
         Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
     }

@@ -11,6 +11,9 @@
 //! u32 length of bytes | u8 stream | u32 attempt | u64 sequence | u64 milliseconds since 1970 | bytes          (little-endian)
 //! ```
 
+mod frames;
+pub(crate) mod outputs;
+
 use std::{
     collections::VecDeque,
     fs::{self, File},
@@ -25,11 +28,11 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rwasm_engine::Output;
-use rwasm_types::{Attempt, Code, Error, Result, Stream};
+use rwasm_types::{Attempt, Code, Error, Result, Stream, Tenant};
 use rwasm_wire::msg;
 use tokio::sync::Notify;
 
-use crate::clock::now_ms;
+use self::frames::Written;
 
 const HEADER_BYTES: usize = 4 + 1 + 4 + 8 + 8;
 /// Bytes of one job that wait for the disk.
@@ -76,8 +79,37 @@ impl LogThread {
     }
 
     /// A job's log in a new file; at most `bytes_max` of output are kept.
-    pub(crate) fn open(&self, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
-        Arc::new(JobLog { path, bytes_max, queue: Arc::clone(&self.queue), state: Mutex::default(), grown: Notify::new() })
+    pub(crate) fn open(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64) -> Arc<JobLog> {
+        self.with(tenant, path, bytes_max, Written::default(), LogState::default())
+    }
+
+    /// A job's log that an earlier life of the node began. What was being written when it ended is cut off, so that what follows is whole.
+    /// What is in the file of attempts elsewhere may be said again.
+    pub(crate) fn reopen(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64, elsewhere: impl Fn(u64, Attempt) -> bool) -> Arc<JobLog> {
+        let (written, before) = frames::whole(&path, elsewhere).unwrap_or_default();
+        let cut = fs::OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(written));
+        if let Err(error) = cut.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+            tracing::error!(%tenant, path = %path.display(), %error, "a job's output cannot be gone on with");
+        }
+        self.with(tenant, path, bytes_max, before, LogState { accepted: written, written, ..LogState::default() })
+    }
+
+    /// The log of a job that has ended, to be read.
+    pub(crate) fn ended(&self, tenant: &Tenant, path: PathBuf) -> Arc<JobLog> {
+        let (written, none) = frames::whole(&path, |_, _| false).unwrap_or_default();
+        self.with(tenant, path, 0, none, LogState { accepted: written, written, closed: true, ..LogState::default() })
+    }
+
+    fn with(&self, tenant: &Tenant, path: PathBuf, bytes_max: u64, before: Written, state: LogState) -> Arc<JobLog> {
+        Arc::new(JobLog {
+            tenant: tenant.clone(),
+            path,
+            bytes_max,
+            before,
+            queue: Arc::clone(&self.queue),
+            state: Mutex::new(state),
+            grown: Notify::new(),
+        })
     }
 }
 
@@ -109,8 +141,12 @@ fn write_all_logs(queue: &Queue) {
 
 /// The output of one job.
 pub(crate) struct JobLog {
+    /// Whose it is.
+    tenant: Tenant,
     path: PathBuf,
     bytes_max: u64,
+    /// What an earlier life of the node had written of attempts elsewhere.
+    before: Written,
     queue: Arc<Queue>,
     state: Mutex<LogState>,
     /// Told when there is more to read, or no more to come.
@@ -136,6 +172,8 @@ struct LogState {
     cut: bool,
     /// It was kept for long enough and is gone.
     expired: bool,
+    /// What was on disk is gone, and nothing is to be there again.
+    removed: bool,
     waiting: Vec<Waker>,
 }
 
@@ -148,7 +186,7 @@ impl JobLog {
     /// Adds output.
     pub(crate) fn write(self: &Arc<Self>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
         let mut state = self.state.lock();
-        if state.closed || state.cut {
+        if state.closed || state.cut || state.removed {
             return;
         }
         let before = state.pending.len();
@@ -158,10 +196,10 @@ impl JobLog {
                 "\nrwasm: the job's output reached its limit of {}; the rest is dropped\n",
                 rwasm_types::format_bytes(self.bytes_max)
             );
-            push_frame(&mut state.pending, sequence, attempt, Stream::Stderr, note.as_bytes());
+            frames::push(&mut state.pending, sequence, attempt, Stream::Stderr, note.as_bytes());
         } else {
             for bytes in bytes.chunks(FRAME_BYTES_MAX) {
-                push_frame(&mut state.pending, sequence, attempt, stream, bytes);
+                frames::push(&mut state.pending, sequence, attempt, stream, bytes);
             }
         }
         state.accepted += (state.pending.len() - before) as u64;
@@ -170,6 +208,23 @@ impl JobLog {
             drop(state);
             self.queue.state.lock().dirty.push_back(Arc::clone(self));
             self.queue.changed.notify_one();
+        }
+    }
+
+    /// What of an attempt's output, which begins at an offset of the stream, an earlier life of the node had not written.
+    pub(crate) fn unwritten<'a>(&self, sequence: u64, attempt: Attempt, stream: Stream, offset: u64, bytes: &'a [u8]) -> &'a [u8] {
+        self.before.rest(sequence, attempt, stream, offset, bytes)
+    }
+
+    /// Waits until all that was added so far is in the file, or will never be.
+    pub(crate) async fn settled(&self) {
+        let accepted = self.state.lock().accepted;
+        loop {
+            let grown = self.grown.notified();
+            if self.state.lock().has_written(accepted) {
+                return;
+            }
+            grown.await;
         }
     }
 
@@ -205,13 +260,19 @@ impl JobLog {
         self.state.lock().written
     }
 
-    /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on.
+    /// Removes what is on disk, of a job that nobody can ask for any more. Whoever reads it now has it open, and reads on; what still comes is
+    /// dropped.
     pub(crate) fn remove(&self) {
+        self.state.lock().removed = true;
+        self.remove_dir();
+    }
+
+    fn remove_dir(&self) {
         let Some(dir) = self.path.parent() else { return };
         if let Err(error) =
             fs::remove_dir_all(dir).or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
         {
-            tracing::warn!(path = %dir.display(), %error, "a job's output cannot be removed");
+            tracing::warn!(tenant = %self.tenant, path = %dir.display(), %error, "a job's output cannot be removed");
         }
     }
 
@@ -232,7 +293,11 @@ impl JobLog {
             state.writing = true;
             (std::mem::take(&mut state.pending), state.file.take())
         };
-        let written = file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file));
+        let removed = self.state.lock().removed && file.is_none();
+        let written = match removed {
+            true => Err(io::ErrorKind::NotFound.into()),
+            false => file.map_or_else(|| create(&self.path), Ok).and_then(|mut file| file.write_all(&pending).map(|()| file)),
+        };
         let mut state = self.state.lock();
         state.writing = false;
         match written {
@@ -242,15 +307,20 @@ impl JobLog {
                 state.close_file();
             }
             Err(error) => {
-                if !state.cut {
-                    tracing::error!(path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
+                if !state.cut && !state.removed {
+                    tracing::error!(tenant = %self.tenant, path = %self.path.display(), %error, "a job's output cannot be written and is dropped");
                 }
                 // A frame may be in the file in part; nothing is read beyond `written`.
                 state.cut = true;
             }
         }
         let waiting = std::mem::take(&mut state.waiting);
+        let removed = state.removed;
         drop(state);
+        if removed {
+            // It may have been made anew between the look and the write.
+            self.remove_dir();
+        }
         waiting.into_iter().for_each(Waker::wake);
         self.grown.notify_waiters();
     }
@@ -270,6 +340,11 @@ impl LogState {
         }
     }
 
+    /// Whether all that was taken by then is in the file, or will never be.
+    fn has_written(&self, accepted: u64) -> bool {
+        self.written >= accepted || self.removed || (self.cut && self.is_written())
+    }
+
     /// Whether nothing is on its way to the file.
     fn is_written(&self) -> bool {
         self.pending.is_empty() && !self.dirty && !self.writing
@@ -281,18 +356,6 @@ fn create(path: &Path) -> io::Result<File> {
         fs::create_dir_all(dir)?;
     }
     fs::OpenOptions::new().create(true).append(true).open(path)
-}
-
-fn push_frame(out: &mut Vec<u8>, sequence: u64, attempt: Attempt, stream: Stream, bytes: &[u8]) {
-    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-    out.push(match stream {
-        Stream::Stdout => 1,
-        Stream::Stderr => 2,
-    });
-    out.extend_from_slice(&attempt.0.to_le_bytes());
-    out.extend_from_slice(&sequence.to_le_bytes());
-    out.extend_from_slice(&now_ms().to_le_bytes());
-    out.extend_from_slice(bytes);
 }
 
 struct Writer {
@@ -318,11 +381,18 @@ pub(crate) struct LogReader {
     offset: u64,
     /// Only this task's.
     only: Option<u64>,
+    /// Frames to be passed over.
+    skip: u64,
 }
 
 impl LogReader {
     pub(crate) fn new(log: &Arc<JobLog>, only: Option<u64>) -> Self {
-        Self { log: Arc::clone(log), file: None, offset: 0, only }
+        Self { log: Arc::clone(log), file: None, offset: 0, only, skip: 0 }
+    }
+
+    /// Passes over so many frames, which the reader has already.
+    pub(crate) fn after(log: &Arc<JobLog>, skip: u64) -> Self {
+        Self { skip, ..Self::new(log, None) }
     }
 
     /// The next frames that are there; none where all that is there was read.
@@ -383,10 +453,12 @@ impl LogReader {
             let length = word(0) as usize;
             let Some(end) = Some(at + HEADER_BYTES + length).filter(|end| *end <= chunk.len()) else { break };
             let sequence = u64::from(word(9)) | u64::from(word(13)) << 32;
-            if self.only.is_none_or(|only| only == sequence) {
+            if self.skip > 0 {
+                self.skip -= 1;
+            } else if self.only.is_none_or(|only| only == sequence) {
                 let stream = if header[4] == 1 { msg::Stream::Stdout } else { msg::Stream::Stderr };
                 let bytes = chunk.slice(at + HEADER_BYTES..end);
-                outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes });
+                outputs.push(msg::Output { sequence, attempt: word(5), stream: stream.into(), bytes, offset: 0 });
             }
             at = end;
         }
@@ -416,7 +488,7 @@ mod tests {
     async fn what_is_written_is_read_whole_and_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("deep/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), dir.path().join("deep/output.log"), 1 << 30);
         let large = "x".repeat(READ_BYTES + 7);
         for text in ["a", &large, "b"] {
             log.write(3, Attempt(1), Stream::Stdout, text.as_bytes());
@@ -431,7 +503,7 @@ mod tests {
     async fn output_beyond_the_limit_is_cut_with_a_note() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("output.log"), 100);
+        let log = thread.open(&Tenant::default(), dir.path().join("output.log"), 100);
         for _ in 0..10 {
             log.write(0, Attempt(1), Stream::Stdout, &[b'y'; 30]);
         }
@@ -447,7 +519,7 @@ mod tests {
     async fn output_that_is_too_old_is_gone_and_said_to_be() {
         let dir = tempfile::tempdir().unwrap();
         let thread = LogThread::start().unwrap();
-        let log = thread.open(dir.path().join("j1-1/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), dir.path().join("j1-1/output.log"), 1 << 30);
         log.write(0, Attempt(1), Stream::Stdout, b"old");
         log.close();
         assert_eq!(all(&log, None).await.len(), 1);
@@ -459,7 +531,7 @@ mod tests {
     #[tokio::test]
     async fn a_disk_that_takes_nothing_holds_up_nobody() {
         let thread = LogThread::start().unwrap();
-        let log = thread.open(PathBuf::from("/dev/null/output.log"), 1 << 30);
+        let log = thread.open(&Tenant::default(), PathBuf::from("/dev/null/output.log"), 1 << 30);
         log.write(0, Attempt(1), Stream::Stdout, b"lost");
         log.close();
         assert!(all(&log, None).await.is_empty());

@@ -11,7 +11,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock, Weak},
     time::Duration,
@@ -19,24 +18,29 @@ use std::{
 
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
-use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant, VolumeSource,
-};
+use rwasm_history::work::CallOf;
+use rwasm_runtime::{OnEnd, Scope, aside};
+use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
 use tokio::sync::Notify;
 
 use crate::{
+    access::Access,
     artifacts::Artifacts,
     dispatch::{Admission, ClassId, Dispatcher, Places},
     drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
-    logs::LogThread,
+    logs::{LogThread, outputs},
+    offer::NodeOffer,
     owner::{
-        job::{Job, JobCall, JobTaker, Pressure},
+        job::{Job, JobCall, JobTaker},
+        ledger::Ledger,
+        outbox::Pressure,
         spread::Spread,
     },
+    reach::Reach,
+    runner::Owners,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -53,17 +57,27 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    pub(crate) token: Token,
+    /// Who may do what at the gateway.
+    pub(crate) access: Access,
     /// Whether the driver runs in this process, so that directories of this machine are the driver's own.
     pub(crate) embedded: bool,
+    /// What guests may have here.
+    pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) logs: LogThread,
+    /// Where jobs' output is.
+    pub(crate) outputs: outputs::Kept,
+    /// What survives of jobs.
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) dispatcher: Mutex<Dispatcher<Item, LoadedCall>>,
     pub(crate) jobs: RwLock<HashMap<JobId, Arc<Job>>>,
     pub(crate) spread: Spread,
+    /// Whom it runs tasks for.
+    pub(crate) owners: Owners,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -78,15 +92,14 @@ pub(crate) struct NodeLimits {
     pub(crate) log_bytes: u64,
     /// Tasks of a job that may be submitted and not ended.
     pub(crate) window: u64,
-    /// Of jobs that ended: how many are remembered, how many tasks of them, and how many bytes of their output.
+    /// Of jobs that ended: how many are in memory, and how many tasks of them. All are on disk.
     pub(crate) jobs_kept: usize,
     pub(crate) tasks_kept: u64,
-    pub(crate) log_bytes_kept: u64,
     /// How long the output of a job that ended is kept.
     pub(crate) log_age: Duration,
 }
 
-/// A bearer token, kept as its hash.
+/// What nodes show each other, kept as its hash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token(blake3::Hash);
 
@@ -100,7 +113,7 @@ impl Token {
         if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.0) {
             return Ok(());
         }
-        Err(Error::new(Code::TOKEN_REFUSED, "the token was not accepted").hint("set RWASM_TOKEN to the cluster's token"))
+        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint("set RWASM_NODE_TOKEN to the cluster's node token"))
     }
 }
 
@@ -109,14 +122,17 @@ pub(crate) struct Parts {
     pub(crate) id: NodeId,
     pub(crate) cluster: String,
     pub(crate) incarnation: Incarnation,
-    pub(crate) token: Token,
     pub(crate) embedded: bool,
+    pub(crate) offer: NodeOffer,
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) logs: LogThread,
+    pub(crate) outputs: outputs::Kept,
+    pub(crate) ledger: Arc<Ledger>,
     pub(crate) capacity: ResourceSet,
     pub(crate) head: HeadHandle,
+    pub(crate) reach: Reach,
     pub(crate) scope: Scope,
     pub(crate) limits: NodeLimits,
 }
@@ -134,7 +150,24 @@ impl Events for Listener {
 
 impl Shared {
     pub(crate) fn new(parts: Parts) -> Result<Arc<Self>> {
-        let Parts { id, cluster, incarnation, token, embedded, state_dir, engine, artifacts, logs, capacity, head, scope, limits } = parts;
+        let Parts {
+            id,
+            cluster,
+            incarnation,
+            embedded,
+            offer,
+            state_dir,
+            engine,
+            artifacts,
+            logs,
+            outputs,
+            ledger,
+            capacity,
+            head,
+            reach,
+            scope,
+            limits,
+        } = parts;
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
@@ -142,16 +175,21 @@ impl Shared {
             id,
             cluster,
             incarnation,
-            token,
+            access: Access::new(),
             embedded,
+            offer,
             state_dir,
             engine,
             artifacts,
             logs,
+            outputs,
+            ledger,
             dispatcher: Mutex::new(Dispatcher::new(capacity, places)),
             jobs: RwLock::default(),
             spread: Spread::default(),
+            owners: Owners::default(),
             head,
+            reach,
             scope,
             surplus: Notify::new(),
             limits,
@@ -281,23 +319,21 @@ impl Shared {
         job.ok_or_else(|| Error::new(Code::NOT_FOUND, format!("there is no job {id}")).hint("`rwasm job list` shows what there is"))
     }
 
-    /// Forgets the jobs that were opened first, of those that ended, until the rest is within the limits; gives their ids.
-    pub(crate) fn forget_jobs(&self) -> Vec<JobId> {
-        let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(|job| job.has_ended()).map(Arc::clone).collect();
+    /// Has the jobs that were opened first, of those that ended, on disk only, until the rest is within the limits.
+    pub(crate) fn forget_jobs(&self) {
+        let over = |job: &&Arc<Job>| job.is_archived() && job.is_released();
+        let mut ended: Vec<Arc<Job>> = self.jobs.read().values().filter(over).map(Arc::clone).collect();
         ended.sort_by_key(|job| std::cmp::Reverse(job.id));
-        let (mut jobs, mut tasks, mut bytes) = (0, 0, 0);
+        let (mut jobs, mut tasks) = (0, 0);
         ended.retain(|job| {
             jobs += 1;
             tasks += job.counts().total();
-            bytes += job.log.written();
             // The newest stays, however large it was.
-            jobs > 1 && (jobs > self.limits.jobs_kept || tasks > self.limits.tasks_kept || bytes > self.limits.log_bytes_kept)
+            jobs > 1 && (jobs > self.limits.jobs_kept || tasks > self.limits.tasks_kept)
         });
         for job in &ended {
             self.jobs.write().remove(&job.id);
-            job.log.remove();
         }
-        ended.iter().map(|job| job.id).collect()
     }
 
     /// Adds a call to a job, checked against what the artifact offers, and has the artifact made ready.
@@ -307,6 +343,21 @@ impl Shared {
     /// Why the call cannot be made: unknown export, missing imports, grants that a cluster does not give, resources that this node
     /// would need to be another.
     pub(crate) fn define(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
+        let CallRequest { artifact, export, options, grants } = call.clone();
+        let said = CallOf { artifact, export, options, grants };
+        self.add_call(job, number, call, Some(&said))
+    }
+
+    /// Adds a call that was written down before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Shared::define`].
+    pub(crate) fn define_again(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
+        self.add_call(job, number, call, None)
+    }
+
+    fn add_call(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest, write: Option<&CallOf>) -> Result<()> {
         let CallRequest { artifact, export, options, grants } = call;
         let number = u16::try_from(number).map_err(|_| Error::new(Code::LIMIT, "a job may have 65,536 calls"))?;
         let info = self.use_artifact(&job.tenant, artifact).ok_or_else(|| {
@@ -314,29 +365,35 @@ impl Shared {
         })?;
         info.check_imports()?;
         let (export_index, export) = find_export(&info, &export)?;
-        let grants = self.resolve_grants(grants)?;
+        // Where this node does not offer all of it, another does, and the call's tasks wait for its slots.
+        let granted = match self.lacks(&grants.needs()) {
+            None => Some(Arc::new(self.resolve_grants(grants.clone())?)),
+            Some(_) => None,
+        };
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
         let class = {
             let mut dispatcher = self.dispatcher.lock();
             let class = dispatcher.add_class(shape.clone(), options.priority, false);
-            if !options.placement.allows(self.id, self.head.labels()) {
+            if !self.may_run_here(&options.placement) {
                 dispatcher.send_away(class);
             }
             class
         };
-        let call = job.add_call(JobCall {
+        let call = JobCall {
             number,
             artifact,
             export,
             export_index,
             options,
-            grants: Arc::new(grants),
+            grants,
+            granted,
             retries_max,
             shape,
             class,
             ready: RwLock::new(None),
-        })?;
+        };
+        let call = job.add_call(call, write).inspect_err(|_| drop(self.dispatcher.lock().remove_class(class)))?;
         self.spread.add_class(class, job, &call);
         let (shared, job) = (Arc::clone(self), Arc::clone(job));
         self.scope.spawn("prepare", OnEnd::Continue, async move { shared.prepare(job, call).await });
@@ -355,8 +412,12 @@ impl Shared {
                     }
                 };
                 let taker = Arc::new(JobTaker { job: Arc::clone(&job), pressure: Arc::new(pressure) });
-                self.load(&call.into_load(&job, prepared), taker);
-                self.pump();
+                if let Some(granted) = &call.granted {
+                    self.load(&call.load(&job, prepared, Arc::clone(granted)), taker);
+                    self.pump();
+                } else {
+                    self.surplus.notify_one();
+                }
             }
             Err(error) => {
                 *call.ready.write() = Some(Err(error.clone()));
@@ -368,8 +429,11 @@ impl Shared {
 
     /// An artifact of this node's store, ready to run.
     pub(crate) async fn prepared(&self, tenant: &Tenant, artifact: ArtifactDigest) -> Result<Arc<Prepared>> {
-        let bytes = self.artifacts.read(tenant, artifact)?;
-        self.engine.prepare(tenant, artifact, &bytes).await
+        aside(async {
+            let bytes = self.artifacts.read(tenant, artifact)?;
+            self.engine.prepare(tenant, artifact, &bytes).await
+        })
+        .await
     }
 
     /// Gives a class what it needs to run.
@@ -388,30 +452,6 @@ impl Shared {
         };
         let profile = load.prepared.info().profile;
         self.dispatcher.lock().set_call(load.class, Arc::new(call), profile);
-    }
-
-    /// What of a submit's grants this node gives.
-    pub(crate) fn resolve_grants(&self, grants: Grants) -> Result<Grants> {
-        for volume in &grants.volumes {
-            match &volume.source {
-                VolumeSource::Host(path) if self.embedded => {
-                    if !path.is_dir() {
-                        let message = format!("the granted directory {} does not exist", path.display());
-                        return Err(Error::new(Code::BAD_DIRECTORY, message).hint("make it, or check --dir").with("path", path.display()));
-                    }
-                    let read_only = volume.access == Access::ReadOnly;
-                    tracing::debug!(path = %path.display(), read_only, "a directory was granted");
-                }
-                VolumeSource::Host(path) => {
-                    let message = format!("the directory {} cannot be granted on a cluster: it is not on the nodes", path.display());
-                    return Err(Error::new(Code::NOT_ON_CLUSTER, message).hint("use `rwasm run`, or a volume that nodes offer"));
-                }
-                VolumeSource::Named(name) => {
-                    return Err(Error::new(Code::BAD_DIRECTORY, format!("node {} offers no volume `{name}`", self.id)));
-                }
-            }
-        }
-        Ok(grants)
     }
 
     /// Cancels tasks of a job, all of them without `sequences`: waiting ones are removed, running ones ended, on whatever node.
@@ -481,6 +521,7 @@ pub(crate) fn cancelled() -> Error {
 }
 
 /// A call as a driver or another node asks for it.
+#[derive(Clone)]
 pub(crate) struct CallRequest {
     pub(crate) artifact: ArtifactDigest,
     pub(crate) export: String,
@@ -500,13 +541,13 @@ pub(crate) struct Load {
 }
 
 impl JobCall {
-    fn into_load(self: &Arc<Self>, job: &Job, prepared: Arc<Prepared>) -> Load {
+    fn load(&self, job: &Job, prepared: Arc<Prepared>, grants: Arc<Grants>) -> Load {
         Load {
             class: self.class,
             prepared,
             export: self.export_index,
             options: self.options.clone(),
-            grants: Arc::clone(&self.grants),
+            grants,
             tenant: job.tenant.clone(),
             job: job.id,
         }
@@ -550,9 +591,4 @@ pub(crate) fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<
         shape.memory = (memory_initial_bytes + MEMORY_MARGIN_BYTES).min(limit);
     }
     Ok(shape)
-}
-
-/// Addresses of this machine that guests are not led to by names.
-pub(crate) fn own_addresses(listeners: impl IntoIterator<Item = IpAddr>) -> Vec<IpAddr> {
-    listeners.into_iter().filter(|address| !address.is_unspecified()).collect()
 }

@@ -1,31 +1,54 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use rwasm_history::{Kept, past};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, TaskId, TaskState, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PlaceRequest, Query, Reason, TaskRecord},
+    Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::node::{Shared, shape};
+use crate::{
+    logs::JobLog,
+    node::{Shared, shape},
+    owner::job::Job,
+};
+
+/// A job, as this node knows it.
+pub(crate) enum Known {
+    /// It is in memory.
+    Here(Arc<Job>),
+    /// It is on disk.
+    Kept(Kept),
+}
+
+impl Known {
+    fn record(&self) -> JobRecord {
+        match self {
+            Self::Here(job) => job.record(),
+            Self::Kept(kept) => kept.record().clone(),
+        }
+    }
+}
 
 impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
-    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
+    pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
             Some(owner) if owner == self.id => match ask {
                 Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
                 _ => self.answer_here(tenant, ask),
             },
+            None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, token, ask).await,
             // Lists are put together by the head; without it, this node's part is better than nothing.
-            None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, ask).await,
-            None => match (self.head.ask(tenant, ask, key).await, ask) {
+            None => match (self.head.ask(tenant, token, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
                 (answer, _) => answer.map(|answer| answer.to_vec()),
             },
-            Some(_) => self.head.ask(tenant, ask, key).await.map(|answer| answer.to_vec()),
+            Some(_) => self.head.ask(tenant, token, ask, key).await.map(|answer| answer.to_vec()),
         }
     }
 
@@ -48,28 +71,28 @@ impl Shared {
     /// Answers from what this node knows itself.
     pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
         match ask {
-            Ask::Query(Query::Jobs { state, limit }) => {
-                let mut rows: Vec<JobRecord> =
-                    self.jobs.read().values().filter(|job| job.tenant == *tenant).map(|job| job.record()).collect();
-                rows.retain(|row| state.is_none_or(|state| row.state == state));
-                rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
-                let total = rows.len() as u64;
-                rows.truncate((*limit).min(LIMIT_MAX));
-                json(&Listing { rows, total, missing: Vec::new() })
-            }
-            Ask::Query(Query::Job { job }) => json(&self.job(tenant, *job)?.record()),
+            Ask::Query(Query::Jobs { state, limit }) => json(&self.job_list(tenant, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Job { job }) => json(&self.known(tenant, *job)?.record()),
             Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
-            Ask::Query(Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. })
-            | Ask::Query(Query::Demand { .. } | Query::Plan { .. } | Query::Place(_)) => {
-                Err(Error::internal("a node was asked what only the head knows"))
-            }
+            Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::TenantUse => json(&self.tenant_use(tenant)),
+            Ask::Query(
+                Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
+            )
+            | Ask::Order(Order::InviteNode { .. })
+            | Ask::Query(Query::Plan { .. })
+            | Ask::Place(_)
+            | Ask::Demand { .. }
+            | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
-                let job = self.job(tenant, *job)?;
-                self.stop(&job, None);
-                json(&job.record())
+                let known = self.known(tenant, *job)?;
+                if let Known::Here(job) = &known {
+                    self.stop(job, None);
+                }
+                json(&known.record())
             }
             Ask::Order(Order::DrainNode { node, within_ms }) if *node == self.id => {
                 self.drain(Duration::from_millis(*within_ms));
@@ -89,29 +112,91 @@ impl Shared {
             Ask::Order(Order::CollectArtifacts { unused_for_ms, dry_run, keep }) => {
                 json(&self.collect_artifacts(tenant, Duration::from_millis(*unused_for_ms), *dry_run, keep)?)
             }
-            Ask::Order(Order::DrainNode { .. } | Order::UndrainNode { .. } | Order::TagArtifact { .. } | Order::Untag { .. }) => {
-                Err(Error::internal("a node was given an order that is not for it"))
-            }
+            Ask::Order(
+                Order::DrainNode { .. }
+                | Order::UndrainNode { .. }
+                | Order::TagArtifact { .. }
+                | Order::Untag { .. }
+                | Order::CreateTenant { .. }
+                | Order::DeleteTenant { .. }
+                | Order::CreateToken { .. }
+                | Order::RevokeToken { .. }
+                | Order::SetPolicy { .. },
+            ) => Err(Error::internal("a node was given an order that is not for it")),
         }
     }
 
-    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
-        let mut jobs = match job {
-            Some(job) => vec![self.job(tenant, job)?],
-            None => self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect(),
+    /// A job that is in memory, or kept on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is none, or it is another tenant's.
+    pub(crate) fn known(&self, tenant: &Tenant, id: JobId) -> Result<Known> {
+        let unknown = match self.job(tenant, id) {
+            Ok(job) => return Ok(Known::Here(job)),
+            Err(unknown) => unknown,
         };
-        jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
-        let mut listing = Listing::default();
-        for job in jobs {
-            let (rows, total) = job.tasks(state, limit - listing.rows.len());
-            listing.merge(Listing { rows, total, missing: Vec::new() });
+        self.ledger.past().view().job(tenant, id)?.map(Known::Kept).ok_or(unknown)
+    }
+
+    /// What a job wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is no such job.
+    pub(crate) fn log(&self, tenant: &Tenant, id: JobId) -> Result<Arc<JobLog>> {
+        Ok(match self.known(tenant, id)? {
+            Known::Here(job) => Arc::clone(&job.log),
+            Known::Kept(_) => self.logs.ended(tenant, self.outputs.path(tenant, id)),
+        })
+    }
+
+    fn here(&self, tenant: &Tenant) -> Vec<Arc<Job>> {
+        self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect()
+    }
+
+    fn job_list(&self, tenant: &Tenant, state: Option<JobState>, limit: usize) -> Result<Listing<JobRecord>> {
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let (kept, kept_total) = self.ledger.past().view().jobs(tenant, state, limit, &known)?;
+        let mut rows: Vec<JobRecord> = here.iter().map(|job| job.record()).collect();
+        rows.retain(|row| state.is_none_or(|state| row.state == state));
+        let total = rows.len() as u64 + kept_total;
+        rows.extend(kept);
+        rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+        rows.truncate(limit);
+        Ok(Listing { rows, total, missing: Vec::new() })
+    }
+
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
+        let listing = |(rows, total)| Listing { rows, total, missing: Vec::new() };
+        if let Some(job) = job {
+            return Ok(listing(match self.known(tenant, job)? {
+                Known::Here(job) => job.tasks(state, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, state, limit)?,
+                Known::Kept(Kept::Began(_)) => (Vec::new(), 0),
+            }));
         }
-        Ok(listing)
+        let mut here = self.here(tenant);
+        here.sort_by_key(|job| std::cmp::Reverse(job.id));
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let mut all = Listing::default();
+        for job in here {
+            all.merge(listing(job.tasks(state, limit - all.rows.len())));
+        }
+        all.merge(listing(self.ledger.past().view().tasks(tenant, state, limit - all.rows.len(), &known)?));
+        Ok(all)
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
         let unknown = || Error::new(Code::NOT_FOUND, format!("there is no task {task}")).hint("`rwasm list tasks` shows what there is");
-        self.job(tenant, task.job()).map_err(|_| unknown())?.task(task.sequence).ok_or_else(unknown)
+        let job = self.known(tenant, task.job()).map_err(|error| if error.code() == Code::NOT_FOUND { unknown() } else { error })?;
+        let record = match job {
+            Known::Here(job) => job.task(task.sequence),
+            Known::Kept(Kept::Ended(job)) => self.ledger.past().view().task_of(&job, task.sequence)?,
+            Known::Kept(Kept::Began(_)) => None,
+        };
+        record.ok_or_else(unknown)
     }
 
     /// Why a task is where it is, with what the head says of the request that it waits for.
@@ -120,9 +205,9 @@ impl Shared {
         let waits = self.task(tenant, task)?.state == TaskState::Queued;
         let call = self.job(tenant, task.job())?.task_call(task.sequence).filter(|_| waits);
         if let Some(request) = call.and_then(|call| self.spread.request_of(call.class)) {
-            let ask = Ask::Query(Query::Demand { owner: self.id, request });
+            let ask = Ask::Demand { owner: self.id, request };
             // Without the head, what this node knows is better than nothing.
-            if let Ok(answer) = self.head.ask(tenant, &ask, Bytes::new()).await {
+            if let Ok(answer) = self.head.ask(tenant, None, &ask, Bytes::new()).await {
                 let elsewhere: Reason =
                     serde_json::from_slice(&answer).map_err(|error| Error::internal(format!("the head gives no reason: {error}")))?;
                 if !elsewhere.why.is_empty() {
@@ -134,8 +219,8 @@ impl Shared {
     }
 
     /// Where a submit would go: the artifact, which this node has, says what a task needs; the head says where there is room for that.
-    async fn answer_plan(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
-        let Ask::Query(Query::Plan { artifact, options, tasks }) = ask else { return Err(Error::internal("no plan was asked for")) };
+    async fn answer_plan(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask) -> Result<Vec<u8>> {
+        let Ask::Query(Query::Plan { artifact, options, needs, tasks }) = ask else { return Err(Error::internal("no plan was asked for")) };
         let info = self.artifacts.info(tenant, *artifact).ok_or_else(|| {
             Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
         })?;
@@ -145,33 +230,28 @@ impl Shared {
             tasks: *tasks,
             priority: options.priority,
             placement: options.placement.clone(),
+            needs: needs.clone(),
         };
-        self.head.ask(tenant, &Ask::Query(Query::Place(place)), Bytes::new()).await.map(|answer| answer.to_vec())
+        self.head.ask(tenant, token, &Ask::Place(place), Bytes::new()).await.map(|answer| answer.to_vec())
     }
 
     /// Why a task is where it is, in one line.
     fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
         let record = self.task(tenant, task)?;
-        let job = self.job(tenant, task.job())?;
-        let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
         Ok(match record.state {
             TaskState::Compiling => format!("{task} waits for its artifact {} to be compiled", record.artifact.short()),
-            TaskState::Queued => self.why_queued(&job, task),
+            TaskState::Queued => self.why_queued(&*self.job(tenant, task.job())?, task),
             TaskState::Running => {
-                let since = crate::clock::now_ms().saturating_sub(record.started_ms.unwrap_or_default());
+                let since = now_ms().saturating_sub(record.started_ms.unwrap_or_default());
                 let since = rwasm_types::format_duration(Duration::from_millis(since));
+                let on = record.node.map_or_else(|| "no node".to_owned(), |node| format!("node {node}"));
                 format!("{task} has been on {on} for {since} (attempt {})", record.attempt.0)
             }
-            TaskState::Succeeded => format!("{task} succeeded on {on}"),
-            TaskState::Cancelled => format!("{task} was cancelled"),
-            TaskState::Failed => match record.error {
-                Some(error) => format!("{task} failed on {on}: {} ({})", error.message(), error.code()),
-                None => format!("{task} failed on {on}"),
-            },
+            TaskState::Succeeded | TaskState::Cancelled | TaskState::Failed => past::why(&record),
         })
     }
 
-    fn why_queued(&self, job: &crate::owner::job::Job, task: TaskId) -> String {
+    fn why_queued(&self, job: &Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
         if self.draining.is_on() {
             return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);
@@ -179,7 +259,10 @@ impl Shared {
         let dispatcher = self.dispatcher.lock();
         let (ahead, free, capacity) = (dispatcher.queued(), dispatcher.free().clone(), dispatcher.capacity().clone());
         drop(dispatcher);
-        if !call.options.placement.allows(self.id, self.head.labels()) {
+        if let Some(lacking) = self.lacks(&call.grants.needs()) {
+            return format!("{task} waits for a node that offers {lacking} and has {}; node {} does not offer it", call.shape, self.id);
+        }
+        if !self.may_run_here(&call.options.placement) {
             return format!("{task} may not run on node {} ({} was asked for)", self.id, call.options.placement);
         }
         if !capacity.contains(&call.shape) {
@@ -197,16 +280,37 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
-        Ask::Query(Query::Status | Query::Nodes | Query::Jobs { .. } | Query::Tasks { .. } | Query::Artifacts { .. })
-        | Ask::Query(Query::Artifact { .. } | Query::Tags { .. } | Query::Demand { .. } | Query::Plan { .. } | Query::Place(_))
+        Ask::Query(
+            Query::Status
+            | Query::Nodes
+            | Query::Jobs { .. }
+            | Query::Tasks { .. }
+            | Query::Artifacts { .. }
+            | Query::Artifact { .. }
+            | Query::Tags { .. }
+            | Query::Tenants
+            | Query::Tokens { .. }
+            | Query::Policy
+            | Query::Plan { .. },
+        )
         | Ask::Order(
             Order::DrainNode { .. }
             | Order::UndrainNode { .. }
             | Order::TagArtifact { .. }
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
-            | Order::CollectArtifacts { .. },
-        ) => None,
+            | Order::CollectArtifacts { .. }
+            | Order::CreateTenant { .. }
+            | Order::DeleteTenant { .. }
+            | Order::CreateToken { .. }
+            | Order::RevokeToken { .. }
+            | Order::SetPolicy { .. }
+            | Order::InviteNode { .. },
+        )
+        | Ask::Offered { .. }
+        | Ask::Place(_)
+        | Ask::Demand { .. }
+        | Ask::TenantUse => None,
     }
 }
 

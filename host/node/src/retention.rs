@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{clock::now_ms, node::Shared};
+use crate::node::Shared;
+use rwasm_runtime::now_ms;
 
 /// How often is looked for output that is too old: as often as is worth it for the age, from every second to every minute.
 const LOOK_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -21,6 +22,8 @@ impl Shared {
                 tracing::info!(tenant = %job.tenant, job = %job.id, "a job's output is too old and is removed");
                 job.log.expire();
             }
+            // And what is on disk only.
+            self.ledger.sweep();
         }
     }
 }

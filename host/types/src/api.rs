@@ -3,13 +3,21 @@
 //! They travel as JSON. A newer version may add fields and cases; readers ignore fields that they do not know, and a case that they do
 //! not know is a typed error.
 
+mod node;
+mod place;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, NodeId, Placement, Priority, ResourceSet, Tag,
-    TaskId, TaskOptions, TaskState, Tenant,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
+    TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
+};
+
+pub use self::{
+    node::{Drain, NodeRecord},
+    place::{PlaceRequest, PlanRecord, PlannedNode, TurnedNode},
 };
 
 /// Milliseconds since 1970, UTC.
@@ -84,34 +92,23 @@ pub enum Query {
         /// The artifact, which has to be stored.
         artifact: ArtifactDigest,
         /// The options of its tasks.
-        options: TaskOptions,
+        options: Box<TaskOptions>,
+        /// What they need of their node beside resources.
+        #[serde(default)]
+        needs: Needs,
         /// How many tasks.
         tasks: u64,
     },
-    /// The head's part of a plan; answered by [`PlanRecord`].
-    Place(PlaceRequest),
-    /// Why an owner's request for slots waits at the head; answered by [`Reason`], which is empty if it does not.
-    Demand {
-        /// Which owner.
-        owner: NodeId,
-        /// Which of its requests.
-        request: u64,
+    /// Tenants; answered by [`Listing`] of [`TenantRecord`].
+    Tenants,
+    /// Users' tokens; answered by [`Listing`] of [`TokenRecord`].
+    Tokens {
+        /// Only those of this tenant.
+        #[serde(default)]
+        tenant: Option<Tenant>,
     },
-}
-
-/// What the head has to know to say where tasks would go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlaceRequest {
-    /// The node that would own them.
-    pub owner: NodeId,
-    /// What one of them holds.
-    pub shape: ResourceSet,
-    /// How many.
-    pub tasks: u64,
-    /// Who goes first.
-    pub priority: Priority,
-    /// Where they may run.
-    pub placement: Placement,
+    /// What the tenant's guests may be granted; answered by [`PolicyRecord`].
+    Policy,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -175,6 +172,73 @@ pub enum Order {
         #[serde(default)]
         keep: Vec<ArtifactDigest>,
     },
+    /// Create a tenant; answered by its [`TenantRecord`].
+    CreateTenant {
+        /// Its name.
+        tenant: Tenant,
+    },
+    /// Delete a tenant with all it has; answered by [`TenantDeleted`].
+    DeleteTenant {
+        /// Which.
+        tenant: Tenant,
+        /// Also if it has work that runs or waits, which is stopped.
+        #[serde(default)]
+        force: bool,
+    },
+    /// Create a user's token; answered by its [`TokenRecord`].
+    CreateToken(NewToken),
+    /// Revoke a user's token; answered by its [`TokenRecord`].
+    RevokeToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// Set what a tenant's guests may be granted; answered by [`PolicyRecord`].
+    SetPolicy {
+        /// Whose.
+        tenant: Tenant,
+        /// The policy.
+        policy: Policy,
+    },
+    /// Let one node join, with a token that whoever asks has drawn; answered by [`Invitation`].
+    InviteNode {
+        /// The token's id.
+        id: TokenId,
+        /// What is kept of it.
+        hash: TokenHash,
+        /// How long it is good for, in milliseconds.
+        life_ms: u64,
+    },
+}
+
+/// A node may join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// Which join token it is.
+    pub id: TokenId,
+    /// When it ends.
+    pub expires_ms: UnixMs,
+    /// The fingerprint of the cluster's authority.
+    pub authority: String,
+}
+
+/// A token that is to be. Whoever asks for it has drawn it, so that its secret stays there: only the hash travels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewToken {
+    /// Its id.
+    pub id: TokenId,
+    /// What is kept of it.
+    pub hash: TokenHash,
+    /// For which tenant; the caller's own if none is named.
+    #[serde(default)]
+    pub tenant: Option<Tenant>,
+    /// What it may do.
+    pub role: Role,
+    /// A name for people.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// From when on it opens nothing; never without.
+    #[serde(default)]
+    pub expires_ms: Option<UnixMs>,
 }
 
 /// What a driver asks of its gateway, and one process of another.
@@ -185,6 +249,22 @@ pub enum Ask {
     Query(Query),
     /// An order.
     Order(Order),
+    /// Whether a node offers all of this, asked by gateways; answered by nothing.
+    Offered {
+        /// What a guest needs of its node.
+        needs: Needs,
+    },
+    /// How much of the tenant's work has not ended, asked by the head alone; answered by [`TenantUse`].
+    TenantUse,
+    /// The head's part of a plan, asked by gateways; answered by [`PlanRecord`].
+    Place(PlaceRequest),
+    /// Why an owner's request for slots waits at the head, asked by nodes; answered by [`Reason`], which is empty if it does not.
+    Demand {
+        /// Which owner.
+        owner: NodeId,
+        /// Which of its requests.
+        request: u64,
+    },
 }
 
 /// Rows, and what is known to be missing.
@@ -318,68 +398,6 @@ pub struct TaskRecord {
     pub error: Option<Error>,
 }
 
-/// A node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NodeRecord {
-    /// Its number.
-    pub id: NodeId,
-    /// The name it was started with; the machine's by default.
-    pub name: Name,
-    /// Whether the head hears from it.
-    pub alive: bool,
-    /// Whether the head runs in the same process.
-    pub head: bool,
-    /// Where other nodes reach it.
-    #[serde(default)]
-    pub data_address: Option<String>,
-    /// Where drivers reach it.
-    #[serde(default)]
-    pub gateway_address: Option<String>,
-    /// All it has.
-    pub capacity: ResourceSet,
-    /// What running tasks hold, its own and those of leases.
-    pub used: ResourceSet,
-    /// Labels it was started with.
-    #[serde(default)]
-    pub labels: BTreeMap<Name, String>,
-    /// Tasks that it owns and that wait.
-    pub tasks_queued: u64,
-    /// Tasks that run on it.
-    pub tasks_running: u64,
-    /// Resident memory of its daemon, in bytes.
-    pub memory_bytes: u64,
-    /// When it joined.
-    pub joined_ms: UnixMs,
-    /// When it was lost.
-    #[serde(default)]
-    pub lost_ms: Option<UnixMs>,
-    /// Set while it takes no more work.
-    #[serde(default)]
-    pub drain: Option<Drain>,
-}
-
-impl NodeRecord {
-    /// Where the node is, in one word: `alive`, `draining` while something still runs on it, `drained`, `lost`.
-    pub fn state(&self) -> &'static str {
-        match self.drain {
-            _ if !self.alive => "lost",
-            None => "alive",
-            Some(_) if self.tasks_running > 0 => "draining",
-            Some(_) => "drained",
-        }
-    }
-}
-
-/// Since when a node takes no more work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drain {
-    /// When that began.
-    pub since_ms: UnixMs,
-    /// When what still runs there is ended; absent where the node is about to leave and decides for itself.
-    #[serde(default)]
-    pub deadline_ms: Option<UnixMs>,
-}
-
 /// An artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRecord {
@@ -443,6 +461,69 @@ pub fn artifact_in_use(digest: ArtifactDigest, job: JobId, jobs: usize) -> Error
         .with("job", job)
 }
 
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRecord {
+    /// Its name.
+    pub name: Tenant,
+    /// When it was created.
+    pub created_ms: UnixMs,
+    /// Its tokens that open something.
+    pub tokens: u64,
+}
+
+/// A user's token, without what opens anything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: TokenId,
+    /// What people call it.
+    #[serde(default)]
+    pub name: Option<Name>,
+    /// Whose work it opens.
+    pub tenant: Tenant,
+    /// What it may do.
+    pub role: Role,
+    /// When it was created.
+    pub created_ms: UnixMs,
+    /// From when on it opens nothing.
+    #[serde(default)]
+    pub expires_ms: Option<UnixMs>,
+    /// When it was revoked.
+    #[serde(default)]
+    pub revoked_ms: Option<UnixMs>,
+}
+
+/// What a tenant's guests may be granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// Whose.
+    pub tenant: Tenant,
+    /// The policy.
+    pub policy: Policy,
+}
+
+/// How much of a tenant's work has not ended at a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUse {
+    /// Jobs.
+    pub jobs: u64,
+    /// Tasks that wait or run.
+    pub tasks: u64,
+}
+
+/// A tenant is gone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantDeleted {
+    /// Which.
+    pub tenant: Tenant,
+    /// Jobs that were stopped.
+    pub jobs_stopped: u64,
+    /// Nodes that have not said that they removed what they had of it, one line each; they do so when they are back.
+    #[serde(default)]
+    pub missing: Vec<String>,
+}
+
 /// Tasks that wait for the same resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingDemand {
@@ -469,40 +550,6 @@ pub struct ClusterStatus {
     pub pending: Vec<PendingDemand>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
-}
-
-/// Where tasks would go if they were submitted now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanRecord {
-    /// What one of them holds.
-    pub shape: ResourceSet,
-    /// Nodes and how many would run there at once, the gateway's own node first.
-    pub placed: Vec<PlannedNode>,
-    /// Tasks that would wait.
-    pub waiting: u64,
-    /// Why none can ever run, as the cluster is.
-    #[serde(default)]
-    pub infeasible: Option<Error>,
-    /// Nodes that would run none, and why.
-    pub turned: Vec<TurnedNode>,
-}
-
-/// A node that would run tasks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedNode {
-    /// Which.
-    pub node: NodeId,
-    /// How many at once.
-    pub tasks: u64,
-}
-
-/// A node that would run no task.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TurnedNode {
-    /// Which.
-    pub node: NodeId,
-    /// Why, as a clause.
-    pub why: String,
 }
 
 /// Why something is where it is.

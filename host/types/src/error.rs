@@ -121,6 +121,33 @@ codes! {
     DEADLINE = 511, Failed, "The other side did not answer in time.";
     START_FAILED = 513, Refused, "A daemon ended before it was ready.";
 
+    TOKEN_MALFORMED = 521, Refused, "What was shown is not a whole user's token.";
+    TOKEN_EXPIRED = 522, Refused, "The token has expired.";
+    TOKEN_REVOKED = 523, Refused, "The token was revoked.";
+    TOKEN_KIND = 524, Refused, "A node's token was shown where a user's is needed, or the other way round.";
+    FORBIDDEN = 525, Refused, "The token's role does not allow this.";
+    TENANT_DELETED = 526, Failed, "The tenant was deleted.";
+    TENANT_BUSY = 527, Refused, "The tenant still has work that runs or waits.";
+    NAME_TAKEN = 528, Refused, "The name is taken.";
+    LAST_ADMIN = 529, Refused, "Without this token nobody could manage the cluster.";
+    POLICY_REFUSED = 531, Refused, "The tenant's policy does not allow a grant that the submit asks for.";
+    NOT_OFFERED = 532, Refused, "No node offers a grant that the submit asks for.";
+
+    CA_UNKNOWN = 541, Refused, "The cluster's certificate authority is not known here.";
+    CERTIFICATE_FOREIGN = 542, Refused, "A certificate belongs to another cluster.";
+    CERTIFICATE_NAME = 543, Refused, "A certificate is not for the address that was dialled.";
+    CERTIFICATE_TIME = 544, Refused, "A certificate has expired or is not valid yet, or a clock is wrong.";
+    TLS_REQUIRED = 545, Refused, "The address needs TLS.";
+    TLS_ABSENT = 546, Refused, "The other side does not speak TLS.";
+    TLS_FAILED = 547, Refused, "A TLS connection could not be made.";
+    CERTIFICATE_UNUSABLE = 548, Refused, "A certificate or key cannot be used.";
+    JOIN_TOKEN_MALFORMED = 549, Refused, "The join token is not whole.";
+    JOIN_TOKEN_USED = 550, Refused, "The join token was used already.";
+    JOIN_TOKEN_EXPIRED = 551, Refused, "The join token has expired.";
+    JOIN_TOKEN_UNKNOWN = 552, Refused, "The cluster made no such join token.";
+    NODE_CREDENTIAL = 553, Refused, "The node has nothing to prove with that it belongs to the cluster.";
+    NODE_IDENTITY = 554, Refused, "A node says that it is another than it proves to be.";
+
     DISK_FULL = 601, Failed, "The disk is full.";
     STATE_LOCKED = 603, Refused, "Another process uses the state directory.";
     FOREIGN_JOURNAL = 611, Refused, "The file is not a journal of rwasm.";
@@ -134,6 +161,16 @@ codes! {
     FOREIGN_BACKUP = 619, Refused, "The file is not a backup of rwasm.";
     DAMAGED_BACKUP = 620, Refused, "The backup is truncated or damaged.";
     NOT_EMPTY = 621, Refused, "The directory for a backup is not empty.";
+    HISTORY_FOREIGN = 631, Refused, "A file of the history is not one, or not of this node.";
+    HISTORY_NEWER = 632, Refused, "A file of the history was written by a newer version.";
+    HISTORY_DAMAGED = 633, Failed, "A record of the history is damaged.";
+    HISTORY_FULL = 634, Failed, "Unfinished work takes as much of the disk as it may.";
+    JOB_GONE = 635, Failed, "The cluster does not know the job any more.";
+    RESULT_GONE = 636, Failed, "A task's result was lost on its way to the driver.";
+    NOT_HELD = 641, Failed, "The node that ran the task does not have it any more.";
+    OWNER_AWAY = 642, Failed, "A node gave the task back, because it lost the connection to the task's owner.";
+    HISTORY_REFUSED = 646, Refused, "A part of a node's history is damaged or does not fit what the head has of it.";
+    HISTORY_CROWDED = 647, Refused, "The head has no room for more of the history of nodes.";
     ARTIFACTS_FULL = 651, Refused, "The node's store of artifacts is full.";
     ARTIFACT_IN_USE = 652, Refused, "The artifact is in use.";
     NODE_DRAINED = 653, Failed, "The node that ran the task was drained.";

@@ -63,8 +63,8 @@ impl Grants {
     }
 }
 
-/// What a guest may do in a directory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a guest may do in a directory; the second includes the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Access {
     /// Read files and list directories.
@@ -96,7 +96,7 @@ pub struct VolumeGrant {
 }
 
 /// A host and port that a guest may connect to. Names are resolved when the guest asks; what they resolve to is checked again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetGrant {
     /// A host name in lower case, or an address.

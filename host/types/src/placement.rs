@@ -149,6 +149,81 @@ impl fmt::Display for Strategy {
     }
 }
 
+/// How the bundles of a placement group are laid over nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupStrategy {
+    /// On as few nodes as possible.
+    #[default]
+    Pack,
+    /// On as many nodes as possible.
+    Spread,
+    /// All on one node.
+    StrictPack,
+    /// Each on a node of its own.
+    StrictSpread,
+}
+
+impl GroupStrategy {
+    /// All, in the order in which they are explained.
+    pub const ALL: [Self; 4] = [Self::Pack, Self::Spread, Self::StrictPack, Self::StrictSpread];
+}
+
+impl fmt::Display for GroupStrategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pack => "pack",
+            Self::Spread => "spread",
+            Self::StrictPack => "strict-pack",
+            Self::StrictSpread => "strict-spread",
+        })
+    }
+}
+
+impl FromStr for GroupStrategy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|strategy| strategy.to_string() == text)
+            .ok_or_else(|| Error::new(Code::INVALID_ARGUMENT, "a placement group's strategy is pack, spread, strict-pack or strict-spread"))
+    }
+}
+
+/// A placement group of the tenant, or one of its bundles: `trainer`, `trainer:1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupRef {
+    /// What the group is called.
+    pub name: Name,
+    /// Which of its bundles, counted from 0; any of them without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<u32>,
+}
+
+impl FromStr for GroupRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let wrong = || Error::new(Code::INVALID_ARGUMENT, "a placement group is written NAME, and one of its bundles NAME:NUMBER");
+        let (name, bundle) = match text.split_once(':') {
+            Some((name, bundle)) => (name, Some(bundle.parse().map_err(|_not_a_number| wrong())?)),
+            None => (text, None),
+        };
+        Ok(Self { name: Name::new(name).map_err(|_no_name| wrong())?, bundle })
+    }
+}
+
+impl fmt::Display for GroupRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.bundle {
+            Some(bundle) => write!(f, "{}:{bundle}", self.name),
+            None => write!(f, "{}", self.name),
+        }
+    }
+}
+
 /// Where a task may run, and where it had better run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -167,6 +242,9 @@ pub struct Placement {
     /// Conditions whose nodes are taken, while one of them has room.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub prefer_labels: Vec<LabelSelector>,
+    /// The placement group that it comes out of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupRef>,
 }
 
 impl Placement {
@@ -176,11 +254,6 @@ impl Placement {
     /// Whether a node may run it at all, whatever it has free.
     pub fn allows(&self, node: NodeId, labels: &BTreeMap<Name, String>) -> bool {
         self.node.is_none_or(|only| only == node) && self.labels.iter().all(|selector| selector.matches(labels))
-    }
-
-    /// Whether any node will do.
-    pub fn is_free(&self) -> bool {
-        self.node.is_none() && self.labels.is_empty()
     }
 
     /// These conditions, if there are not too many.
@@ -197,10 +270,11 @@ impl Placement {
 }
 
 impl fmt::Display for Placement {
-    /// The hard conditions: `node n3, zone=a`; nothing where there are none.
+    /// The hard conditions: `node n3, zone=a, placement group trainer:1`; nothing where there are none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let node = self.node.map(|node| format!("node {node}"));
-        let conditions: Vec<String> = node.into_iter().chain(self.labels.iter().map(ToString::to_string)).collect();
+        let group = self.group.as_ref().map(|group| format!("placement group {group}"));
+        let conditions: Vec<String> = node.into_iter().chain(self.labels.iter().map(ToString::to_string)).chain(group).collect();
         f.write_str(&conditions.join(", "))
     }
 }
@@ -230,6 +304,15 @@ mod tests {
         }
         for text in ["", "!", "=a", "zone=", "zone in ()", "zone(a)", "zonein (a)", "a b", &format!("k={}", "x".repeat(256))] {
             assert_eq!(text.parse::<LabelSelector>().unwrap_err().code(), Code::INVALID_ARGUMENT, "{text:?}");
+        }
+        for text in ["trainer", "trainer:0", "a-b.c:17"] {
+            assert_eq!(text.parse::<GroupRef>().unwrap().to_string(), text);
+        }
+        for text in ["", ":1", "trainer:", "trainer:x", "trainer:-1", "trainer:1:2"] {
+            assert_eq!(text.parse::<GroupRef>().unwrap_err().code(), Code::INVALID_ARGUMENT, "{text:?}");
+        }
+        for strategy in GroupStrategy::ALL {
+            assert_eq!(strategy.to_string().parse::<GroupStrategy>().unwrap(), strategy);
         }
         let many = format!("k in ({})", ["v"; 17].join(","));
         assert!(many.parse::<LabelSelector>().is_err());

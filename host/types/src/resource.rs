@@ -202,6 +202,15 @@ impl ResourceSet {
         }
     }
 
+    /// What is left of this without `other`, each amount down to zero; nothing is left of what is not named.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        left.take_saturating(other);
+        left.custom.retain(|_, amount| !amount.is_zero());
+        left
+    }
+
     /// This, so many times; no amount grows beyond the largest.
     #[must_use]
     pub fn times(&self, count: u32) -> Self {

@@ -54,6 +54,13 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Writes milliseconds since 1970 as UTC, to the second.
+pub fn format_time(ms: u64) -> String {
+    // Beyond the year 9999 there is no such text; a clock that says so is wrong.
+    const LAST_SECOND: u64 = 253_402_300_799;
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs((ms / 1_000).min(LAST_SECOND))).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -214,6 +214,7 @@ impl From<&Placement> for proto::Placement {
             labels: text(&placement.labels),
             prefer_node: placement.prefer_node.map_or(0, NodeId::get),
             prefer_labels: text(&placement.prefer_labels),
+            group: placement.group.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 }
@@ -232,6 +233,7 @@ pub fn placement(message: Option<&proto::Placement>) -> Result<Placement> {
         labels: read(&message.labels)?,
         prefer_node: NodeId::new(message.prefer_node),
         prefer_labels: read(&message.prefer_labels)?,
+        group: (!message.group.is_empty()).then(|| message.group.parse()).transpose()?,
     };
     placement.checked()
 }
@@ -359,6 +361,7 @@ mod tests {
                 labels: vec!["zone in (a, b)".parse().unwrap(), "!old".parse().unwrap()],
                 prefer_node: NodeId::new(4),
                 prefer_labels: vec!["disk!=hdd".parse().unwrap()],
+                group: Some("trainer:1".parse().unwrap()),
             },
             ..TaskOptions::default()
         };

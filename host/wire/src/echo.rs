@@ -4,8 +4,8 @@ use rwasm_types::Result;
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::{
+    connect::Connector,
     generated::{self as proto, echo_client, echo_server},
-    io::Connector,
     status,
     stream::{Inbound, Outbound},
 };

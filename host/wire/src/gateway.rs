@@ -3,14 +3,14 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use rwasm_types::{ArtifactDigest, Error, Result};
-use tonic::{Request, Response, Status, codegen::InterceptedService, transport::Channel};
+use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
+use tonic::{Request, Response, Status, codegen::InterceptedService, metadata::AsciiMetadataValue, transport::Channel};
 
 use crate::{
     MESSAGE_BYTES_MAX,
+    connect::Connector,
     generated::{self as proto, gateway_client, gateway_server},
-    io::Connector,
-    server::Caller,
+    server::{Caller, TENANT_HEADER},
     status,
     stream::{Inbound, Outbound, Replies},
 };
@@ -87,23 +87,39 @@ impl<S: GatewayService> gateway_server::Gateway for Adapter<S> {
     }
 }
 
-/// Adds the caller's token to each request.
-#[derive(Clone, Debug)]
-pub(crate) struct Bearer(Option<tonic::metadata::AsciiMetadataValue>);
+/// Adds to each request the caller's token, and the tenant that it wants to look into.
+#[derive(Clone)]
+pub(crate) struct Bearer {
+    token: AsciiMetadataValue,
+    tenant: Option<AsciiMetadataValue>,
+}
+
+impl std::fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Tokens do not belong in logs.
+        f.debug_struct("Bearer").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
 
 impl Bearer {
     pub(crate) fn new(token: &str) -> Result<Self> {
-        let value = format!("Bearer {token}")
+        let token = format!("Bearer {token}")
             .parse()
-            .map_err(|_| Error::new(rwasm_types::Code::TOKEN_REFUSED, "the token holds characters that no token has"))?;
-        Ok(Self(Some(value)))
+            .map_err(|_| Error::new(Code::TOKEN_MALFORMED, "the token holds characters that no token has").hint("copy it again"))?;
+        Ok(Self { token, tenant: None })
+    }
+
+    fn looking_into(self, tenant: Option<&Tenant>) -> Result<Self> {
+        let value = |tenant: &Tenant| tenant.as_str().parse().map_err(|_| Error::internal("a tenant's name is no metadata"));
+        Ok(Self { tenant: tenant.map(value).transpose()?, ..self })
     }
 }
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) = &self.0 {
-            request.metadata_mut().insert("authorization", value.clone());
+        request.metadata_mut().insert("authorization", self.token.clone());
+        if let Some(tenant) = &self.tenant {
+            request.metadata_mut().insert(TENANT_HEADER, tenant.clone());
         }
         Ok(request)
     }
@@ -116,15 +132,15 @@ pub struct GatewayClient {
 }
 
 impl GatewayClient {
-    /// Connects.
+    /// Connects; what is asked is asked of the token's tenant, or of the one that is named.
     ///
     /// # Errors
     ///
-    /// [`rwasm_types::Code::UNREACHABLE`] if nobody answers.
-    pub async fn connect(connector: &Connector, token: &str) -> Result<Self> {
+    /// [`Code::UNREACHABLE`] if nobody answers.
+    pub async fn connect(connector: &Connector, token: &str, tenant: Option<&Tenant>) -> Result<Self> {
+        let bearer = Bearer::new(token)?.looking_into(tenant)?;
         let channel = connector.channel().await?;
-        let inner =
-            gateway_client::GatewayClient::with_interceptor(channel, Bearer::new(token)?).max_decoding_message_size(MESSAGE_BYTES_MAX);
+        let inner = gateway_client::GatewayClient::with_interceptor(channel, bearer).max_decoding_message_size(MESSAGE_BYTES_MAX);
         Ok(Self { inner })
     }
 

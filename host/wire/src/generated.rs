@@ -426,6 +426,9 @@ pub struct Placement {
     pub prefer_node: u32,
     #[prost(string, repeated, tag = "5")]
     pub prefer_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The placement group that it comes out of, as `trainer` or `trainer:1` for a bundle; empty for none.
+    #[prost(string, tag = "6")]
+    pub group: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Volume {
@@ -500,6 +503,9 @@ pub struct Output {
     pub stream: i32,
     #[prost(bytes = "bytes", tag = "4")]
     pub bytes: ::prost::bytes::Bytes,
+    /// Between nodes: how much the attempt had written to the stream before.
+    #[prost(uint64, tag = "30")]
+    pub offset: u64,
 }
 /// How an attempt ended.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -603,7 +609,7 @@ impl Stream {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DriverMessage {
-    #[prost(oneof = "driver_message::Message", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "driver_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
     pub message: ::core::option::Option<driver_message::Message>,
 }
 /// Nested message and enum types in `DriverMessage`.
@@ -622,6 +628,9 @@ pub mod driver_message {
         FinishJob(super::FinishJob),
         #[prost(message, tag = "6")]
         Cancel(super::CancelTasks),
+        /// Only where both sides have the feature `resume`.
+        #[prost(message, tag = "7")]
+        Release(super::ReleaseJob),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -647,7 +656,7 @@ pub mod gateway_message {
         JobEnded(super::JobEnded),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OpenJob {
     /// Chosen by the driver; JobOpened repeats it.
     #[prost(uint32, tag = "1")]
@@ -663,6 +672,26 @@ pub struct OpenJob {
     /// Output is to be sent along.
     #[prost(bool, tag = "5")]
     pub follow: bool,
+    /// The driver comes back to a job after its connection broke: it must be there.
+    #[prost(message, optional, tag = "6")]
+    pub resume: ::core::option::Option<Resume>,
+}
+/// What a driver has got of a job, so that it is sent the rest.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Resume {
+    /// Tasks whose outcomes it has received: ranges that neither touch nor overlap, in ascending order.
+    #[prost(message, repeated, tag = "1")]
+    pub received: ::prost::alloc::vec::Vec<Range>,
+    /// How many `Output`s it has received.
+    #[prost(uint64, tag = "2")]
+    pub outputs: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Range {
+    #[prost(uint64, tag = "1")]
+    pub first: u64,
+    #[prost(uint64, tag = "2")]
+    pub count: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JobOpened {
@@ -671,6 +700,13 @@ pub struct JobOpened {
     /// How many tasks the driver may have submitted and not yet seen the end of.
     #[prost(uint64, tag = "4")]
     pub window: u64,
+    /// What the gateway has of the job: so many tasks, so many calls, and whether it was finished.
+    #[prost(uint64, tag = "5")]
+    pub submitted: u64,
+    #[prost(uint32, tag = "6")]
+    pub calls: u32,
+    #[prost(bool, tag = "7")]
+    pub finished: bool,
     #[prost(oneof = "job_opened::Result", tags = "2, 3")]
     pub result: ::core::option::Option<job_opened::Result>,
 }
@@ -737,6 +773,15 @@ pub struct Outcomes {
     pub session: u32,
     #[prost(message, repeated, tag = "2")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// How many of the job's tasks the gateway has: the driver need not keep their arguments.
+    #[prost(uint64, tag = "3")]
+    pub submitted: u64,
+}
+/// The driver has received all of a job, its end included: nothing of it is sent again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReleaseJob {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Outputs {
@@ -1454,7 +1499,10 @@ pub mod gateway_server {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct NodeMessage {
-    #[prost(oneof = "node_message::Message", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    #[prost(
+        oneof = "node_message::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 30, 40, 42, 43"
+    )]
     pub message: ::core::option::Option<node_message::Message>,
 }
 /// Nested message and enum types in `NodeMessage`.
@@ -1475,13 +1523,22 @@ pub mod node_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
-        #[prost(message, tag = "8")]
-        LeaseClaim(super::LeaseClaim),
+        #[prost(message, tag = "30")]
+        LeaseHeld(super::LeaseHeld),
+        #[prost(message, tag = "40")]
+        Renew(super::Renew),
+        #[prost(message, tag = "42")]
+        HistoryWritten(super::HistoryWritten),
+        #[prost(message, tag = "43")]
+        HistoryBatch(super::HistoryBatch),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct HeadMessage {
-    #[prost(oneof = "head_message::Message", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(
+        oneof = "head_message::Message",
+        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 41, 42"
+    )]
     pub message: ::core::option::Option<head_message::Message>,
 }
 /// Nested message and enum types in `HeadMessage`.
@@ -1502,7 +1559,45 @@ pub mod head_message {
         Question(super::Question),
         #[prost(message, tag = "7")]
         Answer(super::Answer),
+        #[prost(message, tag = "20")]
+        Directory(super::Directory),
+        #[prost(message, tag = "21")]
+        Addresses(super::Addresses),
+        #[prost(message, tag = "40")]
+        Certificate(super::Certificate),
+        #[prost(message, tag = "41")]
+        Relay(super::RelayAddress),
+        #[prost(message, tag = "42")]
+        HistoryWanted(super::HistoryWanted),
     }
+}
+/// Who passes connections on between nodes that cannot reach each other.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RelayAddress {
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// Its gateway, `host:port`.
+    #[prost(string, tag = "2")]
+    pub address: ::prost::alloc::string::String,
+}
+/// Who may do what: all of it first, then each change. Nodes with a gateway get the hashes of users' tokens, others do not.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Directory {
+    /// Whether this replaces what was said before.
+    #[prost(bool, tag = "1")]
+    pub whole: bool,
+    /// A list of edits, as JSON.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub edits: ::prost::bytes::Bytes,
+    /// The head's clock when it was said, in milliseconds since 1970: by it tokens expire, whatever the node's own clock shows.
+    #[prost(uint64, tag = "50")]
+    pub clock_ms: u64,
+}
+/// Addresses of the cluster's machines, which names may not lead guests to: all of them first, then new ones.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Addresses {
+    #[prost(string, repeated, tag = "1")]
+    pub added: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// What a node is, said once after Welcome.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -1525,12 +1620,47 @@ pub struct Register {
     /// Where drivers reach it; empty if it has no gateway.
     #[prost(string, tag = "6")]
     pub gateway_address: ::prost::alloc::string::String,
+    /// What guests may have there, as JSON; empty for nothing.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub offer: ::prost::bytes::Bytes,
+    /// What tasks of other owners hold there already.
+    #[prost(message, optional, tag = "30")]
+    pub foreign: ::core::option::Option<Resources>,
+    /// In a cluster with TLS: the node's public key, an uncompressed point of P-256. Its certificate is in the answer.
+    #[prost(bytes = "bytes", tag = "40")]
+    pub public_key: ::prost::bytes::Bytes,
+    /// The node's certificate of before, DER, if that has expired: beside a join token, the head issues another for the same number and key, and
+    /// ends the stream. The node joins by that one, so it proves that the key is its own.
+    #[prost(bytes = "bytes", tag = "41")]
+    pub former_certificate: ::prost::bytes::Bytes,
+}
+/// The node's certificate is to be issued anew.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Renew {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub public_key: ::prost::bytes::Bytes,
+}
+/// What a node proves with that it is itself.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Certificate {
+    /// DER, the node's own first.
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub chain: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The cluster's authority, PEM.
+    #[prost(string, tag = "2")]
+    pub authority: ::prost::alloc::string::String,
+    /// How long it is valid from now on.
+    #[prost(uint64, tag = "3")]
+    pub life_ns: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Registered {
     /// How often the head wants to hear from the node.
     #[prost(uint64, tag = "3")]
     pub heartbeat_ns: u64,
+    /// Absent without TLS.
+    #[prost(message, optional, tag = "40")]
+    pub certificate: ::core::option::Option<Certificate>,
     #[prost(oneof = "registered::Result", tags = "1, 2")]
     pub result: ::core::option::Option<registered::Result>,
 }
@@ -1569,6 +1699,9 @@ pub struct Report {
     /// The node is about to leave and takes no more work.
     #[prost(bool, tag = "8")]
     pub leaving: bool,
+    /// The node's clock, in milliseconds since 1970.
+    #[prost(uint64, tag = "50")]
+    pub clock_ms: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Waiting {
@@ -1598,26 +1731,9 @@ pub struct LeaseRequest {
     pub retryable: bool,
     #[prost(message, optional, tag = "8")]
     pub placement: ::core::option::Option<Placement>,
-}
-/// What an owner holds, said before its first report to a head that started anew and forgot it.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct LeaseClaim {
-    #[prost(uint64, tag = "1")]
-    pub lease: u64,
-    #[prost(uint32, tag = "2")]
-    pub node: u32,
-    #[prost(message, optional, tag = "3")]
-    pub job: ::core::option::Option<JobId>,
-    #[prost(string, tag = "4")]
-    pub tenant: ::prost::alloc::string::String,
-    #[prost(message, optional, tag = "5")]
-    pub shape: ::core::option::Option<Resources>,
-    #[prost(uint32, tag = "6")]
-    pub slots: u32,
-    #[prost(sint32, tag = "7")]
-    pub priority: i32,
-    #[prost(bool, tag = "8")]
-    pub retryable: bool,
+    /// What the tasks need of their node beside resources, as JSON; empty for nothing.
+    #[prost(bytes = "bytes", tag = "20")]
+    pub needs: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseGrant {
@@ -1650,6 +1766,27 @@ pub struct LeaseRevoke {
     #[prost(bool, tag = "3")]
     pub let_finish: bool,
 }
+/// A lease that the owner has, from an earlier life of the head or of its own, and under which attempts still run.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LeaseHeld {
+    #[prost(uint64, tag = "1")]
+    pub lease: u64,
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(message, optional, tag = "3")]
+    pub job: ::core::option::Option<JobId>,
+    #[prost(string, tag = "4")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "5")]
+    pub shape: ::core::option::Option<Resources>,
+    #[prost(uint32, tag = "6")]
+    pub slots: u32,
+    #[prost(sint32, tag = "7")]
+    pub priority: i32,
+    /// Whether its work may be taken back while it runs.
+    #[prost(bool, tag = "8")]
+    pub retryable: bool,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseReturn {
     #[prost(uint64, tag = "1")]
@@ -1671,6 +1808,9 @@ pub struct Question {
     /// Of an order: the 16 bytes that its driver drew for it. The same key again is not carried out again.
     #[prost(bytes = "bytes", tag = "4")]
     pub key: ::prost::bytes::Bytes,
+    /// The id of the token that the asker was admitted by, from a gateway; empty from the head.
+    #[prost(string, tag = "20")]
+    pub token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Answer {
@@ -1688,6 +1828,50 @@ pub mod answer {
         #[prost(message, tag = "3")]
         Error(super::Error),
     }
+}
+/// A place in the past of a node's jobs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryPosition {
+    /// From 1, without holes: a number that is missing is a segment that was removed.
+    #[prost(uint64, tag = "1")]
+    pub segment: u64,
+    /// Bytes from the segment's begin.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+}
+/// Up to where a node has written the past of its jobs. Said when it joins, and whenever that changed, a little later.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryWritten {
+    #[prost(message, optional, tag = "1")]
+    pub to: ::core::option::Option<HistoryPosition>,
+}
+/// What stands before a place is at the head on stable storage. Said when a node joins, and whenever that changed.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HistoryWanted {
+    #[prost(message, optional, tag = "1")]
+    pub from: ::core::option::Option<HistoryPosition>,
+    /// Send about so many bytes from there; 0 for nothing now.
+    #[prost(uint32, tag = "2")]
+    pub bytes: u32,
+    /// Why the last batch was not taken.
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
+/// Records of the past, as they lie in a segment of the node. Sent when they are wanted, and not before.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HistoryBatch {
+    /// Where they begin: at the place that was asked for, or at the begin of the next segment that is there.
+    #[prost(message, optional, tag = "1")]
+    pub at: ::core::option::Option<HistoryPosition>,
+    /// Whole records, with their checksums; before them, at the segment's begin, its header.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub records: ::prost::bytes::Bytes,
+    /// Nothing follows in this segment.
+    #[prost(bool, tag = "3")]
+    pub sealed: bool,
+    /// Bytes behind them, of a sealed segment, that cannot be read.
+    #[prost(uint64, tag = "4")]
+    pub unreadable: u64,
 }
 /// Generated client implementations.
 pub mod head_client {
@@ -1976,9 +2160,39 @@ pub mod head_server {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AttendRequest {
+    /// Who waits.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+}
+/// Somebody wants to reach the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Ring {
+    /// 16 random bytes, which the answer repeats.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub number: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TunnelPart {
+    #[prost(oneof = "tunnel_part::Part", tags = "1, 2, 3")]
+    pub part: ::core::option::Option<tunnel_part::Part>,
+}
+/// Nested message and enum types in `TunnelPart`.
+pub mod tunnel_part {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(uint32, tag = "1")]
+        Dial(u32),
+        #[prost(bytes, tag = "2")]
+        Answer(::prost::bytes::Bytes),
+        #[prost(bytes, tag = "3")]
+        Bytes(::prost::bytes::Bytes),
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OwnerMessage {
-    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5, 30")]
     pub message: ::core::option::Option<owner_message::Message>,
 }
 /// Nested message and enum types in `OwnerMessage`.
@@ -1995,11 +2209,13 @@ pub mod owner_message {
         Cancel(super::CancelRemote),
         #[prost(message, tag = "5")]
         Forget(super::ForgetSession),
+        #[prost(message, tag = "30")]
+        Acknowledge(super::AcknowledgeRemote),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RunnerMessage {
-    #[prost(oneof = "runner_message::Message", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "runner_message::Message", tags = "1, 2, 3, 4, 30")]
     pub message: ::core::option::Option<runner_message::Message>,
 }
 /// Nested message and enum types in `RunnerMessage`.
@@ -2014,6 +2230,8 @@ pub mod runner_message {
         Outputs(super::RemoteOutputs),
         #[prost(message, tag = "4")]
         DefineFailed(super::DefineFailed),
+        #[prost(message, tag = "30")]
+        Held(super::HeldAttempts),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2026,6 +2244,58 @@ pub struct LinkHello {
     /// Where artifacts can be fetched from the owner.
     #[prost(string, tag = "3")]
     pub data_address: ::prost::alloc::string::String,
+    /// Where an earlier link of this life of the owner broke: what it had heard by then.
+    #[prost(message, optional, tag = "30")]
+    pub resume: ::core::option::Option<LinkResume>,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LinkResume {
+    /// Of which keeping, as HeldAttempts named it.
+    #[prost(uint64, tag = "1")]
+    pub keeping: u64,
+    /// The numbers of the last RemoteOutputs and RemoteOutcomes that arrived.
+    #[prost(uint64, tag = "2")]
+    pub outputs: u64,
+    #[prost(uint64, tag = "3")]
+    pub outcomes: u64,
+}
+/// Said once, after Welcome: what the node has of this owner, from links before.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct HeldAttempts {
+    /// Names what the node keeps for the owner: another number means that nothing is left of what was there before.
+    #[prost(uint64, tag = "1")]
+    pub keeping: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub groups: ::prost::alloc::vec::Vec<HeldGroup>,
+    /// Ends of attempts were given up, because there were too many.
+    #[prost(bool, tag = "3")]
+    pub gave_up: bool,
+}
+/// Attempts of one call that came on one lease and run, or have ended with an outcome that was not acknowledged.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldGroup {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
+    #[prost(uint32, tag = "2")]
+    pub call: u32,
+    #[prost(uint64, tag = "3")]
+    pub lease: u64,
+    /// Slots that they hold, at most.
+    #[prost(uint32, tag = "4")]
+    pub slots: u32,
+    /// The attempts, as two columns of equal length.
+    #[prost(uint64, repeated, tag = "5")]
+    pub sequences: ::prost::alloc::vec::Vec<u64>,
+    #[prost(uint32, repeated, tag = "6")]
+    pub attempts: ::prost::alloc::vec::Vec<u32>,
+}
+/// What the owner has written down; the node need not keep it any longer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AcknowledgeRemote {
+    #[prost(uint64, tag = "1")]
+    pub outputs: u64,
+    #[prost(uint64, tag = "2")]
+    pub outcomes: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct DefineRemote {
@@ -2093,6 +2363,9 @@ pub struct RemoteOutcomes {
     pub lease: u64,
     #[prost(message, repeated, tag = "3")]
     pub outcomes: ::prost::alloc::vec::Vec<Outcome>,
+    /// The last of them is the node's so-manyth in its keeping for the owner.
+    #[prost(uint64, tag = "30")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct RemoteOutputs {
@@ -2100,6 +2373,9 @@ pub struct RemoteOutputs {
     pub session: u32,
     #[prost(message, repeated, tag = "2")]
     pub outputs: ::prost::alloc::vec::Vec<Output>,
+    /// The last of them is the node's so-manyth in its keeping for the owner.
+    #[prost(uint64, tag = "30")]
+    pub number: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct FetchRequest {
@@ -2475,6 +2751,378 @@ pub mod peer_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "rwasm.v1.Peer";
     impl<T> tonic::server::NamedService for PeerServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod relay_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Spoken with a node that has a gateway, by nodes that cannot reach each other.
+    #[derive(Debug, Clone)]
+    pub struct RelayClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl<T> RelayClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RelayClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RelayClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// A node waits here for those that want to reach it.
+        pub async fn attend(
+            &mut self,
+            request: impl tonic::IntoRequest<super::AttendRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Ring>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Relay/Attend");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Relay", "Attend"));
+            self.inner.server_streaming(req, path, codec).await
+        }
+        /// A connection between two nodes, passed on byte for byte. The first part says who is dialled, or which ring is answered; the answer begins
+        /// when both are there.
+        pub async fn tunnel(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::TunnelPart>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::TunnelPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Relay/Tunnel");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Relay", "Tunnel"));
+            self.inner.streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod relay_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RelayServer.
+    #[async_trait]
+    pub trait Relay: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the Attend method.
+        type AttendStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Ring, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A node waits here for those that want to reach it.
+        async fn attend(
+            &self,
+            request: tonic::Request<super::AttendRequest>,
+        ) -> std::result::Result<tonic::Response<Self::AttendStream>, tonic::Status>;
+        /// Server streaming response type for the Tunnel method.
+        type TunnelStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::TunnelPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// A connection between two nodes, passed on byte for byte. The first part says who is dialled, or which ring is answered; the answer begins
+        /// when both are there.
+        async fn tunnel(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::TunnelPart>>,
+        ) -> std::result::Result<tonic::Response<Self::TunnelStream>, tonic::Status>;
+    }
+    /// Spoken with a node that has a gateway, by nodes that cannot reach each other.
+    #[derive(Debug)]
+    pub struct RelayServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RelayServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RelayServer<T>
+    where
+        T: Relay,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/rwasm.v1.Relay/Attend" => {
+                    #[allow(non_camel_case_types)]
+                    struct AttendSvc<T: Relay>(pub Arc<T>);
+                    impl<
+                        T: Relay,
+                    > tonic::server::ServerStreamingService<super::AttendRequest>
+                    for AttendSvc<T> {
+                        type Response = super::Ring;
+                        type ResponseStream = T::AttendStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::AttendRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Relay>::attend(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = AttendSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Relay/Tunnel" => {
+                    #[allow(non_camel_case_types)]
+                    struct TunnelSvc<T: Relay>(pub Arc<T>);
+                    impl<T: Relay> tonic::server::StreamingService<super::TunnelPart>
+                    for TunnelSvc<T> {
+                        type Response = super::TunnelPart;
+                        type ResponseStream = T::TunnelStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::TunnelPart>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Relay>::tunnel(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TunnelSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RelayServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "rwasm.v1.Relay";
+    impl<T> tonic::server::NamedService for RelayServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

@@ -7,9 +7,9 @@ use tonic::{Request, Response, Status, codegen::InterceptedService, transport::C
 
 use crate::{
     MESSAGE_BYTES_MAX,
+    connect::Connector,
     gateway::Bearer,
     generated::{self as proto, head_client, head_server},
-    io::Connector,
     server::Caller,
     status,
     stream::{Inbound, Outbound, Replies},

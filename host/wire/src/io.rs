@@ -1,110 +1,53 @@
-//! What messages travel over: TCP between processes, a pipe in memory inside one.
+//! What messages travel over: TCP between processes, encrypted or not, and a pipe in memory inside one.
 //!
-//! Both give the same streams to the same code above; the embedded cluster differs from a real one in nothing but this file.
+//! All give the same streams to the same code above; the embedded cluster differs from a real one in nothing but this file.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
-use hyper_util::rt::TokioIo;
-use rwasm_types::{Code, Error, Result};
+use rwasm_tls::Acceptor;
+use rwasm_types::{Code, Error, NodeId, Result};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, DuplexStream},
+    net::TcpListener,
     sync::mpsc,
-};
-use tonic::transport::{
-    Channel, Endpoint,
-    server::{Connected, TcpConnectInfo},
 };
 
 /// Buffer of an in-memory pipe, each way.
-const DUPLEX_BYTES: usize = 1 << 20;
+pub(crate) const DUPLEX_BYTES: usize = 1 << 20;
 /// Connections of in-memory pipes that may wait to be taken.
 const DUPLEX_BACKLOG: usize = 64;
 /// Windows of HTTP/2: as much as keeps a loopback or a fast network busy, and what one peer can make the other hold.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often an idle connection is probed, and how long it may not answer.
 pub(crate) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Bytes both ways, whatever carries them.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// One connection, whatever it is made of.
-pub(crate) enum Pipe {
-    Tcp(TcpStream),
-    Memory(DuplexStream),
-}
+pub(crate) type Pipe = Box<dyn Duplex>;
 
-impl AsyncRead for Pipe {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Pipe {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Tcp(stream) => stream.is_write_vectored(),
-            Self::Memory(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Connected for Pipe {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        match self {
-            Self::Tcp(stream) => stream.connect_info(),
-            Self::Memory(_) => TcpConnectInfo { local_addr: None, remote_addr: None },
-        }
-    }
+/// A connection that came in.
+pub(crate) struct Incoming {
+    pub(crate) pipe: Pipe,
+    /// Where from; `None` inside a process.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// Where a server takes connections from.
 #[derive(Debug)]
-pub enum Listener {
-    /// A bound TCP socket.
+pub struct Listener {
+    source: Source,
+    tls: Option<Acceptor>,
+}
+
+#[derive(Debug)]
+enum Source {
     Tcp(TcpListener),
-    /// The listening end of an in-memory pipe.
     Memory(DuplexListener),
 }
 
@@ -116,7 +59,7 @@ impl Listener {
     /// [`Code::PORT_IN_USE`] or [`Code::IO`], naming the address.
     pub async fn bind(address: SocketAddr) -> Result<Self> {
         match TcpListener::bind(address).await {
-            Ok(listener) => Ok(Self::Tcp(listener)),
+            Ok(listener) => Ok(Self { source: Source::Tcp(listener), tls: None }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 Err(Error::new(Code::PORT_IN_USE, format!("port {} of {} is already in use", address.port(), address.ip()))
                     .hint("choose another port, or stop what uses it")
@@ -126,97 +69,75 @@ impl Listener {
         }
     }
 
+    /// The listening end of an in-memory pipe.
+    pub fn memory(listener: DuplexListener) -> Self {
+        Self { source: Source::Memory(listener), tls: None }
+    }
+
+    /// Takes encrypted connections only.
+    #[must_use]
+    pub fn with_tls(self, acceptor: Acceptor) -> Self {
+        Self { tls: Some(acceptor), ..self }
+    }
+
     /// The bound address; `None` in memory.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Memory(_) => None,
+        match &self.source {
+            Source::Tcp(listener) => listener.local_addr().ok(),
+            Source::Memory(_) => None,
         }
     }
 
-    /// The next connection; `None` when there can be no more.
-    pub(crate) async fn accept(&mut self) -> Option<io::Result<Pipe>> {
-        match self {
-            Self::Tcp(listener) => Some(listener.accept().await.and_then(|(stream, _)| {
+    /// What makes its connections encrypted ones, if they are.
+    pub(crate) fn tls(&self) -> Option<&Acceptor> {
+        self.tls.as_ref()
+    }
+
+    /// The next connection, before its handshake; `None` when there can be no more.
+    pub(crate) async fn accept(&mut self) -> Option<io::Result<Incoming>> {
+        match &mut self.source {
+            Source::Tcp(listener) => Some(listener.accept().await.and_then(|(stream, address)| {
                 stream.set_nodelay(true)?;
-                Ok(Pipe::Tcp(stream))
+                Ok(Incoming { pipe: Box::new(stream), address: Some(address) })
             })),
-            Self::Memory(listener) => listener.0.recv().await.map(|stream| Ok(Pipe::Memory(stream))),
+            Source::Memory(listener) => listener.0.recv().await.map(|stream| Ok(Incoming { pipe: Box::new(stream), address: None })),
         }
     }
+}
+
+/// Makes an incoming connection an encrypted one, and tells which node it proved to come from.
+pub(crate) async fn encrypted(acceptor: &Acceptor, pipe: Pipe) -> Result<(Pipe, Option<NodeId>)> {
+    let (stream, node) = acceptor.accept(pipe).await?;
+    Ok((Box::new(stream), node))
 }
 
 /// The listening end of an in-memory pipe.
 #[derive(Debug)]
 pub struct DuplexListener(mpsc::Receiver<DuplexStream>);
 
-/// How a client reaches a server.
+/// The dialling end of an in-memory pipe. Clones dial the same listener.
 #[derive(Clone, Debug)]
-pub enum Connector {
-    /// `host:port`, resolved at each attempt.
-    Tcp(String),
-    /// The other end of a [`DuplexListener`].
-    Memory(mpsc::Sender<DuplexStream>),
-}
+pub struct DuplexDialler(mpsc::Sender<DuplexStream>);
 
 /// Both ends of an in-memory network.
-pub fn duplex() -> (Connector, DuplexListener) {
+pub fn duplex() -> (DuplexDialler, DuplexListener) {
     let (sender, receiver) = mpsc::channel(DUPLEX_BACKLOG);
-    (Connector::Memory(sender), DuplexListener(receiver))
+    (DuplexDialler(sender), DuplexListener(receiver))
 }
 
-impl std::fmt::Display for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => f.write_str(address),
-            Self::Memory(_) => f.write_str("the embedded cluster"),
-        }
-    }
-}
-
-impl Connector {
-    /// Opens a connection that later calls share.
-    pub(crate) async fn channel(&self) -> Result<Channel> {
-        let endpoint = Endpoint::from_static("http://rwasm")
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .keep_alive_while_idle(true);
-        let connector = self.clone();
-        let connect = tower::service_fn(move |_uri| {
-            let connector = connector.clone();
-            async move { connector.connect().await.map(TokioIo::new) }
-        });
-        endpoint.connect_with_connector(connect).await.map_err(|error| self.unreachable(&error))
+impl DuplexDialler {
+    /// Hands a stream to the listener, whose other end is wherever it is.
+    ///
+    /// # Errors
+    ///
+    /// If the listener is gone.
+    pub async fn hand_over(&self, stream: DuplexStream) -> io::Result<()> {
+        self.0.send(stream).await.map_err(|_closed| io::ErrorKind::ConnectionRefused.into())
     }
 
-    fn connect(&self) -> impl Future<Output = io::Result<Pipe>> + Send + use<> {
-        let connector = self.clone();
-        async move {
-            match connector {
-                Self::Tcp(address) => {
-                    let connect = TcpStream::connect(&address);
-                    let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect).await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-                    stream.set_nodelay(true)?;
-                    Ok(Pipe::Tcp(stream))
-                }
-                Self::Memory(sender) => {
-                    let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
-                    sender.send(theirs).await.map_err(|_closed| io::ErrorKind::ConnectionRefused)?;
-                    Ok(Pipe::Memory(ours))
-                }
-            }
-        }
-    }
-
-    fn unreachable(&self, error: &tonic::transport::Error) -> Error {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        Error::new(Code::UNREACHABLE, format!("nobody answers at {self}: {cause}"))
-            .hint("check the address, and that `rwasm start` ran there")
-            .with("address", self)
+    /// A new connection to the listener.
+    pub(crate) async fn dial(&self) -> io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        self.hand_over(theirs).await.map(|()| ours)
     }
 }

@@ -3,14 +3,17 @@
 //! ```text
 //! driver ──Gateway──▶ node (its gateway) ──Head──▶ head
 //!                       │
-//!                       └──Peer──▶ node
+//!                       ├──Peer──▶ node
+//!                       ◀──Relay── node
 //! ```
 //!
 //! Other rooms see [`msg`], plain structs; the services, as traits to implement and clients to call, in terms of those structs; and
 //! [`rwasm_types::Error`] in both directions, which crosses the wire whole. Whoever receives a message converts it with [`convert`] and
 //! gets a typed error for what does not belong there; nothing is guessed.
 
+mod connect;
 pub mod convert;
+mod door;
 mod echo;
 mod gateway;
 #[expect(
@@ -28,16 +31,19 @@ mod head;
 mod io;
 mod negotiate;
 mod peer;
+mod relay;
 mod server;
 mod status;
 mod stream;
 
+pub use connect::Connector;
 pub use echo::EchoClient;
 pub use gateway::{GatewayClient, GatewayService};
 pub use head::{HeadClient, HeadService};
-pub use io::{Connector, DuplexListener, Listener, duplex};
-pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, accept_hello, hello, read_welcome, same_cluster};
+pub use io::{DuplexDialler, DuplexListener, Listener, duplex};
+pub use negotiate::{FEATURES, PROTOCOL_MAX, PROTOCOL_MIN, RESUME, accept_hello, hello, read_welcome, same_cluster};
 pub use peer::{PeerClient, PeerService};
+pub use relay::{RelayClient, RelayService, Tunnel};
 pub use server::{Caller, Server};
 pub use stream::{Inbound, Outbound, Sender};
 
@@ -50,12 +56,14 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// The messages, as plain structs.
 pub mod msg {
     pub use crate::generated::{
-        Answer, ArtifactChunk, Assign, AssignedTask, Call, CallDefined, CancelRemote, CancelTasks, ControlReply, ControlRequest,
-        DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession,
-        GatewayMessage, Grants, HeadMessage, Hello, JobEnded, JobId, JobOpened, LeaseClaim, LeaseGrant, LeaseRefusal, LeaseRequest,
-        LeaseReturn, LeaseRevoke, LinkHello, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options, Outcome, Outcomes, Output, Outputs,
-        OwnerMessage, Payload, QueryReply, QueryRequest, Question, Register, Registered, RemoteOutcomes, RemoteOutputs, Report, Resources,
-        RunnerMessage, Stream, Submit, TaskId, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened,
-        node_message, outcome, owner_message, registered, runner_message,
+        AcknowledgeRemote, Addresses, Answer, ArtifactChunk, Assign, AssignedTask, AttendRequest, Call, CallDefined, CancelRemote,
+        CancelTasks, Certificate, ControlReply, ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described,
+        Directory, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, HeldAttempts,
+        HeldGroup, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten, JobEnded, JobId, JobOpened, LeaseGrant, LeaseHeld,
+        LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LinkResume, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options,
+        Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question, Range, Register, Registered,
+        RelayAddress, ReleaseJob, RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, Ring, RunnerMessage, Stream, Submit,
+        TaskId, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
+        owner_message, registered, runner_message, tunnel_part,
     };
 }

@@ -8,8 +8,10 @@ use crate::generated as proto;
 pub const PROTOCOL_MIN: u32 = 1;
 /// The newest protocol this version speaks.
 pub const PROTOCOL_MAX: u32 = 1;
+/// A driver that has this comes back to its jobs after its connection broke, and says when it has all of one.
+pub const RESUME: &str = "resume";
 /// Abilities that are not part of every version of the protocol.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[RESUME];
 
 /// What this side says first.
 pub fn hello(cluster: &str, incarnation: Incarnation) -> proto::Hello {

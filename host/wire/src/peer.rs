@@ -8,9 +8,9 @@ use tonic::{Request, Response, Status, codegen::InterceptedService, transport::C
 
 use crate::{
     MESSAGE_BYTES_MAX,
+    connect::Connector,
     gateway::Bearer,
     generated::{self as proto, peer_client, peer_server},
-    io::Connector,
     server::Caller,
     status,
     stream::{Inbound, Outbound, Replies},

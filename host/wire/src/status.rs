@@ -1,18 +1,24 @@
 //! Errors on the wire: our error travels whole inside gRPC's status, and what the transport says by itself gets a code of ours.
 
-use std::error::{self, Error as _};
+use std::{
+    error::{self, Error as _},
+    io::ErrorKind,
+};
 
 use prost::Message;
 use rwasm_types::{Code, Error};
 use tonic::Status;
 
-use crate::{convert, generated as proto};
+use crate::{connect, convert, generated as proto};
 
 /// The nearest gRPC code, for tools that know only those.
 fn grpc_code(code: Code) -> tonic::Code {
     match code {
         Code::NOT_FOUND | Code::NO_SUCH_ARTIFACT | Code::NO_SUCH_EXPORT => tonic::Code::NotFound,
-        Code::TOKEN_REFUSED => tonic::Code::Unauthenticated,
+        Code::TOKEN_REFUSED | Code::TOKEN_MALFORMED | Code::TOKEN_EXPIRED | Code::TOKEN_REVOKED | Code::TOKEN_KIND => {
+            tonic::Code::Unauthenticated
+        }
+        Code::FORBIDDEN | Code::POLICY_REFUSED => tonic::Code::PermissionDenied,
         Code::CANCELLED => tonic::Code::Cancelled,
         Code::DEADLINE | Code::TIMEOUT => tonic::Code::DeadlineExceeded,
         Code::QUEUE_FULL | Code::NO_CAPACITY | Code::DISK_FULL | Code::LIMIT => tonic::Code::ResourceExhausted,
@@ -33,12 +39,26 @@ fn cause(status: &Status) -> String {
     while let Some(deeper) = cause.and_then(error::Error::source) {
         cause = Some(deeper);
     }
-    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    match cause {
+        Some(cause) if is_gone(cause) => "the other side is gone".to_owned(),
+        Some(cause) => cause.to_string(),
+        None => status.message().to_owned(),
+    }
+}
+
+/// Whether a connection ended without a word. What the transport says then depends on what it was about to do, and on TLS.
+fn is_gone(cause: &(dyn error::Error + 'static)) -> bool {
+    let io = cause.downcast_ref::<std::io::Error>();
+    let io = io.or_else(|| cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io));
+    io.is_some_and(|error| matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset))
 }
 
 pub(crate) fn to_error(status: &Status) -> Error {
     let carried = (!status.details().is_empty()).then(|| proto::Error::decode(status.details()).ok()).flatten();
     if let Some(error) = carried.and_then(|error| convert::error(error).ok()) {
+        return error;
+    }
+    if let Some(error) = connect::ours(status) {
         return error;
     }
     let message = cause(status);
@@ -72,6 +92,11 @@ mod tests {
     #[test]
     fn what_the_transport_says_gets_a_code() {
         assert_eq!(to_error(&Status::unavailable("x")).code(), Code::CONNECTION_LOST);
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset] {
+            let mut status = Status::unavailable("x");
+            status.set_source(std::sync::Arc::new(std::io::Error::new(kind, "in the transport's words")));
+            assert_eq!(to_error(&status).message(), "the connection ended: the other side is gone");
+        }
         assert_eq!(to_error(&Status::with_details(tonic::Code::Internal, "x", vec![0xff, 0xff].into())).code(), Code::MALFORMED_MESSAGE);
     }
 }

@@ -38,10 +38,13 @@ const ROOTS: &[(&str, Again)] = &[
     ("LogsRequest", again::<msg::LogsRequest>),
     ("NodeMessage", again::<msg::NodeMessage>),
     ("OwnerMessage", again::<msg::OwnerMessage>),
+    ("AttendRequest", again::<msg::AttendRequest>),
     ("Payload", again::<msg::Payload>),
     ("QueryReply", again::<msg::QueryReply>),
     ("QueryRequest", again::<msg::QueryRequest>),
+    ("Ring", again::<msg::Ring>),
     ("RunnerMessage", again::<msg::RunnerMessage>),
+    ("TunnelPart", again::<msg::TunnelPart>),
 ];
 
 /// The messages as they are now.

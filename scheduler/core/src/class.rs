@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use rwasm_types::{LabelSelector, Name, NodeId, Quantity, ResourceSet};
+use rwasm_types::{LabelSelector, Name, Needs, NodeId, Quantity, ResourceSet};
 
 use crate::{
     cluster::{Cluster, NodeView, meets},
     filter::Condition,
-    group::GroupKey,
+    group::GroupId,
     limit::{CLASSES_KEPT, HOMES_MAX},
     queue::{Queue, Rank},
     tree::{Offer, Want},
@@ -23,9 +23,9 @@ pub(crate) enum Aim {
     /// Out of what nodes have free.
     Free,
     /// Out of a placement group's bundles.
-    Bundle(GroupKey, Option<u32>),
+    Bundle(GroupId, Option<u32>),
     /// A group's bundles themselves.
-    Group(GroupKey),
+    Group(GroupId),
 }
 
 /// All that decides where a demand fits.
@@ -40,6 +40,7 @@ pub(crate) struct ClassKey {
     pub(crate) custom: BTreeMap<Name, Quantity>,
     pub(crate) labels: Vec<LabelSelector>,
     pub(crate) prefer: Vec<LabelSelector>,
+    pub(crate) needs: Needs,
 }
 
 /// A condition and its mark in the index; without a mark it is checked node by node.
@@ -94,21 +95,14 @@ impl Class {
 
     /// Whether a node could ever have room.
     pub(crate) fn is_home(&self, node: &NodeView) -> bool {
-        self.key.node.is_none_or(|only| only == node.id)
-            && node.capacity.contains(&self.shape)
-            && self.hard.condition.labels.iter().all(|selector| selector.matches(&node.labels))
+        is_home(node, self.key.node, &self.shape, &self.hard.condition)
     }
 
     /// Nodes that could ever have room, some of them if there are many.
     pub(crate) fn homes(&mut self, cluster: &Cluster) -> &[u32] {
         if let Some(homes) = &mut self.homes {
-            let is_home = |place: &u32| {
-                cluster.get(*place).is_some_and(|node| {
-                    self.key.node.is_none_or(|only| only == node.id)
-                        && node.capacity.contains(&self.shape)
-                        && self.hard.condition.labels.iter().all(|selector| selector.matches(&node.labels))
-                })
-            };
+            let (only, shape, condition) = (self.key.node, &self.shape, &self.hard.condition);
+            let is_home = |place: &u32| cluster.get(*place).is_some_and(|node| is_home(node, only, shape, condition));
             // Those that are gone are dropped when they are met at the end; the others when somebody wants to use them.
             while homes.last().is_some_and(|place| !is_home(place)) {
                 homes.pop();
@@ -133,6 +127,10 @@ impl Class {
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.len() == 0 && self.aside.is_empty()
     }
+}
+
+fn is_home(node: &NodeView, only: Option<NodeId>, shape: &ResourceSet, condition: &Condition) -> bool {
+    only.is_none_or(|only| only == node.id) && node.capacity.contains(shape) && condition.suits(node)
 }
 
 /// All classes.
@@ -176,10 +174,10 @@ impl Classes {
             return *at;
         }
         self.forget_idle(cluster);
-        let hard = Condition { labels: key.labels.clone(), custom: key.custom.clone() };
+        let hard = Condition { labels: key.labels.clone(), custom: key.custom.clone(), needs: key.needs.clone() };
         let prefer = (!key.prefer.is_empty()).then(|| {
             let labels = hard.labels.iter().chain(&key.prefer).cloned().collect();
-            Filter::new(Condition { labels, custom: key.custom.clone() }, cluster)
+            Filter::new(Condition { labels, ..hard.clone() }, cluster)
         });
         let hard = Filter::new(hard, cluster);
         let amount = |parts| Quantity::from_parts(parts).unwrap_or_default();

@@ -21,10 +21,14 @@ pub struct NodeView {
     pub capacity: ResourceSet,
     /// Its labels.
     pub labels: BTreeMap<Name, String>,
+    /// What guests may have there.
+    pub offer: rwasm_types::Offer,
     /// What its own owner's tasks held at the last heartbeat.
     pub local: ResourceSet,
     /// What leases of other owners and bundles of placement groups hold.
     pub leased: ResourceSet,
+    /// What tasks without a known lease hold there at most: those that ran there when it joined, and those of owners that were lost.
+    pub unleased: ResourceSet,
     /// What is kept for demands for which room is made.
     pub held_back: ResourceSet,
     /// Whether it takes no more work.
@@ -40,17 +44,10 @@ pub struct NodeView {
 }
 
 impl NodeView {
-    /// What no lease and no bundle holds, whatever its own owner's tasks hold.
-    pub fn unleased(&self) -> ResourceSet {
-        let mut free = self.capacity.clone();
-        free.take_saturating(&self.leased);
-        free
-    }
-
     /// What may be given out, were nothing held back.
     pub fn free(&self) -> ResourceSet {
-        let mut free = self.unleased();
-        free.take_saturating(&self.local);
+        let mut free = self.capacity.clone();
+        [&self.leased, &self.unleased, &self.local].into_iter().for_each(|held| free.take_saturating(held));
         free
     }
 
@@ -61,17 +58,17 @@ impl NodeView {
         free
     }
 
-    fn offer(&self, filters: &Filters) -> Offer {
+    fn index(&self, filters: &Filters) -> Offer {
         if self.draining {
             return Offer::NONE;
         }
         let left = |capacity: u64, of: fn(&ResourceSet) -> u64| {
-            capacity.saturating_sub(of(&self.leased)).saturating_sub(of(&self.local)).saturating_sub(of(&self.held_back))
+            [&self.leased, &self.unleased, &self.local, &self.held_back].into_iter().map(of).fold(capacity, u64::saturating_sub)
         };
         let cpu = left(self.capacity.cpu.parts(), |set| set.cpu.parts());
         let gpu = left(self.capacity.gpu.parts(), |set| set.gpu.parts());
         let memory = left(self.capacity.memory, |set| set.memory);
-        let marks = if filters.any() { filters.marks(&self.labels, &self.offered().custom) } else { 0 };
+        let marks = if filters.any() { filters.marks(self, &self.offered().custom) } else { 0 };
         let used = used(self.capacity.cpu.parts(), cpu).max(used(self.capacity.gpu.parts(), gpu)).max(used(self.capacity.memory, memory));
         let victim = self.leases.iter().find(|(_, takeable)| **takeable);
         Offer {
@@ -104,6 +101,8 @@ pub(crate) struct Cluster {
     /// All that the nodes have.
     pub(crate) total: ResourceSet,
     gpu_nodes: usize,
+    /// What runs on nodes that are about to join.
+    expected: BTreeMap<NodeId, ResourceSet>,
     /// Places that have more to offer than before, until they were looked at.
     gains: BTreeSet<u32>,
 }
@@ -141,14 +140,19 @@ impl Cluster {
         (start.min(count)..count).chain(0..start.min(count)).filter(|place| self.nodes[*place as usize].is_some())
     }
 
-    /// Takes a node in, or its new capacity and labels.
-    pub(crate) fn join(&mut self, id: NodeId, capacity: ResourceSet, labels: BTreeMap<Name, String>) -> u32 {
+    /// A node that is not there yet says what runs there.
+    pub(crate) fn expect(&mut self, id: NodeId, foreign: ResourceSet) {
+        self.expected.insert(id, foreign);
+    }
+
+    /// Takes a node in, or its new capacity, labels and offer.
+    pub(crate) fn join(&mut self, id: NodeId, (capacity, labels, offer): (ResourceSet, BTreeMap<Name, String>, rwasm_types::Offer)) -> u32 {
         self.total.give(&capacity);
         self.gpu_nodes += usize::from(!capacity.gpu.is_zero());
         if let Some(place) = self.place(id) {
             if let Some(node) = self.get_mut(place) {
                 let old = std::mem::replace(&mut node.capacity, capacity);
-                node.labels = labels;
+                (node.labels, node.offer) = (labels, offer);
                 self.total.take_saturating(&old);
                 self.gpu_nodes -= usize::from(!old.gpu.is_zero());
             }
@@ -161,6 +165,8 @@ impl Cluster {
             id,
             capacity,
             labels,
+            offer,
+            unleased: self.expected.remove(&id).unwrap_or_default(),
             local: ResourceSet::default(),
             leased: ResourceSet::default(),
             held_back: ResourceSet::default(),
@@ -205,7 +211,7 @@ impl Cluster {
 
     fn refresh(&mut self, place: u32) {
         if let Some(node) = self.get(place) {
-            let offer = node.offer(&self.filters);
+            let offer = node.index(&self.filters);
             self.tree.set(place, offer);
         }
     }
@@ -273,5 +279,5 @@ impl Cluster {
 /// Whether a node has a custom resource left; used where the index does not know a condition.
 pub(crate) fn meets(node: &NodeView, condition: &Condition) -> bool {
     let free: BTreeMap<Name, Quantity> = if condition.custom.is_empty() { BTreeMap::new() } else { node.offered().custom };
-    condition.meets(&node.labels, &free)
+    condition.is_met(node, &free)
 }

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use rwasm_types::{Code, Error, JobId, NodeId, Placement, Priority, ResourceSet, Result, Tenant};
+use rwasm_types::{Code, Error, JobId, Needs, NodeId, Placement, Priority, ResourceSet, Result, Tenant};
 
 use crate::{
-    group::GroupKey,
+    group::GroupId,
     limit::{NEAR_MAX, SLOTS_MAX},
     queue::Standing,
     share::Payer,
@@ -29,6 +29,8 @@ pub struct Demand {
     pub tenant: Tenant,
     /// What one slot holds.
     pub shape: ResourceSet,
+    /// What its tasks need of their node beside that.
+    pub needs: Needs,
     /// How many are wanted, at most [`SLOTS_MAX`](crate::limit::SLOTS_MAX).
     pub slots: u32,
     /// All slots are wanted at once, or none: a gang.
@@ -43,14 +45,14 @@ pub struct Demand {
     /// [`NEAR_MAX`](crate::limit::NEAR_MAX) with the most bytes count.
     pub near: Vec<(NodeId, u64)>,
     /// The bundle of a placement group that its slots come out of; without a number, any of the group.
-    pub bundle: Option<(GroupKey, Option<u32>)>,
+    pub bundle: Option<(GroupId, Option<u32>)>,
 }
 
 impl Demand {
     /// What an owner wants: slots of a shape, for a job of a tenant, anywhere.
     pub fn new(job: JobId, tenant: Tenant, shape: ResourceSet, slots: u32, priority: Priority) -> Self {
-        let placement = Placement::default();
-        Self { job, tenant, shape, slots, gang: false, priority, retryable: false, placement, near: Vec::new(), bundle: None }
+        let (needs, placement, near) = (Needs::default(), Placement::default(), Vec::new());
+        Self { job, tenant, shape, needs, slots, gang: false, priority, retryable: false, placement, near, bundle: None }
     }
 
     /// Within limits, with what is near in order.
@@ -72,14 +74,15 @@ impl Demand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WishKey {
     Slots(DemandKey),
-    Group(GroupKey),
+    Group(GroupId),
 }
 
 impl WishKey {
-    pub(crate) fn owner(self) -> NodeId {
+    /// Whose it is; a group is nobody's.
+    pub(crate) fn owner(self) -> Option<NodeId> {
         match self {
-            Self::Slots(key) => key.owner,
-            Self::Group(key) => key.owner,
+            Self::Slots(key) => Some(key.owner),
+            Self::Group(_) => None,
         }
     }
 }
@@ -97,7 +100,7 @@ pub(crate) struct Hold {
 pub(crate) struct Wish {
     pub(crate) key: WishKey,
     /// The owner's place in the cluster.
-    pub(crate) owner: u32,
+    pub(crate) owner: Option<u32>,
     pub(crate) standing: Standing,
     pub(crate) class: u32,
     pub(crate) since_ms: u64,
@@ -197,9 +200,7 @@ impl Wishes {
     pub(crate) fn of_owner(&self, owner: NodeId) -> Vec<u32> {
         let first = DemandKey { owner, request: 0 };
         let last = DemandKey { owner, request: u64::MAX };
-        let slots = self.of.range(WishKey::Slots(first)..=WishKey::Slots(last));
-        let groups = self.of.range(WishKey::Group(GroupKey { owner, request: 0 })..=WishKey::Group(GroupKey { owner, request: u64::MAX }));
-        slots.chain(groups).map(|(_, at)| *at).collect()
+        self.of.range(WishKey::Slots(first)..=WishKey::Slots(last)).map(|(_, at)| *at).collect()
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{JobId, NodeId, ResourceSet, format_duration};
+use rwasm_types::{JobId, NodeId, ResourceSet, Tenant, format_duration};
 
 use crate::{
     Core, Demand, DemandKey, NodeView,
     class::{Aim, Class},
     demand::{Wish, WishKey},
-    group::{GroupKey, GroupState},
+    group::{GroupId, GroupState},
     lease::LeaseState,
     queue::Standing,
     share::Payer,
@@ -44,10 +44,10 @@ impl Core {
     /// Why a demand waits, in one line that begins with `waits for`; `None` if it does not, or if no other node than its owner's own could
     /// ever meet it.
     /// Only its own tenant is told; jobs of others have no names in it.
-    pub fn explain(&self, key: DemandKey, tenant: &str) -> Option<String> {
+    pub fn explain(&self, key: DemandKey, tenant: &Tenant) -> Option<String> {
         let wish = self.wishes.get(self.wishes.find(WishKey::Slots(key))?)?;
         let own = wish.payer().tenant;
-        self.accounts.tenant(own).filter(|row| row.name.as_str() == tenant)?;
+        self.accounts.tenant(own).filter(|row| row.name == *tenant)?;
         let class = self.classes.get(wish.class)?;
         let conditions = conditions(class);
         let what = format!("waits for {}{conditions}", class.shape);
@@ -82,7 +82,7 @@ impl Core {
             let leases: Vec<_> = node.leases.keys().filter_map(|(_, id)| self.leases.get(id.0)).collect();
             leased += usize::from(!leases.is_empty());
             for lease in leases {
-                let job = self.accounts.job(lease.payer.job).filter(|_| lease.payer.tenant == tenant).map(|job| job.id);
+                let job = self.accounts.job(lease.payer.job).filter(|_| lease.payer.tenant == tenant);
                 *slots_of.entry(job).or_default() += lease.slots;
                 returning += usize::from(lease.state != LeaseState::Active);
                 next_ms = next_ms.min(lease.named_ms + crate::limit::LEASE_MS);
@@ -117,13 +117,14 @@ impl Core {
         format!("{have}, {which}leased to {by} until given back, or for {} if not renewed{returning}", format_duration(left))
     }
 
-    fn explain_bundles(&self, group: GroupKey, number: Option<u32>) -> String {
-        let state = self.groups.get(&group).map(|reserved| reserved.state);
-        match (state, number) {
-            (Some(GroupState::Placed), Some(number)) => format!("bundle {number} of placement group {} is in use", group.request),
-            (Some(GroupState::Placed), None) => format!("all bundles of placement group {} are in use", group.request),
-            (Some(GroupState::Rescheduling), _) => format!("placement group {} lost a node and waits for another one", group.request),
-            (Some(GroupState::Pending), _) | (None, _) => format!("placement group {} waits for its nodes", group.request),
+    fn explain_bundles(&self, group: GroupId, number: Option<u32>) -> String {
+        let Some(reserved) = self.groups.get(&group) else { return "its placement group is gone".to_owned() };
+        let name = &reserved.group.name;
+        match (reserved.state, number) {
+            (GroupState::Placed, Some(number)) => format!("bundle {number} of placement group {name} is in use"),
+            (GroupState::Placed, None) => format!("all bundles of placement group {name} are in use"),
+            (GroupState::Rescheduling, _) => format!("placement group {name} lost a node and waits for another one"),
+            (GroupState::Pending, _) => format!("placement group {name} waits for its nodes"),
         }
     }
 
@@ -135,7 +136,7 @@ impl Core {
         let Some(class) = self.classes.get_mut(at) else { return Ok(plan) };
         if class.homes(&self.cluster).is_empty() {
             let shape = std::sync::Arc::clone(&class.shape);
-            plan.infeasible = Some(self.no_node(&shape, &demand.placement.labels));
+            plan.infeasible = Some(self.no_node(&shape, &demand.placement.labels, &demand.needs));
         }
         self.try_out(owner, &demand, at, &mut plan);
         if let Some(class) = self.classes.get(at) {
@@ -152,7 +153,7 @@ impl Core {
         let standing = Standing { priority: demand.priority, payer: Payer { tenant: u32::MAX, job: u32::MAX }, arrival: 0 };
         let mut wish = Wish {
             key: WishKey::Slots(DemandKey { owner, request: 0 }),
-            owner: own.unwrap_or(u32::MAX),
+            owner: own,
             standing,
             class,
             since_ms: self.now_ms,
@@ -199,7 +200,8 @@ impl Core {
 fn conditions(class: &Class) -> String {
     let node = class.key.node.map(|node| format!("on node {node}"));
     let labels = class.key.labels.iter().map(|selector| format!("where {selector}"));
-    let all: Vec<String> = node.into_iter().chain(labels).collect();
+    let offers = (!class.key.needs.is_empty()).then(|| "where all is offered that is asked for".to_owned());
+    let all: Vec<String> = node.into_iter().chain(labels).chain(offers).collect();
     if all.is_empty() { String::new() } else { format!(" {}", all.join(" and ")) }
 }
 
@@ -213,6 +215,9 @@ fn why_not(node: &NodeView, class: &Class) -> String {
             Some(value) => format!("its label {} is `{value}`, asked for is {selector}", selector.key),
             None => format!("it has no label {}, asked for is {selector}", selector.key),
         };
+    }
+    if let Some(lacking) = node.offer.lacks(&class.key.needs) {
+        return format!("it does not offer {lacking}");
     }
     if !node.capacity.contains(&class.shape) {
         return format!("it is too small: it has {}", node.capacity);

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{LabelSelector, Name, Quantity};
+use rwasm_types::{LabelSelector, Name, Needs, Quantity};
+
+use crate::cluster::NodeView;
 
 /// The node has no graphics processor: work without one goes there first.
 pub(crate) const NO_GPU: u64 = 1;
@@ -13,17 +15,22 @@ pub(crate) const NO_GPU: u64 = 1;
 pub(crate) struct Condition {
     pub(crate) labels: Vec<LabelSelector>,
     pub(crate) custom: BTreeMap<Name, Quantity>,
+    pub(crate) needs: Needs,
 }
 
 impl Condition {
     pub(crate) fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.custom.is_empty()
+        self.labels.is_empty() && self.custom.is_empty() && self.needs.is_empty()
     }
 
-    /// Whether a node with these labels and this much free meets it.
-    pub(crate) fn meets(&self, labels: &BTreeMap<Name, String>, free: &BTreeMap<Name, Quantity>) -> bool {
-        self.labels.iter().all(|selector| selector.matches(labels))
-            && self.custom.iter().all(|(name, amount)| free.get(name).is_some_and(|have| have >= amount))
+    /// Whether a node is one that could meet it, were all of it free.
+    pub(crate) fn suits(&self, node: &NodeView) -> bool {
+        self.labels.iter().all(|selector| selector.matches(&node.labels)) && node.offer.lacks(&self.needs).is_none()
+    }
+
+    /// Whether a node that has so much free meets it.
+    pub(crate) fn is_met(&self, node: &NodeView, free: &BTreeMap<Name, Quantity>) -> bool {
+        self.suits(node) && self.custom.iter().all(|(name, amount)| free.get(name).is_some_and(|have| have >= amount))
     }
 }
 
@@ -62,8 +69,8 @@ impl Filters {
     }
 
     /// All marks of a node.
-    pub(crate) fn marks(&self, labels: &BTreeMap<Name, String>, free: &BTreeMap<Name, Quantity>) -> u64 {
-        let met = self.slots.iter().enumerate().filter(|(_, (condition, _))| condition.meets(labels, free));
+    pub(crate) fn marks(&self, node: &NodeView, free: &BTreeMap<Name, Quantity>) -> u64 {
+        let met = self.slots.iter().enumerate().filter(|(_, (condition, _))| condition.is_met(node, free));
         met.fold(0, |marks, (at, _)| marks | mark(at))
     }
 

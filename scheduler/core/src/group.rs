@@ -5,45 +5,29 @@ use std::{
     sync::Arc,
 };
 
-use rwasm_types::{Code, Error, JobId, LabelSelector, NodeId, Placement, Priority, Quantity, ResourceSet, Result, Tenant};
+use rwasm_types::{
+    Code, Error, GroupStrategy, LabelSelector, Name, Needs, NodeId, Placement, Priority, Quantity, ResourceSet, Result, Tenant,
+};
 
 use crate::{
     Action, Core,
     class::{Aim, ClassKey},
     demand::{Wish, WishKey},
-    limit::{BUNDLES_MAX, GROUPS_PER_OWNER_MAX, PACK_BELOW, PACK_LOOK_AT},
+    limit::{BUNDLES_MAX, GROUPS_PER_TENANT_MAX, PACK_BELOW, PACK_LOOK_AT},
     queue::Standing,
-    share::Payer,
+    share::{Holder, Payer},
     tree::Want,
 };
 
-/// Names a placement group: an owner and the number it chose.
+/// Names a placement group, which is the cluster's and no owner's: a number that the head gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct GroupKey {
-    /// The owner.
-    pub owner: NodeId,
-    /// The owner's number for it.
-    pub request: u64,
-}
-
-/// How the bundles of a group are laid over nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupStrategy {
-    /// On as few nodes as possible.
-    Pack,
-    /// On as many nodes as possible.
-    Spread,
-    /// All on one node.
-    StrictPack,
-    /// Each on a node of its own.
-    StrictSpread,
-}
+pub struct GroupId(pub u64);
 
 /// A placement group as it is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
-    /// For which job.
-    pub job: JobId,
+    /// What people call it.
+    pub name: Name,
     /// Of which tenant.
     pub tenant: Tenant,
     /// Who goes first.
@@ -71,7 +55,7 @@ pub enum GroupState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
     /// Which.
-    pub key: GroupKey,
+    pub id: GroupId,
     /// As it was asked for.
     pub group: Arc<Group>,
     /// Where it is.
@@ -132,7 +116,12 @@ fn sum(shapes: &[ResourceSet]) -> ResourceSet {
 }
 
 impl Group {
-    fn check(&self) -> Result<()> {
+    /// Checks it, before it is written down.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::LIMIT`] and [`Code::INVALID_ARGUMENT`], saying what is wrong.
+    pub fn check(&self) -> Result<()> {
         if self.bundles.is_empty() || self.bundles.len() > BUNDLES_MAX {
             return Err(Error::new(Code::LIMIT, format!("a placement group has 1 to {BUNDLES_MAX} bundles, not {}", self.bundles.len())));
         }
@@ -142,7 +131,7 @@ impl Group {
         Placement { labels: self.labels.clone(), ..Placement::default() }.checked().map(drop)
     }
 
-    fn class(&self, key: GroupKey) -> ClassKey {
+    fn class(&self, key: GroupId) -> ClassKey {
         let least = if self.strategy == GroupStrategy::StrictPack { sum(&self.bundles) } else { least(&self.bundles) };
         ClassKey {
             cpu: least.cpu.parts(),
@@ -154,24 +143,26 @@ impl Group {
             custom: least.custom,
             labels: self.labels.clone(),
             prefer: Vec::new(),
+            needs: Needs::default(),
         }
     }
 }
 
 impl Core {
-    /// An owner wants a group.
-    pub(crate) fn want_group(&mut self, key: GroupKey, group: Group, out: &mut Vec<Action>) {
-        if self.groups.contains_key(&key) || self.cluster.place(key.owner).is_none() {
+    /// A group is wanted.
+    pub(crate) fn want_group(&mut self, key: GroupId, group: Group, out: &mut Vec<Action>) {
+        if self.groups.contains_key(&key) {
             return;
         }
-        let of_owner = GroupKey { request: 0, ..key }..=GroupKey { request: u64::MAX, ..key };
-        let full = self.groups.range(of_owner).count() >= GROUPS_PER_OWNER_MAX || self.is_full();
-        let full = full.then(|| Error::new(Code::QUEUE_FULL, "too many placement groups wait or are reserved"));
+        let of_tenant = self.groups.values().filter(|known| known.group.tenant == group.tenant).count();
+        let full = (of_tenant >= GROUPS_PER_TENANT_MAX || self.is_full()).then(|| {
+            Error::new(Code::QUEUE_FULL, "too many placement groups wait or are reserved").hint("remove those that are not needed")
+        });
         if let Some(error) = group.check().err().or(full) {
-            out.push(Action::RefuseGroup { key, error });
+            out.push(Action::RefuseGroup { group: key, error });
             return;
         }
-        let payer = self.accounts.open(&group.tenant, group.job);
+        let payer = self.accounts.open(&group.tenant, Holder::Group(key));
         let bundles = vec![Bundle { place: None, free: ResourceSet::default() }; group.bundles.len()];
         let (group, state) = (Arc::new(group), GroupState::Pending);
         self.groups.insert(key, Reserved { group, payer, state, bundles, classes: BTreeSet::new() });
@@ -179,7 +170,7 @@ impl Core {
     }
 
     /// Lets a group wait for nodes for the bundles that have none.
-    fn place_group(&mut self, key: GroupKey, out: &mut Vec<Action>) {
+    fn place_group(&mut self, key: GroupId, out: &mut Vec<Action>) {
         let Some(reserved) = self.groups.get(&key) else { return };
         let (group, payer) = (Arc::clone(&reserved.group), reserved.payer);
         let slots = reserved.bundles.iter().filter(|bundle| bundle.place.is_none()).count() as u32;
@@ -189,13 +180,12 @@ impl Core {
             }
             return;
         }
-        let Some(owner) = self.cluster.place(key.owner) else { return };
         let class = self.classes.of(group.class(key), &mut self.cluster);
         self.accounts.reopen(payer);
         let standing = Standing { priority: group.priority, payer, arrival: self.wishes.next_arrival() };
         let wish = Wish {
             key: WishKey::Group(key),
-            owner,
+            owner: None,
             standing,
             class,
             since_ms: self.now_ms,
@@ -212,12 +202,12 @@ impl Core {
     }
 
     /// A group is not wanted any more: what it reserves is free, and its leases are over.
-    pub(crate) fn remove_group(&mut self, key: GroupKey, out: &mut Vec<Action>) {
+    pub(crate) fn remove_group(&mut self, key: GroupId, out: &mut Vec<Action>) {
         if let Some(at) = self.wishes.find(WishKey::Group(key)) {
             self.dequeue(at);
         }
         let Some(reserved) = self.groups.remove(&key) else { return };
-        let gone = Error::new(Code::GROUP_REMOVED, format!("placement group {} of node {} was removed", key.request, key.owner));
+        let gone = Error::new(Code::GROUP_REMOVED, format!("placement group {} was removed", reserved.group.name));
         let of_group = self.leases.iter().filter(|(_, lease)| lease.bundle.is_some_and(|(group, _)| group == key));
         let leases: Vec<_> = of_group.map(|(id, lease)| (id, lease.owner)).collect();
         for (id, owner) in leases {
@@ -242,7 +232,7 @@ impl Core {
     }
 
     /// Reserves all bundles that have no node, or none. Says whether it did.
-    pub(crate) fn reserve(&mut self, key: GroupKey, class: u32, out: &mut Vec<Action>) -> bool {
+    pub(crate) fn reserve(&mut self, key: GroupId, class: u32, out: &mut Vec<Action>) -> bool {
         let Some(reserved) = self.groups.get(&key) else { return true };
         let (strategy, units) = (reserved.group.strategy, reserved.units());
         let mut used: BTreeSet<u32> = reserved.places().collect();
@@ -271,7 +261,7 @@ impl Core {
         reserved.state = GroupState::Placed;
         let nodes: Vec<NodeId> = reserved.places().filter_map(|place| self.cluster.get(place)).map(|node| node.id).collect();
         taken.iter().for_each(|(_, shape, _)| self.charge(payer, shape, true));
-        out.push(Action::GroupPlaced { key, nodes });
+        out.push(Action::GroupPlaced { group: key, nodes });
         self.wake_group(key);
         true
     }
@@ -296,7 +286,7 @@ impl Core {
     }
 
     /// A group has more to give to the demands that come out of it.
-    pub(crate) fn wake_group(&mut self, key: GroupKey) {
+    pub(crate) fn wake_group(&mut self, key: GroupId) {
         let classes: Vec<u32> = self.groups.get(&key).map(|group| group.classes.iter().copied().collect()).unwrap_or_default();
         for class in classes {
             if self.classes.blocked.contains(&class) {
@@ -307,8 +297,7 @@ impl Core {
 
     /// Bundles on a node that was lost need another one.
     pub(crate) fn lose_bundles(&mut self, place: u32, out: &mut Vec<Action>) {
-        let hit: Vec<GroupKey> =
-            self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect();
+        let hit: Vec<GroupId> = self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect();
         for key in hit {
             let Some(reserved) = self.groups.get_mut(&key) else { continue };
             let payer = reserved.payer;
@@ -321,13 +310,13 @@ impl Core {
             }
             reserved.state = GroupState::Rescheduling;
             self.charge(payer, &lost, false);
-            out.push(Action::GroupRescheduling { key });
+            out.push(Action::GroupRescheduling { group: key });
             self.place_group(key, out);
         }
     }
 
     /// Why a group can never be placed as the cluster is.
-    pub(crate) fn group_infeasible(&self, key: GroupKey) -> Option<Error> {
+    pub(crate) fn group_infeasible(&self, key: GroupId) -> Option<Error> {
         let reserved = self.groups.get(&key)?;
         let group = &reserved.group;
         let homes = || {
@@ -338,7 +327,7 @@ impl Core {
         shapes.dedup();
         if let Some(shape) = shapes.iter().find(|shape| !homes().any(|node| node.capacity.contains(shape))) {
             let what = if group.strategy == GroupStrategy::StrictPack { "all bundles together" } else { "a bundle" };
-            return Some(self.no_node(shape, &group.labels).context(what));
+            return Some(self.no_node(shape, &group.labels, &Needs::default()).context(what));
         }
         let (mut all, least) = (ResourceSet::default(), least(&group.bundles));
         homes().for_each(|node| all.give(&node.capacity));
@@ -358,7 +347,7 @@ impl Core {
         self.groups.iter().map(|(key, reserved)| {
             let node = |place: u32| self.cluster.get(place).map(|node| node.id);
             let bundles = reserved.bundles.iter().map(|bundle| (bundle.place.and_then(node), bundle.free.clone())).collect();
-            GroupView { key: *key, group: Arc::clone(&reserved.group), state: reserved.state, bundles }
+            GroupView { id: *key, group: Arc::clone(&reserved.group), state: reserved.state, bundles }
         })
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use rwasm_types::{JobId, LeaseId, NodeId, Priority, ResourceSet, Tenant};
 
-use crate::{group::GroupKey, limit::REVOKED_MS, share::Payer};
+use crate::{group::GroupId, limit::REVOKED_MS, share::Payer};
 
 /// So many slots of one shape on one node, for one owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct Lease {
     /// How far it is on its way back.
     pub state: LeaseState,
     /// The bundle that its slots come out of.
-    pub bundle: Option<(GroupKey, u32)>,
+    pub bundle: Option<(GroupId, u32)>,
 }
 
 /// How far a lease is on its way back.
@@ -62,7 +62,7 @@ pub(crate) struct Entry {
     /// When its owner named it last.
     pub(crate) named_ms: u64,
     pub(crate) state: LeaseState,
-    pub(crate) bundle: Option<(GroupKey, u32)>,
+    pub(crate) bundle: Option<(GroupId, u32)>,
 }
 
 impl Entry {
@@ -75,16 +75,14 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Leases {
     entries: BTreeMap<LeaseId, Entry>,
-    first: u64,
     last: u64,
     /// Revoked leases that wait for their owners, in the order in which that is given up.
     revoked: VecDeque<(u64, LeaseId)>,
 }
 
 impl Leases {
-    /// Ids are given out above this one.
-    pub(crate) fn above(last: u64) -> Self {
-        Self { first: last, last, ..Self::default() }
+    pub(crate) fn numbering(first: LeaseId) -> Self {
+        Self { last: first.0.saturating_sub(1), ..Self::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -96,9 +94,9 @@ impl Leases {
         LeaseId(self.last)
     }
 
-    /// Whether an id was given out by an earlier life of the head.
-    pub(crate) fn is_earlier(&self, id: LeaseId) -> bool {
-        id.0 <= self.first
+    /// Whether an id may have been given out, by this life of the head or an earlier one.
+    pub(crate) fn is_given(&self, id: LeaseId) -> bool {
+        id.0 <= self.last
     }
 
     pub(crate) fn insert(&mut self, id: LeaseId, entry: Entry) {

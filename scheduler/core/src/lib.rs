@@ -2,8 +2,8 @@
 //! the same events at the same times give the same actions, byte for byte.
 //!
 //! ```text
-//! nodes ── NodeJoined, Reported, Draining, Lost ────▶ ┌──────┐
-//! owners ─ Wanted, LeaseReturned, LeaseClaimed ─────▶ │ Core │ ──▶ Action: Grant, Refuse, Retire, Revoke, GroupPlaced, …
+//! nodes ── NodeJoined, Reported, Holds, Draining, Lost ▶┌──────┐
+//! owners ─ Wanted, LeaseReturned, LeaseHeld ────────▶ │ Core │ ──▶ Action: Grant, Refuse, Retire, Revoke, GroupPlaced, …
 //!          GroupWanted, GroupRemoved ───────────────▶ │      │
 //! time ─── Tick ────────────────────────────────────▶ └──────┘
 //!
@@ -20,13 +20,13 @@
 //! for which there was no room are not looked at again before a node that may have room for them has more to offer, and those that are
 //! served next stand at the head of ordered sets.
 
-mod claim;
 mod class;
 mod cluster;
 mod demand;
 mod explain;
 mod filter;
 mod group;
+mod held;
 mod lease;
 pub mod limit;
 mod place;
@@ -38,14 +38,14 @@ mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rwasm_types::{Error, JobId, LeaseId, Name, NodeId, Priority, ResourceSet, Tenant};
+use rwasm_types::{Error, JobId, LeaseId, Name, NodeId, Offer, Priority, ResourceSet, Tenant};
 
 use self::{class::Classes, cluster::Cluster, demand::Wishes, group::Reserved, lease::Leases, share::Accounts};
 pub use self::{
     cluster::NodeView,
     demand::{Demand, DemandKey, Waiting},
     explain::{Plan, Turned},
-    group::{Group, GroupKey, GroupState, GroupStrategy, GroupView},
+    group::{Group, GroupId, GroupState, GroupView},
     lease::{Lease, LeaseState},
 };
 
@@ -60,6 +60,8 @@ pub enum Event {
         capacity: ResourceSet,
         /// Its labels.
         labels: BTreeMap<Name, String>,
+        /// What guests may have there.
+        offer: Offer,
     },
     /// A heartbeat.
     NodeReported {
@@ -67,8 +69,17 @@ pub enum Event {
         node: NodeId,
         /// What its own owner's tasks hold there.
         local: ResourceSet,
-        /// Leases that its owner still has; they begin anew. What it does not name for [`limit::LEASE_MS`] is over.
+        /// Leases that its owner still has; they begin anew. What it does not name for [`limit::LEASE_MS`] is over. What the head does not
+        /// know is told by [`Event::LeaseHeld`].
         leases: Vec<LeaseId>,
+    },
+    /// What tasks of other owners hold on a node by its own word, said before it joins and with each heartbeat: tasks outlive their owner's
+    /// process, and the head's.
+    NodeHolds {
+        /// Which.
+        node: NodeId,
+        /// How much.
+        foreign: ResourceSet,
     },
     /// A node is gone, and whatever ran there.
     NodeLost {
@@ -98,24 +109,24 @@ pub enum Event {
         /// Whether it could not reach the node; it gets others for [`limit::UNREACHABLE_MS`].
         unreachable: bool,
     },
-    /// An owner says what it holds, after the head started anew and forgot it.
-    LeaseClaimed {
-        /// Which, of an earlier life of the head.
+    /// An owner has a lease that was granted in an earlier life of the head, or in one of its own. One that is known is left as it is.
+    LeaseHeld {
+        /// Which.
         lease: LeaseId,
         /// What it is.
-        claim: Claim,
+        held: Held,
     },
-    /// An owner wants a placement group. A group of the same key that is there stays as it is.
+    /// A placement group is wanted. One of the same number that is there stays as it is.
     GroupWanted {
-        /// Which owner, which of its groups.
-        key: GroupKey,
+        /// Which.
+        id: GroupId,
         /// What is wanted.
         group: Group,
     },
     /// A placement group is not wanted any more.
     GroupRemoved {
         /// Which.
-        key: GroupKey,
+        id: GroupId,
     },
     /// How much a tenant gets in relation to others.
     TenantWeighed {
@@ -128,9 +139,9 @@ pub enum Event {
     Tick,
 }
 
-/// A lease that an owner holds from an earlier life of the head.
+/// A lease that the head did not know, by its owner's word.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct Held {
     /// Who holds it.
     pub owner: NodeId,
     /// Where.
@@ -191,30 +202,30 @@ pub enum Action {
         /// Why.
         error: Error,
     },
-    /// Tell an owner that all bundles of its group are reserved.
+    /// All bundles of a group are reserved.
     GroupPlaced {
         /// Which.
-        key: GroupKey,
+        group: GroupId,
         /// The node of each bundle.
         nodes: Vec<NodeId>,
     },
-    /// Tell an owner that its group lost a node, and waits for another one.
+    /// A group lost a node, and waits for another one.
     GroupRescheduling {
         /// Which.
-        key: GroupKey,
+        group: GroupId,
     },
-    /// Tell an owner that its group cannot be placed as the cluster is now; it stays and is placed if nodes join that can take it,
+    /// A group cannot be placed as the cluster is now; it stays and is placed if nodes join that can take it,
     /// unless the error says that a limit was reached or that it makes no sense.
     RefuseGroup {
         /// Which.
-        key: GroupKey,
+        group: GroupId,
         /// Why.
         error: Error,
     },
 }
 
 /// What goes into one lease: a demand's slots on one node, or out of one bundle.
-type SameLease = (DemandKey, u32, Option<(GroupKey, u32)>);
+type SameLease = (DemandKey, u32, Option<(GroupId, u32)>);
 
 /// The state machine.
 #[derive(Debug, Default)]
@@ -225,9 +236,9 @@ pub struct Core {
     classes: Classes,
     wishes: Wishes,
     leases: Leases,
-    groups: BTreeMap<GroupKey, Reserved>,
-    /// Leases of earlier lives of the head whose nodes are not back, and until when they are waited for.
-    claims: BTreeMap<LeaseId, (Claim, u64)>,
+    groups: BTreeMap<GroupId, Reserved>,
+    /// Leases that owners have on nodes that are not back, and until when those are waited for.
+    absent: BTreeMap<LeaseId, (Held, u64)>,
     /// Owners and nodes that they could not reach, and until when that is remembered.
     unreachable: BTreeMap<(NodeId, NodeId), u64>,
     /// Wishes for which room is kept.
@@ -241,9 +252,10 @@ pub struct Core {
 }
 
 impl Core {
-    /// An empty cluster. Leases get ids above `last_lease`: above all that earlier lives of the head gave out, if there were any.
-    pub fn new(last_lease: u64) -> Self {
-        Self { leases: Leases::above(last_lease), ..Self::default() }
+    /// An empty cluster whose leases are numbered from one on. Owners keep leases of earlier lives of the head, so each life needs numbers of
+    /// its own, above those of all before.
+    pub fn numbering(first: LeaseId) -> Self {
+        Self { leases: Leases::numbering(first), ..Self::default() }
     }
 
     /// Takes an event at a time, in milliseconds that never go back, and says what follows from it.
@@ -273,7 +285,7 @@ impl Core {
             let payer = wish.payer();
             Some(Waiting {
                 key,
-                job: self.accounts.job(payer.job)?.id,
+                job: self.accounts.job(payer.job)?,
                 tenant: self.accounts.tenant(payer.tenant)?.name.clone(),
                 shape: std::sync::Arc::clone(&self.classes.get(wish.class)?.shape),
                 slots: wish.slots,
@@ -291,7 +303,7 @@ impl Core {
                 id,
                 owner: lease.owner,
                 node: lease.node,
-                job: self.accounts.job(lease.payer.job)?.id,
+                job: self.accounts.job(lease.payer.job)?,
                 tenant: self.accounts.tenant(lease.payer.tenant)?.name.clone(),
                 shape: std::sync::Arc::clone(&lease.shape),
                 slots: lease.slots,

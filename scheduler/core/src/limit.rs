@@ -14,8 +14,8 @@ pub const CLASSES_MAX: usize = 4_096;
 pub const NEAR_MAX: usize = 16;
 /// Bundles of one placement group.
 pub const BUNDLES_MAX: usize = 1_024;
-/// Placement groups of one owner.
-pub const GROUPS_PER_OWNER_MAX: usize = 10_000;
+/// Placement groups of one tenant.
+pub const GROUPS_PER_TENANT_MAX: usize = 1_000;
 /// The largest weight of a tenant; the smallest, and the default, is 1.
 pub const WEIGHT_MAX: u32 = 1_000;
 
@@ -23,8 +23,8 @@ pub const WEIGHT_MAX: u32 = 1_000;
 pub const LEASE_MS: u64 = 10_000;
 /// A lease that was taken back is over after so long, even if its owner does not confirm it.
 pub const REVOKED_MS: u64 = 2_000;
-/// After a restart of the head, what an owner claims to hold on a node that is not back is over after so long.
-pub const CLAIM_MS: u64 = 10_000;
+/// After a restart of the head, a lease on a node that is not back is over after so long.
+pub const ABSENT_MS: u64 = 10_000;
 /// An owner gets no leases for so long on a node that it could not reach.
 pub const UNREACHABLE_MS: u64 = 5_000;
 /// A demand that has waited for so long may have room made for it among equals, where that evens out shares.

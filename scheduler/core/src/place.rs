@@ -9,7 +9,7 @@ use crate::{
     class::{Aim, Class},
     demand::{Wish, WishKey},
     filter::NO_GPU,
-    group::GroupKey,
+    group::GroupId,
     lease::{Entry, LeaseState},
     limit::{ASIDE_PER_GAIN, GANG_AGAIN_MS, LEASE_SLOTS_MAX, PACK_BELOW, PACK_LOOK_AT},
     share::Payer,
@@ -205,7 +205,7 @@ impl Core {
         Met::All
     }
 
-    fn meet_from_bundles(&mut self, at: u32, key: GroupKey, number: Option<u32>, out: &mut Vec<Action>) -> Met {
+    fn meet_from_bundles(&mut self, at: u32, key: GroupId, number: Option<u32>, out: &mut Vec<Action>) -> Met {
         loop {
             let Some(wish) = self.wishes.get(at).filter(|wish| wish.slots > 0) else { return Met::All };
             let Some(class) = self.classes.get(wish.class) else { return Met::All };
@@ -226,8 +226,13 @@ impl Core {
 
     /// Whether an owner gets leases on a node: on others than itself, which needs none, if it can reach them.
     pub(crate) fn may_use(&self, wish: &Wish, class: &Class, place: u32) -> bool {
-        let reaches = |node: NodeId| self.unreachable.is_empty() || !self.unreachable.contains_key(&(wish.key.owner(), node));
-        place != wish.owner && self.cluster.get(place).is_some_and(|node| class.hard.admits(node) && reaches(node.id))
+        let reaches = |node| self.reaches(wish, node);
+        wish.owner != Some(place) && self.cluster.get(place).is_some_and(|node| class.hard.admits(node) && reaches(node.id))
+    }
+
+    /// Whether a wish's owner can reach a node, as far as it said.
+    pub(crate) fn reaches(&self, wish: &Wish, node: NodeId) -> bool {
+        self.unreachable.is_empty() || wish.key.owner().is_none_or(|owner| !self.unreachable.contains_key(&(owner, node)))
     }
 
     /// The node for the next slot of a wish.
@@ -278,12 +283,12 @@ impl Core {
     }
 
     /// Gives slots on a node to a wish, as a lease of its own or by making one of the same step larger.
-    fn hand_out(&mut self, at: u32, place: u32, slots: u32, bundle: Option<(GroupKey, u32)>, out: &mut Vec<Action>) {
+    fn hand_out(&mut self, at: u32, place: u32, slots: u32, bundle: Option<(GroupId, u32)>, out: &mut Vec<Action>) {
         let Some(wish) = self.wishes.get_mut(at) else { return };
         let WishKey::Slots(key) = wish.key else { return };
         wish.slots -= slots;
-        let (payer, priority, retryable, owner_place, more) =
-            (wish.payer(), wish.standing.priority, wish.retryable, wish.owner, wish.slots > 0);
+        let Some(owner_place) = wish.owner else { return };
+        let (payer, priority, retryable, more) = (wish.payer(), wish.standing.priority, wish.retryable, wish.slots > 0);
         let Some(shape) = self.classes.get(wish.class).map(|class| Arc::clone(&class.shape)) else { return };
         let Some(node) = self.cluster.get(place).map(|node| node.id) else { return };
         let many = (slots > 1).then(|| shape.times(slots));

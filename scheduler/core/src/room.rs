@@ -9,14 +9,13 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{Code, Error, LabelSelector, LeaseId, NodeId, ResourceSet};
+use rwasm_types::{Code, Error, GroupStrategy, LabelSelector, LeaseId, Needs, NodeId, ResourceSet};
 
 use crate::{
     Action, Core,
     class::Aim,
     cluster::NodeView,
     demand::{Hold, Wish, WishKey},
-    group::GroupStrategy,
     lease::{Entry, LeaseState},
     limit::{FAIR_AFTER_MS, HOLDS_MAX, HOMES_MAX, ROOM_LOOK_AT, ROOM_PER_TICK, STARVING_AFTER_MS},
     share::{Payer, Share},
@@ -171,8 +170,7 @@ impl Core {
                     continue;
                 };
                 let excluded = apart && (found.get(&place).is_some_and(|prospect| prospect.slots > 0) || self.hosts(wish, place));
-                let usable = matches!(class.key.aim, Aim::Group(_))
-                    || node.id != wish.key.owner() && !self.unreachable.contains_key(&(wish.key.owner(), node.id));
+                let usable = matches!(class.key.aim, Aim::Group(_)) || wish.owner != Some(place) && self.reaches(wish, node.id);
                 let prospect = found.entry(place).or_insert_with(|| self.prospect(wish, shape, place));
                 if !excluded && usable && prospect.fit(unit, *slots) {
                     placed += 1;
@@ -320,8 +318,8 @@ impl Core {
                 let (shape, key) = (std::sync::Arc::clone(&known.shape), known.key.clone());
                 Some(match key.node {
                     Some(only) if self.cluster.find(only).is_none() => Error::new(Code::INFEASIBLE, format!("there is no node {only}")),
-                    Some(only) => self.no_node(&shape, &key.labels).context(format_args!("node {only}")),
-                    None => self.no_node(&shape, &key.labels),
+                    Some(only) => self.no_node(&shape, &key.labels, &key.needs).context(format_args!("node {only}")),
+                    None => self.no_node(&shape, &key.labels, &key.needs),
                 })
             }
         };
@@ -333,7 +331,7 @@ impl Core {
             let error = error.clone();
             out.push(match wish.key {
                 WishKey::Slots(key) => Action::Refuse { key, error },
-                WishKey::Group(key) => Action::RefuseGroup { key, error },
+                WishKey::Group(group) => Action::RefuseGroup { group, error },
             });
         }
     }
@@ -347,7 +345,7 @@ impl Core {
         let too_large = |at: &u32| {
             self.wishes.get(*at).is_some_and(|wish| {
                 // Its owner's own node needs no lease, and gets none.
-                let own = homes().find(|(place, _)| *place == wish.owner).map_or(0, |(_, node)| room(node));
+                let own = homes().find(|(place, _)| Some(*place) == wish.owner).map_or(0, |(_, node)| room(node));
                 !wish.refused && u64::from(wish.slots) > all.saturating_sub(own)
             })
         };
@@ -361,14 +359,16 @@ impl Core {
         }
     }
 
-    /// No node has a shape, or none of those with these labels.
-    pub(crate) fn no_node(&self, shape: &ResourceSet, labels: &[LabelSelector]) -> Error {
+    /// No node has a shape, or none of those with these labels, or that offer this.
+    pub(crate) fn no_node(&self, shape: &ResourceSet, labels: &[LabelSelector], needs: &Needs) -> Error {
         let conditions: Vec<String> = labels.iter().map(ToString::to_string).collect();
         let matching = self.cluster.iter().any(|(_, node)| labels.iter().all(|selector| selector.matches(&node.labels)));
-        let message = match (labels.is_empty(), matching) {
-            (true, _) => format!("no node has {shape}"),
-            (false, true) => format!("no node with {} has {shape}", conditions.join(", ")),
-            (false, false) => format!("no node has the labels {}", conditions.join(", ")),
+        let with = if labels.is_empty() { String::new() } else { format!(" with {}", conditions.join(", ")) };
+        let offers = if needs.is_empty() { "" } else { " that offers what is asked for" };
+        let message = if matching || labels.is_empty() {
+            format!("no node{with}{offers} has {shape}")
+        } else {
+            format!("no node has the labels {}", conditions.join(", "))
         };
         Error::new(Code::INFEASIBLE, message).hint("ask for less, or add a node that has it; `rwasm status -v` shows what nodes have")
     }

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use rwasm_types::{JobId, ResourceSet, Tenant};
 
+use crate::group::GroupId;
+
 /// A share; smaller is served first. The whole cluster at weight 1 is [`Share::WHOLE`].
 pub(crate) type Share = u64;
 
@@ -39,11 +41,19 @@ pub(crate) struct TenantAccount {
     pub(crate) waiting: BTreeMap<u32, u32>,
 }
 
-/// A job's account.
+/// Who holds something for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    Job(JobId),
+    /// A placement group, for what nothing came out of yet.
+    Group(GroupId),
+}
+
+/// A job's account, or a placement group's.
 #[derive(Debug)]
-pub(crate) struct JobAccount {
-    pub(crate) id: JobId,
-    pub(crate) account: Account,
+struct JobAccount {
+    id: Holder,
+    account: Account,
 }
 
 /// A table whose places are used again.
@@ -120,7 +130,7 @@ pub(crate) struct Accounts {
     tenant_of: BTreeMap<Tenant, u32>,
     weights: BTreeMap<Tenant, u32>,
     jobs: Table<JobAccount>,
-    job_of: BTreeMap<JobId, u32>,
+    job_of: BTreeMap<Holder, u32>,
     scale: Scale,
 }
 
@@ -133,7 +143,7 @@ pub(crate) struct Payer {
 
 impl Accounts {
     /// Opens the accounts of a demand, lease or group, or adds a use to them. [`Accounts::close`] ends the use.
-    pub(crate) fn open(&mut self, tenant: &Tenant, job: JobId) -> Payer {
+    pub(crate) fn open(&mut self, tenant: &Tenant, job: Holder) -> Payer {
         let tenant = match self.tenant_of.get(tenant) {
             Some(at) => *at,
             None => {
@@ -189,8 +199,12 @@ impl Accounts {
         self.tenants.get(at)
     }
 
-    pub(crate) fn job(&self, at: u32) -> Option<&JobAccount> {
-        self.jobs.get(at)
+    /// The job of an account, if it is one's.
+    pub(crate) fn job(&self, at: u32) -> Option<JobId> {
+        match self.jobs.get(at)?.id {
+            Holder::Job(job) => Some(job),
+            Holder::Group(_) => None,
+        }
     }
 
     /// The shares of a tenant and a job.

@@ -2,18 +2,18 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rwasm_types::{Code, Error, LeaseId, Name, NodeId, ResourceSet};
+use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Offer, ResourceSet};
 
 use crate::{
     Action, Core, Demand, DemandKey, Event,
-    claim::over,
     class::{Aim, ClassKey},
     demand::{Wish, WishKey},
-    group::GroupKey,
+    held::{drained, over},
     lease::LeaseState,
     limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX, WEIGHT_MAX},
     place::Met,
     queue::Standing,
+    share::Holder,
 };
 
 /// Nodes whose owners' leases are looked through at a tick.
@@ -22,15 +22,16 @@ const SWEEP: usize = 512;
 impl Core {
     pub(crate) fn take(&mut self, event: Event, out: &mut Vec<Action>) {
         match event {
-            Event::NodeJoined { node, capacity, labels } => self.join(node, capacity, labels, out),
-            Event::NodeReported { node, local, leases } => self.report(node, local, &leases, out),
+            Event::NodeJoined { node, capacity, labels, offer } => self.join(node, (capacity, labels, offer), out),
+            Event::NodeReported { node, local, leases } => self.report(node, local, &leases),
+            Event::NodeHolds { node, foreign } => self.node_holds(node, foreign),
             Event::NodeLost { node } => self.lose(node, out),
             Event::NodeDraining { node, draining } => self.drain(node, draining, out),
             Event::Wanted { key, demand } => self.want(key, demand, out),
             Event::LeaseReturned { owner, lease, unreachable } => self.give_back(owner, lease, unreachable),
-            Event::LeaseClaimed { lease, claim } => self.claim(lease, claim, out),
-            Event::GroupWanted { key, group } => self.want_group(key, group, out),
-            Event::GroupRemoved { key } => self.remove_group(key, out),
+            Event::LeaseHeld { lease, held } => self.lease_held(lease, held, out),
+            Event::GroupWanted { id, group } => self.want_group(id, group, out),
+            Event::GroupRemoved { id } => self.remove_group(id, out),
             Event::TenantWeighed { tenant, weight } => {
                 self.accounts.weigh(&tenant, weight.clamp(1, WEIGHT_MAX));
                 self.reshare_all();
@@ -39,28 +40,24 @@ impl Core {
         }
     }
 
-    fn join(&mut self, id: NodeId, capacity: ResourceSet, labels: BTreeMap<Name, String>, out: &mut Vec<Action>) {
+    fn join(&mut self, id: NodeId, node: (ResourceSet, BTreeMap<Name, String>, Offer), out: &mut Vec<Action>) {
         // Its stream is a new one: what it still wants it says again, and what it does not say is not wanted any more.
         for at in self.wishes.of_owner(id) {
-            if self.wishes.get(at).is_some_and(|wish| matches!(wish.key, WishKey::Slots(_))) {
-                self.dequeue(at);
-            }
+            self.dequeue(at);
         }
-        let place = self.cluster.join(id, capacity, labels);
+        let place = self.cluster.join(id, node);
         if let Some(node) = self.cluster.get(place) {
             self.classes.iter_mut().for_each(|class| class.joined(place, node));
         }
         self.rescale();
-        self.settle_claims(id, out);
+        self.settle_absent(id, out);
     }
 
-    fn report(&mut self, node: NodeId, local: ResourceSet, leases: &[LeaseId], out: &mut Vec<Action>) {
+    fn report(&mut self, node: NodeId, local: ResourceSet, leases: &[LeaseId]) {
         let Some(place) = self.cluster.place(node) else { return };
         for id in leases {
-            match self.leases.get_mut(*id).filter(|lease| lease.owner == node) {
-                Some(lease) => lease.named_ms = self.now_ms,
-                None if self.claims.get(id).is_some_and(|(claim, _)| claim.owner == node) => {}
-                None => out.push(Action::Revoke { owner: node, lease: *id, error: over(*id) }),
+            if let Some(lease) = self.leases.get_mut(*id).filter(|lease| lease.owner == node) {
+                lease.named_ms = self.now_ms;
             }
         }
         self.cluster.report(place, local);
@@ -71,8 +68,7 @@ impl Core {
         self.cluster.relieve(place, |node| node.draining = draining);
         let leases = self.cluster.get(place).filter(|node| node.draining).into_iter().flat_map(|node| node.leases.keys());
         for lease in leases.map(|(_, lease)| lease.0).collect::<Vec<LeaseId>>() {
-            let error = Error::new(Code::NODE_DRAINED, format!("node {id} is being drained")).with("node", id);
-            self.retire(lease, error, out);
+            self.retire(lease, drained(id), out);
         }
     }
 
@@ -81,27 +77,17 @@ impl Core {
         for at in self.wishes.of_owner(id) {
             self.dequeue(at);
         }
-        let groups: Vec<GroupKey> = self
-            .groups
-            .range(GroupKey { owner: id, request: 0 }..=GroupKey { owner: id, request: u64::MAX })
-            .map(|(key, _)| *key)
-            .collect();
-        groups.into_iter().for_each(|key| self.remove_group(key, out));
-        // What the owner would be told of its own leases it cannot hear.
-        out.retain(
-            |action| !matches!(action, Action::Revoke { owner, .. } | Action::Refuse { key: DemandKey { owner, .. }, .. } if *owner == id),
-        );
         let Some(node) = self.cluster.get(place) else { return };
         let owned: Vec<LeaseId> = node.owned.iter().copied().collect();
         let on_it: Vec<LeaseId> = node.leases.keys().map(|(_, id)| id.0).collect();
-        owned.into_iter().for_each(|lease| self.end_lease(lease));
+        owned.into_iter().for_each(|lease| self.leave_lease(lease));
         for lease in on_it {
             let Some(owner) = self.leases.get(lease).map(|lease| lease.owner) else { continue };
             let error = Error::new(Code::NODE_LOST, format!("node {id} was lost")).with("node", id);
             out.push(Action::Revoke { owner, lease, error });
             self.end_lease(lease);
         }
-        self.claims.retain(|_, (claim, _)| claim.owner != id);
+        self.absent.retain(|_, (held, _)| held.owner != id);
         self.lose_holds(place);
         self.cluster.leave(id);
         self.lose_bundles(place, out);
@@ -127,7 +113,7 @@ impl Core {
             Some((group, number)) => match self.groups.get(&group) {
                 Some(reserved) if number.is_none_or(|number| (number as usize) < reserved.bundles.len()) => Aim::Bundle(group, number),
                 _ => {
-                    let message = format!("there is no such bundle of a placement group {} of node {}", group.request, group.owner);
+                    let message = "there is no such bundle of a placement group";
                     return out.push(Action::Refuse { key, error: Error::new(Code::NOT_FOUND, message) });
                 }
             },
@@ -138,7 +124,7 @@ impl Core {
         {
             group.classes.insert(class);
         }
-        let payer = self.accounts.open(&demand.tenant, demand.job);
+        let payer = self.accounts.open(&demand.tenant, Holder::Job(demand.job));
         // Asking again loses no place.
         let known = old.filter(|old| old.payer() == payer && old.standing.priority == demand.priority);
         let (arrival, since_ms) =
@@ -146,7 +132,7 @@ impl Core {
         let refused = known.is_some_and(|old| old.refused && old.class == class);
         let wish = Wish {
             key: WishKey::Slots(key),
-            owner,
+            owner: Some(owner),
             standing: Standing { priority: demand.priority, payer, arrival },
             class,
             since_ms,
@@ -190,8 +176,8 @@ impl Core {
             return;
         }
         self.wishes.name(at);
-        if let Some(wish) = self.wishes.get(at) {
-            self.cluster.waits(wish.owner, 1);
+        if let Some(owner) = self.wishes.get(at).and_then(|wish| wish.owner) {
+            self.cluster.waits(owner, 1);
         }
         self.line_up(at);
         match met {
@@ -251,7 +237,9 @@ impl Core {
         }
         let wish = self.wishes.remove(at)?;
         self.wishes.unname(wish.key);
-        self.cluster.waits(wish.owner, -1);
+        if let Some(owner) = wish.owner {
+            self.cluster.waits(owner, -1);
+        }
         self.accounts.close(wish.payer());
         Some(wish)
     }
@@ -282,7 +270,7 @@ impl Core {
     }
 
     fn give_back(&mut self, owner: NodeId, id: LeaseId, unreachable: bool) {
-        self.claims.retain(|claimed, (claim, _)| *claimed != id || claim.owner != owner);
+        self.absent.retain(|known, (held, _)| *known != id || held.owner != owner);
         let Some(lease) = self.leases.get(id).filter(|lease| lease.owner == owner) else { return };
         if unreachable {
             self.unreachable.insert((lease.owner, lease.node), self.now_ms + UNREACHABLE_MS);
@@ -319,12 +307,19 @@ impl Core {
         self.accounts.close(lease.payer);
     }
 
+    /// A lease is over because its owner is gone; what ran on it goes on for a while.
+    fn leave_lease(&mut self, id: LeaseId) {
+        let Some((place, held)) = self.leases.get(id).map(|lease| (lease.place, lease.held())) else { return };
+        self.cluster.change(place, |node| node.unleased.give(&held));
+        self.end_lease(id);
+    }
+
     fn tick(&mut self, out: &mut Vec<Action>) {
         while let Some(id) = self.leases.next_overdue(self.now_ms) {
             self.end_lease(id);
         }
         self.end_unnamed(out);
-        self.drop_claims(out);
+        self.drop_absent(out);
         let now_ms = self.now_ms;
         let before = self.unreachable.len();
         self.unreachable.retain(|_, until_ms| *until_ms > now_ms);
@@ -393,5 +388,6 @@ pub(crate) fn class_key(demand: &Demand, aim: Aim) -> ClassKey {
         custom: shape.custom.clone(),
         labels: placement.labels.clone(),
         prefer: placement.prefer_labels.clone(),
+        needs: demand.needs.clone(),
     }
 }

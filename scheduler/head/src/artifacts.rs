@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use rwasm_journal::{Change, Table};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, DigestPrefix, Error, Result, Tag,
     api::{ArtifactRecord, Ask, LIMIT_MAX, Listing, Order, Query, RemovedArtifact, TagRecord, UnixMs, artifact_in_use},
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ask::{from_all, json},
     orders::Once,
-    state::{Shared, now_ms},
+    state::Shared,
     stored,
 };
 

@@ -1,11 +1,11 @@
 //! Questions that cross the cluster: what the head knows itself, what one node knows, and what is put together from all of them.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, JobId, NodeId, Result, Tenant,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, Query, Reason, TaskRecord},
+    Code, Error, Identity, JobId, NodeId, Result, Tenant,
+    api::{Ask, LIMIT_MAX, Listing, Order, Query, Reason},
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
@@ -33,27 +33,23 @@ pub(crate) async fn answer(shared: &Arc<Shared>, question: msg::Question, queue:
 async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
     let ask: Ask =
         serde_json::from_slice(&question.ask).map_err(|error| convert::malformed(format_args!("a question is not understood: {error}")))?;
+    let (tenant, identity) = shared.asker(question, &ask)?;
     match &ask {
         Ask::Query(Query::Nodes) => {
             let rows = shared.node_records();
             json(&Listing { total: rows.len() as u64, rows, missing: Vec::new() })
         }
-        Ask::Query(Query::Status) => status(shared, question).await,
-        Ask::Query(Query::Place(place)) => json(&shared.plan(place, &question.tenant)?),
-        Ask::Query(Query::Demand { owner, request }) => json(&Reason { why: shared.why(*owner, *request, &question.tenant) }),
+        Ask::Query(Query::Status) => status(shared, question, &tenant).await,
+        Ask::Query(Query::Tenants) => json(&shared.tenants()),
+        Ask::Query(Query::Tokens { tenant }) => json(&shared.tokens(tenant.as_ref())),
+        Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
+        Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
+        Ask::Place(place) => json(&shared.place(place, &tenant)?),
+        Ask::Demand { owner, request } => json(&Reason { why: shared.why(*owner, *request, &tenant) }),
         Ask::Query(Query::Plan { .. }) => Err(Error::internal("the head was asked what only a gateway knows")),
-        Ask::Query(Query::Jobs { limit, .. }) => {
-            let mut all: Listing<JobRecord> = from_all(shared, question).await?;
-            all.rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
-            all.rows.truncate((*limit).min(LIMIT_MAX));
-            json(&all)
-        }
-        Ask::Query(Query::Tasks { job: None, limit, .. }) => {
-            let mut all: Listing<TaskRecord> = from_all(shared, question).await?;
-            all.rows.sort_by_key(|row| std::cmp::Reverse((row.queued_ms, row.id)));
-            all.rows.truncate((*limit).min(LIMIT_MAX));
-            json(&all)
-        }
+        Ask::TenantUse => Err(Error::internal("the head was asked what only it asks")),
+        Ask::Query(Query::Jobs { state, limit }) => json(&shared.job_list(question, &tenant, *state, *limit).await?),
+        Ask::Query(Query::Tasks { job: None, state, limit }) => json(&shared.task_list(question, &tenant, *state, *limit).await?),
         Ask::Query(Query::Artifacts { limit, digest }) => {
             let mut all = shared.artifacts(question, digest.as_ref()).await?;
             all.rows.truncate((*limit).min(LIMIT_MAX));
@@ -61,12 +57,13 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         }
         Ask::Query(Query::Artifact { artifact }) => json(&shared.artifact(question, artifact).await?),
         Ask::Query(Query::Tags { limit }) => json(&shared.tags(&question.tenant, *limit)?),
-        Ask::Query(Query::Tasks { job: Some(job), .. } | Query::Job { job }) => {
-            from_owner(shared, question, job.owner, &job_of(*job)).await
+        Ask::Query(query @ (Query::Tasks { job: Some(job), .. } | Query::Job { job })) => {
+            known_of(shared, question, &tenant, query, job.owner, &job_of(*job)).await
         }
-        Ask::Order(order) => carry_out(shared, question, order).await,
-        Ask::Query(Query::Task { task } | Query::Why { task }) => {
-            from_owner(shared, question, task.owner, &Error::new(Code::NOT_FOUND, format!("there is no task {task}"))).await
+        Ask::Order(order) => carry_out(shared, question, &identity, order).await,
+        Ask::Query(query @ (Query::Task { task } | Query::Why { task })) => {
+            let unknown = Error::new(Code::NOT_FOUND, format!("there is no task {task}"));
+            known_of(shared, question, &tenant, query, task.owner, &unknown).await
         }
     }
 }
@@ -83,7 +80,7 @@ async fn settled(shared: &Shared, node: NodeId, heard: Option<oneshot::Receiver<
 }
 
 /// Carries out an order, if it was not carried out before.
-async fn carry_out(shared: &Shared, question: &msg::Question, order: &Order) -> Result<Bytes> {
+async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identity, order: &Order) -> Result<Bytes> {
     let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
     let once = match shared.orders.begin(&tenant, &question.key, order).await? {
         Begun::Before(answer) => return Ok(answer),
@@ -100,7 +97,18 @@ async fn carry_out(shared: &Shared, question: &msg::Question, order: &Order) -> 
         Order::DrainNode { node, within_ms } => {
             settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
         }
+        Order::InviteNode { id, hash, life_ms } => {
+            let answer = shared.invitations.create(*id, *hash, Duration::from_millis(*life_ms), &once).await?;
+            let by = identity.token.map(tracing::field::display);
+            tracing::info!(tenant = %identity.tenant, token = %id, by, "a join token was created");
+            answer
+        }
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
+        Order::CreateTenant { .. }
+        | Order::DeleteTenant { .. }
+        | Order::CreateToken { .. }
+        | Order::RevokeToken { .. }
+        | Order::SetPolicy { .. } => shared.manage(identity, order).await?,
     };
     once.done(&answer).await;
     Ok(answer)
@@ -111,50 +119,96 @@ fn job_of(job: JobId) -> Error {
 }
 
 /// The cluster at a glance, with how many jobs are in each state.
-async fn status(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
+async fn status(shared: &Shared, question: &msg::Question, tenant: &Tenant) -> Result<Bytes> {
     let mut status = shared.status();
     let jobs = serde_json::to_vec(&Ask::Query(Query::Jobs { state: None, limit: LIMIT_MAX })).map_err(no_json)?;
     let jobs = msg::Question { ask: jobs.into(), ..question.clone() };
-    for job in from_all::<JobRecord>(shared, &jobs).await?.rows {
+    for job in shared.job_list(&jobs, tenant, None, LIMIT_MAX).await?.rows {
         *status.jobs.entry(job.state.to_string()).or_default() += 1;
     }
     json(&status)
 }
 
-/// Asks the node that owns what is asked about.
-async fn from_owner(shared: &Shared, question: &msg::Question, owner: NodeId, unknown: &Error) -> Result<Bytes> {
-    let Some(answer) = shared.question(owner, &question.tenant, question.ask.clone()) else {
-        return Err(unknown.clone().context(format_args!("node {owner} is not there")));
-    };
-    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) | Err(_) => Err(Error::new(Code::DEADLINE, format!("node {owner} did not answer in time"))),
+/// Asks the node that owns what is asked about; where it does not answer, what it shipped.
+async fn known_of(
+    shared: &Shared,
+    question: &msg::Question,
+    tenant: &Tenant,
+    query: &Query,
+    owner: NodeId,
+    unknown: &Error,
+) -> Result<Bytes> {
+    match ask_owner(shared, question, owner).await {
+        Ok(answer) => answer,
+        Err(away) => match shared.of_the_gone(tenant, query).await? {
+            Some(answer) => Ok(answer),
+            None => Err(away.unwrap_or_else(|| gone(owner, unknown))),
+        },
     }
 }
 
-/// Asks all nodes at once and puts their parts together; says who did not answer.
+/// What is said of something that nobody knows, because its owner is not there.
+fn gone(owner: NodeId, unknown: &Error) -> Error {
+    unknown.clone().context(format_args!("node {owner} is not there"))
+}
+
+/// Asks the node that owns what is asked about.
+async fn from_owner(shared: &Shared, question: &msg::Question, owner: NodeId, unknown: &Error) -> Result<Bytes> {
+    ask_owner(shared, question, owner).await.unwrap_or_else(|away| Err(away.unwrap_or_else(|| gone(owner, unknown))))
+}
+
+/// Asks a node.
+///
+/// # Errors
+///
+/// If it is not there, without a reason, or does not answer in time.
+async fn ask_owner(shared: &Shared, question: &msg::Question, owner: NodeId) -> Result<Result<Bytes>, Option<Error>> {
+    let answer = shared.question(owner, &question.tenant, question.ask.clone()).ok_or(None)?;
+    match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) | Err(_) => Err(Some(Error::new(Code::DEADLINE, format!("node {owner} did not answer in time")))),
+    }
+}
+
+/// Asks all nodes at once and puts their parts of a list together; says who did not answer.
 pub(crate) async fn from_all<T: DeserializeOwned>(shared: &Shared, question: &msg::Question) -> Result<Listing<T>> {
+    from_those_there(shared, question).await.map(|(all, _)| all)
+}
+
+/// The same; says who answered.
+pub(crate) async fn from_those_there<T: DeserializeOwned>(
+    shared: &Shared,
+    question: &msg::Question,
+) -> Result<(Listing<T>, HashSet<NodeId>)> {
+    let (parts, missing) = each(shared, question).await;
+    let answered = parts.iter().map(|(node, _)| *node).collect();
+    let mut all = Listing { missing, ..Listing::default() };
+    for (node, part) in parts {
+        let part = serde_json::from_slice(&part)
+            .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?;
+        all.merge(part);
+    }
+    Ok((all, answered))
+}
+
+/// Asks all nodes at once; gives their answers, and a line for each that gave none.
+pub(crate) async fn each(shared: &Shared, question: &msg::Question) -> (Vec<(NodeId, Bytes)>, Vec<String>) {
     let asked = shared.nodes_reachable().into_iter().map(|node| (node, shared.question(node, &question.tenant, question.ask.clone())));
     let asked: Vec<_> = asked.collect();
     let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
-    let mut all = Listing::default();
+    let (mut answers, mut missing) = (Vec::new(), Vec::new());
     for (node, answer) in asked {
         let part = match answer {
             Some(answer) => tokio::time::timeout_at(deadline, answer).await.ok().and_then(std::result::Result::ok),
             None => None,
         };
         match part {
-            Some(Ok(part)) => {
-                all.merge(
-                    serde_json::from_slice(&part)
-                        .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?,
-                );
-            }
-            Some(Err(error)) => all.missing.push(format!("node {node}: {}", error.message())),
-            None => all.missing.push(format!("node {node} did not answer in time")),
+            Some(Ok(part)) => answers.push((node, part)),
+            Some(Err(error)) => missing.push(format!("node {node}: {}", error.message())),
+            None => missing.push(format!("node {node} did not answer in time")),
         }
     }
-    Ok(all)
+    (answers, missing)
 }
 
 pub(crate) fn json<T: Serialize>(answer: &T) -> Result<Bytes> {

@@ -3,17 +3,23 @@
 //! ```text
 //! nodes ──join──▶ join.rs ──events──▶ State { Core } ──actions──▶ the nodes' streams
 //!                    │ └──numbers.rs──▶ journal
+//!                    ├─────────pasts──▶ history.rs ──▶ segments of other nodes, which answer when those are gone
 //!                    └────questions──▶ ask.rs ──▶ answered here, or put together from what nodes answer
 //!                                        └─orders──▶ orders.rs ──▶ journal
 //! ```
 //!
-//! The head knows nodes, demands and leases. It never sees a task, a result or an object's bytes.
+//! The head knows nodes, demands and leases, and what is left of jobs when they have ended (`history.rs`). It never sees arguments, results or
+//! an object's bytes.
 
+mod access;
 mod artifacts;
 mod ask;
+mod history;
+mod invite;
 mod join;
 mod numbers;
 mod orders;
+mod records;
 mod state;
 mod stored;
 
@@ -21,11 +27,17 @@ use std::{sync::Arc, time::Duration};
 
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::Result;
+use rwasm_types::{Result, UserToken};
 use rwasm_wire::{Listener, Server};
 
-pub use self::numbers::{cluster_of, renumber};
-use self::state::Shared;
+pub use rwasm_history::Retention;
+
+pub use self::{
+    history::HistoryOptions,
+    invite::Issuer,
+    numbers::{cluster, cluster_of, renumber},
+};
+use self::{invite::Invitations, state::Shared};
 
 /// How often nodes are heard from.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
@@ -37,10 +49,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How a head is set up.
 #[derive(Debug)]
 pub struct HeadOptions {
-    /// What survives: the cluster itself, its nodes, the orders that were carried out.
+    /// What survives: the cluster itself, its nodes, tenants and tokens, the orders that were carried out.
     pub journal: Journal,
-    /// The cluster's token.
+    /// What is kept of the past of other nodes; nothing without.
+    pub history: Option<HistoryOptions>,
+    /// What nodes show.
     pub token: String,
+    /// The token of an admin, who is made one if nobody knows it: of whoever may read the cluster's state.
+    pub admin: UserToken,
+    /// Who issues certificates of nodes; without, the cluster has no TLS.
+    pub issuer: Option<Issuer>,
     /// Where nodes join.
     pub listener: Listener,
 }
@@ -58,11 +76,15 @@ impl Head {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub async fn start(options: HeadOptions, scope: &Scope) -> Result<Self> {
-        let HeadOptions { journal, token, listener } = options;
-        let shared = Arc::new(Shared::new(journal, &token, scope.clone()).await?);
+        let HeadOptions { journal, history, token, admin, issuer, listener } = options;
+        let invitations = Invitations::new(journal.clone(), issuer);
+        let shared = Arc::new(Shared::new(journal, &token, history, invitations, scope.clone()).await?);
+        shared.found(&admin).await?;
         let head = Self { shared };
         head.serve(listener, scope);
         scope.spawn("node-watch", OnEnd::ShutDown, watch(Arc::clone(&head.shared)));
+        let shared = Arc::clone(&head.shared);
+        scope.spawn("history", OnEnd::ShutDown, async move { history::retain(&shared).await });
         Ok(head)
     }
 
@@ -92,7 +114,8 @@ async fn watch(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
-        shared.lose_silent_nodes();
+        let lost = shared.lose_silent_nodes();
+        shared.owners_lost(&lost).await;
         shared.step(rwasm_core::Event::Tick);
     }
 }

@@ -9,10 +9,11 @@
 
 use parking_lot::Mutex;
 use rwasm_journal::{CHANGES_MAX, Change, Journal, Snapshot, Table};
-use rwasm_types::{Code, Error, Incarnation, Name, NodeId, Result, api::UnixMs};
+use rwasm_runtime::now_ms;
+use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Result, api::UnixMs};
 use serde::{Deserialize, Serialize};
 
-use crate::{state::now_ms, stored};
+use crate::stored;
 
 /// Nodes that are remembered, those that are gone included. Of more, the ones that joined first are forgotten; one that comes back all the
 /// same keeps its number, but nobody knows any more which life of it was the last.
@@ -90,20 +91,15 @@ impl Numbers {
     ///
     /// If the journal cannot be written, or holds what is not understood.
     pub(crate) async fn begin(journal: Journal) -> Result<Self> {
-        let id = match stored::get::<IdRecord>(&journal, Table::Cluster, ID)? {
-            Some(known) => known,
-            None => IdRecord { id: new_id()?, made_ms: now_ms() },
-        };
+        let cluster = cluster(&journal).await?;
         let incarnation = stored::get::<HeadRecord>(&journal, Table::Cluster, HEAD)?.map_or(1, |known| known.incarnation.0 + 1);
         let head = HeadRecord { incarnation: Incarnation(incarnation) };
         let last = stored::get::<NumbersRecord>(&journal, Table::Cluster, NUMBERS)?.map_or(0, |known| known.last_node);
         let nodes = nodes(&journal)?;
         let last = nodes.last().map_or(last, |(node, _)| last.max(node.get()));
-        journal
-            .commit(vec![stored::put(Table::Cluster, ID.to_owned(), &id)?, stored::put(Table::Cluster, HEAD.to_owned(), &head)?])
-            .await?;
+        journal.commit(vec![stored::put(Table::Cluster, HEAD.to_owned(), &head)?]).await?;
         let given = Mutex::new(Given { last, kept: nodes.len() });
-        Ok(Self { journal, cluster: id.id, incarnation: head.incarnation, given })
+        Ok(Self { journal, cluster, incarnation: head.incarnation, given })
     }
 
     /// The cluster's id.
@@ -114,6 +110,14 @@ impl Numbers {
     /// Which life of the head this is.
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Where this life numbers its leases from: owners keep those of earlier lives, for as long as their tasks run. Each life has 2^32 numbers,
+    /// and their block is found again only after 2^24 lives, or 256 restores.
+    pub(crate) fn first_lease(&self) -> LeaseId {
+        let Incarnation(life) = self.incarnation;
+        let (restores, lives) = (life / INCARNATIONS_STEP, life % (1 << 24));
+        LeaseId((restores << 56 | lives << 32) + 1)
     }
 
     /// Gives a node its number: a new one, or the one it had. It is on disk when this returns.
@@ -175,6 +179,20 @@ impl Numbers {
         self.given.lock().kept = kept + 1 - changes.len();
         Ok(changes)
     }
+}
+
+/// The id of the cluster that a head's journal is of; one that is empty gets one.
+///
+/// # Errors
+///
+/// If the journal cannot be written, or holds what is not understood.
+pub async fn cluster(journal: &Journal) -> Result<String> {
+    if let Some(known) = stored::get::<IdRecord>(journal, Table::Cluster, ID)? {
+        return Ok(known.id);
+    }
+    let id = IdRecord { id: new_id()?, made_ms: now_ms() };
+    journal.commit(vec![stored::put(Table::Cluster, ID.to_owned(), &id)?]).await?;
+    Ok(id.id)
 }
 
 /// Lets the numbers of a journal that was restored go on beyond all that was given since its backup: to nodes that joined, and to lives of

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_journal::{Change, Journal, Table, VALUE_BYTES_MAX};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, Result, Tenant,
     api::{Order, UnixMs},
@@ -21,8 +22,6 @@ use rwasm_types::{
 use rwasm_wire::convert;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedMutexGuard;
-
-use crate::state::now_ms;
 
 /// Bytes of a key.
 const KEY_BYTES: usize = 16;

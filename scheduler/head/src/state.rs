@@ -1,34 +1,39 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
 mod drain;
+mod placing;
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    time::Instant,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_core::{Action, Core, Demand, DemandKey, Event};
+use rwasm_auth::Edit;
+use rwasm_core::Event;
 use rwasm_journal::Journal;
-use rwasm_runtime::Scope;
+use rwasm_runtime::{Scope, now_ms};
 use rwasm_types::{
-    Code, Error, Incarnation, JobId, LeaseId, Name, NodeId, ResourceSet, Result, Tenant,
-    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, PlaceRequest, PlanRecord, PlannedNode, TurnedNode, UnixMs},
+    Code, Error, Incarnation, LeaseId, Name, Needs, NodeId, Offer, ResourceSet, Result,
+    api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
 };
-use rwasm_wire::{convert, msg};
+use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
 
+use self::placing::Scheduler;
 use crate::{
     LOST_AFTER,
+    access::Access,
+    history::{History, HistoryOptions},
+    invite::Invitations,
     numbers::{self, Admitted, Claim, Numbers},
     orders::Orders,
 };
 
 /// Lost nodes stay in lists for so long.
 const SHOW_LOST_MS: u64 = 3_600_000;
-/// The part of a lease's id that counts the leases of one life of the head.
-const LEASE_ID_BITS: u32 = 36;
 /// The most nodes of a cluster.
 const NODES_MAX: usize = 20_000;
 
@@ -39,6 +44,11 @@ pub(crate) struct Shared {
     pub(crate) scope: Scope,
     /// What survives a restart.
     pub(crate) journal: Journal,
+    /// Tenants, tokens and policies.
+    pub(crate) access: Access,
+    pub(crate) invitations: Invitations,
+    /// The past of nodes, if it is kept.
+    pub(crate) history: Option<History>,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -51,14 +61,14 @@ impl std::fmt::Debug for Shared {
 }
 
 struct State {
-    /// When this life of the head began: the zero of the core's time.
-    begun: Instant,
-    core: Core,
+    scheduler: Scheduler,
     nodes: BTreeMap<NodeId, Node>,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
     /// Nodes that were told to take no more work.
     drains: BTreeMap<NodeId, Drain>,
+    /// Addresses of machines that are or were nodes of this life of the head.
+    addresses: BTreeSet<IpAddr>,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -71,10 +81,38 @@ struct Node {
     sender: Option<ToNode>,
     heard: Instant,
     waiting: Vec<PendingDemand>,
+    offer: Offer,
     /// Which of the node's streams is the current one.
     stream: u64,
     /// Whether it said that it is about to leave and takes no more work.
     leaving: bool,
+}
+
+impl Node {
+    /// Whether users come in through it.
+    fn has_gateway(&self) -> bool {
+        self.record.head || self.record.gateway_address.is_some()
+    }
+
+    /// Takes what the node's clock showed; says so once if it is wrong.
+    fn set_clock(&mut self, theirs: UnixMs, ours: UnixMs) {
+        if theirs == 0 {
+            return;
+        }
+        let was = self.record.clock_is_off();
+        self.record.clock_ahead_ms = theirs.checked_signed_diff(ours).unwrap_or(i64::MAX);
+        if self.record.clock_is_off() && !was {
+            let ahead_ms = self.record.clock_ahead_ms;
+            tracing::warn!(node = %self.record.id, ahead_ms, "a node's clock is not the head's; times that it tells are off by so much");
+        }
+    }
+
+    fn tell(&self, told: msg::head_message::Message) {
+        if let Some(sender) = &self.sender {
+            // A stream that just ended is about to be replaced.
+            let _ = sender.send(message(told));
+        }
+    }
 }
 
 /// What a node says of itself when it joins.
@@ -86,12 +124,13 @@ pub(crate) struct Joining {
     pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
+    pub(crate) offer: Offer,
+    /// What tasks of other owners hold there already.
+    pub(crate) foreign: ResourceSet,
+    /// Where its stream comes from.
+    pub(crate) peer: Option<IpAddr>,
     /// Whether it runs in the head's own process.
     pub(crate) local: bool,
-}
-
-pub(crate) fn now_ms() -> UnixMs {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn message(message: msg::head_message::Message) -> msg::HeadMessage {
@@ -104,14 +143,27 @@ impl Shared {
     /// # Errors
     ///
     /// If the journal cannot be written, or holds what is not understood.
-    pub(crate) async fn new(journal: Journal, token: &str, scope: Scope) -> Result<Self> {
+    pub(crate) async fn new(
+        journal: Journal,
+        token: &str,
+        history: Option<HistoryOptions>,
+        invitations: Invitations,
+        scope: Scope,
+    ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
-        let state = State::new(numbers.incarnation(), drain::read(&journal)?);
+        let state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        let history = match history {
+            Some(options) => Some(History::open(options, numbers.cluster()).await?),
+            None => None,
+        };
         Ok(Self {
             orders: Orders::read(journal.clone())?,
             numbers,
+            history,
             scope,
+            access: Access::read(&journal)?,
             journal,
+            invitations,
             token: blake3::hash(token.as_bytes()),
             started_ms: now_ms(),
             state: Mutex::new(state),
@@ -123,7 +175,11 @@ impl Shared {
         if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.token) {
             return Ok(());
         }
-        Err(Error::new(Code::TOKEN_REFUSED, "the token was not accepted").hint("set RWASM_TOKEN to the cluster's token"))
+        let hint = "set RWASM_NODE_TOKEN to the cluster's node token, or start the node as the user who started the head";
+        if given.is_some_and(|given| given.starts_with("rwu_")) {
+            return Err(Error::new(Code::TOKEN_KIND, "this token is for users, and nodes join with another").hint(hint));
+        }
+        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint(hint))
     }
 
     pub(crate) fn nodes_alive(&self) -> usize {
@@ -141,7 +197,8 @@ impl Shared {
     ///
     /// [`Code::LIMIT`] with too many nodes; [`Code::STALE_INCARNATION`] if a later life of the node has joined; what the journal says.
     pub(crate) async fn join(&self, joining: Joining, sender: ToNode) -> Result<(NodeId, u64)> {
-        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, local } = joining;
+        let Joining { node, incarnation, name, capacity, labels, data_address, gateway_address, offer, foreign, peer, local } = joining;
+        offer.check()?;
         if node.is_none() && self.nodes_alive() >= NODES_MAX {
             return Err(Error::new(Code::LIMIT, format!("the cluster has {NODES_MAX} nodes, which is the limit")));
         }
@@ -170,6 +227,7 @@ impl Shared {
             memory_bytes: 0,
             joined_ms,
             lost_ms: None,
+            clock_ahead_ms: 0,
             drain: state.drains.get(&id).copied(),
         };
         let stream = state.nodes.get(&id).map_or(1, |node| node.stream + 1);
@@ -180,13 +238,32 @@ impl Shared {
             sender: Some(sender),
             heard: Instant::now(),
             waiting: Vec::new(),
+            offer: offer.clone(),
             stream,
             leaving: false,
         };
+        // Under the lock, so that no change comes before or is missed.
+        node.tell(msg::head_message::Message::Directory(self.access.whole(node.has_gateway())?));
+        state.learn_addresses(&node, peer);
         state.nodes.insert(id, node);
-        state.step(Event::NodeJoined { node: id, capacity, labels });
+        state.step(Event::NodeHolds { node: id, foreign });
+        state.name_relay(id);
+        state.step(Event::NodeJoined { node: id, capacity, labels, offer });
         state.settle_drain(id);
         Ok((id, stream))
+    }
+
+    /// Lets changes of the directory take effect here, and tells the nodes.
+    pub(crate) fn publish(&self, edits: Vec<Edit>) -> Result<()> {
+        let state = self.state.lock();
+        let (gateways, others) = (Access::news(&edits, true)?, Access::news(&edits, false)?);
+        self.access.apply(edits);
+        for node in state.nodes.values() {
+            if let Some(news) = if node.has_gateway() { &gateways } else { &others } {
+                node.tell(msg::head_message::Message::Directory(news.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// A node's stream ended; it has a moment to come back.
@@ -225,19 +302,40 @@ impl Shared {
         node.record.tasks_running = report.tasks_running;
         node.record.memory_bytes = report.memory_bytes;
         node.waiting.clone_from(&report.waiting);
+        node.set_clock(report.clock_ms, now_ms());
         if std::mem::replace(&mut node.leaving, report.leaving) != report.leaving {
             state.settle_drain(id);
+        }
+        let mut foreign = report.used.clone();
+        // Both are of one moment, so what is its own is part of all.
+        if foreign.take(&report.local) {
+            state.step(Event::NodeHolds { node: id, foreign });
         }
         state.step(Event::NodeReported { node: id, local: report.local.clone(), leases: report.leases.clone() });
         Ok(())
     }
 
-    /// Counts nodes that were not heard from as lost.
-    pub(crate) fn lose_silent_nodes(&self) {
+    /// When this life of the head began.
+    pub(crate) fn started_ms(&self) -> UnixMs {
+        self.started_ms
+    }
+
+    /// Nodes that are alive.
+    pub(crate) fn nodes_live(&self) -> HashSet<NodeId> {
+        self.state.lock().nodes.iter().filter(|(_, node)| node.record.alive).map(|(id, _)| *id).collect()
+    }
+
+    /// Since when a node is lost, if it is; nothing of a node that did not join in this life of the head, or was lost long ago.
+    pub(crate) fn lost_ms(&self, id: NodeId) -> Option<Option<UnixMs>> {
+        self.state.lock().nodes.get(&id).map(|node| node.record.lost_ms)
+    }
+
+    /// Counts nodes that were not heard from as lost; gives them.
+    pub(crate) fn lose_silent_nodes(&self) -> Vec<NodeId> {
         let mut state = self.state.lock();
         let silent = |node: &Node| node.record.alive && node.heard.elapsed() > LOST_AFTER;
         let lost: Vec<NodeId> = state.nodes.iter().filter(|(_, node)| silent(node)).map(|(id, _)| *id).collect();
-        for id in lost {
+        for id in lost.iter().copied() {
             if let Some(node) = state.nodes.get_mut(&id) {
                 tracing::warn!(node = %id, name = %node.record.name, "a node was lost");
                 node.record.alive = false;
@@ -249,6 +347,7 @@ impl Shared {
         }
         let forget = now_ms().saturating_sub(SHOW_LOST_MS);
         state.nodes.retain(|_, node| node.record.lost_ms.is_none_or(|lost| lost > forget));
+        lost
     }
 
     /// Nodes, lost ones of the last hour included.
@@ -277,30 +376,30 @@ impl Shared {
         }
     }
 
-    /// Why an owner's request waits; empty if it does not, or is another tenant's.
-    pub(crate) fn why(&self, owner: NodeId, request: u64, tenant: &str) -> String {
-        self.state.lock().core.explain(DemandKey { owner, request }, tenant).unwrap_or_default()
-    }
-
-    /// Where tasks would go now.
+    /// Whether a node that is alive offers all of what a guest needs.
     ///
     /// # Errors
     ///
-    /// What the core says of the request.
-    pub(crate) fn plan(&self, place: &PlaceRequest, tenant: &str) -> Result<PlanRecord> {
-        let tenant = Tenant::new(tenant).map_err(convert::malformed)?;
-        let slots = u32::try_from(place.tasks).unwrap_or(u32::MAX).min(rwasm_core::limit::SLOTS_MAX);
-        let job = JobId { owner: place.owner, session: 0 };
-        let mut demand = Demand::new(job, tenant, place.shape.clone(), slots, place.priority);
-        demand.placement = place.placement.clone();
-        let plan = self.state.lock().core.plan(place.owner, demand)?;
-        Ok(PlanRecord {
-            shape: place.shape.clone(),
-            placed: plan.placed.into_iter().map(|(node, slots)| PlannedNode { node, tasks: slots.into() }).collect(),
-            waiting: u64::from(plan.waiting) + (place.tasks - u64::from(slots)),
-            infeasible: plan.infeasible,
-            turned: plan.turned.into_iter().map(|turned| TurnedNode { node: turned.node, why: turned.why }).collect(),
-        })
+    /// [`Code::NOT_OFFERED`], naming what is not to be had.
+    pub(crate) fn offered(&self, needs: &Needs) -> Result<()> {
+        let state = self.state.lock();
+        let mut lacking = state.nodes.values().filter(|node| node.record.alive).map(|node| node.offer.lacks(needs));
+        let (mut all_lack, mut some) = (None, false);
+        for lacks in &mut lacking {
+            let Some(lacks) = lacks else { return Ok(()) };
+            some |= all_lack.as_ref().is_some_and(|known| *known != lacks);
+            all_lack = Some(lacks);
+        }
+        let message = match all_lack {
+            Some(lacks) if !some => format!("no node offers {lacks}"),
+            _ => "no node offers all that is asked for together".to_owned(),
+        };
+        let hint = match (needs.volumes.is_empty(), needs.destinations.is_empty()) {
+            (false, true) => "start one that does, with --volume NAME=DIR",
+            (true, false) => "start one that does, with --allow-net HOST:PORT",
+            _ => "start one that does, with --volume NAME=DIR and --allow-net HOST:PORT",
+        };
+        Err(Error::new(Code::NOT_OFFERED, message).hint(hint).with("refused_by", "node"))
     }
 
     /// Nodes that can be asked something now.
@@ -343,50 +442,38 @@ pub(crate) struct Report {
     pub(crate) memory_bytes: u64,
     pub(crate) waiting: Vec<PendingDemand>,
     pub(crate) leaving: bool,
+    /// The node's clock; 0 if it does not say.
+    pub(crate) clock_ms: UnixMs,
 }
 
 impl State {
-    fn new(incarnation: Incarnation, drains: BTreeMap<NodeId, Drain>) -> Self {
-        Self {
-            begun: Instant::now(),
-            // Leases of this life get ids above those of all earlier ones.
-            core: Core::new(incarnation.0 << LEASE_ID_BITS),
-            nodes: BTreeMap::new(),
-            questions: HashMap::new(),
-            last_question: 0,
-            drains,
-        }
+    fn new(scheduler: Scheduler, drains: BTreeMap<NodeId, Drain>) -> Self {
+        let (nodes, questions, addresses) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { scheduler, nodes, questions, last_question: 0, drains, addresses }
     }
 
-    fn step(&mut self, event: Event) {
-        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for action in self.core.step(now_ms, event) {
-            let (owner, sent) = match action {
-                Action::Grant { key: DemandKey { owner, request }, lease, node, slots, bundle: _ } => {
-                    let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
-                    let grant = msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots };
-                    tracing::debug!(%lease, %owner, %node, slots, "lease granted");
-                    (owner, msg::head_message::Message::LeaseGrant(grant))
-                }
-                Action::Refuse { key: DemandKey { owner, request }, error } => {
-                    let refusal = msg::LeaseRefusal { request, error: Some((&error).into()) };
-                    (owner, msg::head_message::Message::LeaseRefusal(refusal))
-                }
-                Action::Revoke { owner, lease, error } => {
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
-                    (owner, msg::head_message::Message::LeaseRevoke(revoke))
-                }
-                Action::Retire { owner, lease, error } => {
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
-                    (owner, msg::head_message::Message::LeaseRevoke(revoke))
-                }
-                // No message asks for placement groups, so nobody is to be told of them.
-                Action::GroupPlaced { .. } | Action::GroupRescheduling { .. } | Action::RefuseGroup { .. } => continue,
-            };
-            // An owner that is away asks again when it is back.
-            if let Some(sender) = self.nodes.get(&owner).and_then(|node| node.sender.as_ref()) {
-                let _ = sender.send(message(sent));
-            }
+    /// Tells a node that joins which addresses are the cluster's own, and the others which are new.
+    fn learn_addresses(&mut self, joined: &Node, peer: Option<IpAddr>) {
+        let told = [&joined.record.data_address, &joined.record.gateway_address];
+        let told = told.into_iter().flatten().filter_map(|address| address.parse::<SocketAddr>().ok()).map(|address| address.ip());
+        let new: Vec<IpAddr> =
+            told.chain(peer).map(|address| address.to_canonical()).filter(|address| !self.addresses.contains(address)).collect();
+        let addresses = |added: &mut dyn Iterator<Item = &IpAddr>| {
+            msg::head_message::Message::Addresses(msg::Addresses { added: added.map(ToString::to_string).collect() })
+        };
+        if !new.is_empty() {
+            self.nodes.values().for_each(|node| node.tell(addresses(&mut new.iter())));
+            self.addresses.extend(&new);
         }
+        joined.tell(addresses(&mut self.addresses.iter()));
+    }
+
+    /// Tells a node that joined who passes connections on, and all others if that is the node itself.
+    fn name_relay(&self, joined: NodeId) {
+        let gateway = |node: &Node| node.record.gateway_address.clone().filter(|_| node.record.alive);
+        let Some((relay, address)) = self.nodes.iter().find_map(|(id, node)| Some((*id, gateway(node)?))) else { return };
+        let told = msg::head_message::Message::Relay(msg::RelayAddress { node: relay.get(), address });
+        let to = self.nodes.iter().filter(|(id, _)| **id == joined || relay == joined);
+        to.for_each(|(_, node)| node.tell(told.clone()));
     }
 }

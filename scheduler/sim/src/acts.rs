@@ -1,6 +1,6 @@
 //! What owners and nodes do with the messages that reach them.
 
-use rwasm_core::{Action, Claim, Demand, DemandKey, Event};
+use rwasm_core::{Action, Demand, DemandKey, Event, Held};
 use rwasm_types::{Code, Error, JobId, LeaseId};
 
 use crate::{
@@ -19,6 +19,13 @@ impl World {
                 self.hosts[node].queue.push_back(task);
                 self.admit(node);
             }
+            Message::HoldsNothing => {
+                let Peer::Node(host) = from else { return };
+                let leases = self.owners[node].leases.iter().filter(|(_, owned)| owned.node == host);
+                for lease in leases.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    self.revoked(node, lease, &Error::new(Code::NODE_LOST, "it began anew"));
+                }
+            }
             Message::Cancel { owner, tasks } => {
                 self.hosts[node].drop_tasks(|task| task.owner == owner && tasks.contains(&(task.task, task.attempt)));
                 self.admit(node);
@@ -32,33 +39,35 @@ impl World {
                 self.publish(task, attempt);
                 self.look(node);
             }
-            Message::Join | Message::ToHead(_) => debug_assert!(false, "{from:?} said to a node what is for the head"),
+            Message::Join { .. } | Message::ToHead(_) => debug_assert!(false, "{from:?} said to a node what is for the head"),
         }
     }
 
     /// The stream to the head is new: the node joins, and says what it has and wants, for the head may have forgotten it.
     fn rejoin(&mut self, node: usize) {
         let head = self.head();
-        self.send(Peer::Node(node), head, Message::Join);
+        if std::mem::take(&mut self.hosts[node].down) {
+            for owner in (0..self.owners.len()).filter(|owner| *owner != node) {
+                self.send(Peer::Node(node), Peer::Node(owner), Message::HoldsNothing);
+            }
+        }
+        let (life, foreign) = (self.hosts[node].life, self.hosts[node].foreign());
+        self.send(Peer::Node(node), head, Message::Join { life, foreign });
         for event in self.weights() {
             self.tell_head(node, event);
         }
-        let claims: Vec<(LeaseId, Claim)> =
-            self.owners[node].leases.iter().filter_map(|(id, owned)| Some((*id, self.claim(node, owned)?))).collect();
-        for (lease, claim) in claims {
-            self.tell_head(node, Event::LeaseClaimed { lease, claim });
-        }
-        for (key, number) in self.owners[node].groups.clone() {
-            let group = self.group(number);
-            self.tell_head(node, Event::GroupWanted { key, group });
+        let leases: Vec<(LeaseId, Held)> =
+            self.owners[node].leases.iter().filter_map(|(id, owned)| Some((*id, self.held(node, owned)?))).collect();
+        for (lease, held) in leases {
+            self.tell_head(node, Event::LeaseHeld { lease, held });
         }
         self.owners[node].calls.iter_mut().for_each(|call| call.asked = 0);
         self.look(node);
     }
 
-    fn claim(&self, owner: usize, owned: &Owned) -> Option<Claim> {
+    fn held(&self, owner: usize, owned: &Owned) -> Option<Held> {
         let call = &self.owners[owner].calls[owned.call?];
-        Some(Claim {
+        Some(Held {
             owner: id(owner),
             node: id(owned.node),
             job: call.job,
@@ -96,6 +105,9 @@ impl World {
                 for task in std::mem::take(&mut call.waiting) {
                     self.tasks[task].state = TaskState::Failed;
                 }
+                call.asked = 0;
+                let nothing = Demand::new(call.job, call.tenant.clone(), call.plan.shape.clone(), 0, call.priority);
+                self.tell_head(node, Event::Wanted { key, demand: nothing });
             }
             // A limit, or a group that is gone.
             Action::Refuse { .. } => {}
@@ -108,21 +120,21 @@ impl World {
                 }
             }
             Action::Revoke { lease, error, .. } => self.revoked(node, lease, &error),
-            Action::GroupPlaced { key, nodes } => {
-                if self.owners[node].groups.contains_key(&key) {
+            Action::GroupPlaced { group: placed, nodes } => {
+                if self.has_group(placed) {
                     self.owners[node].last_request += 1;
                     let request = self.owners[node].last_request;
-                    let group = self.group(key.request as usize);
-                    let mut demand =
-                        Demand::new(group.job, group.tenant, rwasm_types::ResourceSet::cpus(1), nodes.len() as u32, group.priority);
-                    demand.bundle = Some((key, None));
+                    let (group, job) = (self.group(placed.0 as usize), self.user_of(placed));
+                    let mut demand = Demand::new(job, group.tenant, rwasm_types::ResourceSet::cpus(1), nodes.len() as u32, group.priority);
+                    demand.bundle = Some((placed, None));
                     self.tell_head(node, Event::Wanted { key: DemandKey { owner: id(node), request }, demand });
                 }
             }
             Action::GroupRescheduling { .. } => {}
-            Action::RefuseGroup { key, .. } => {
-                if self.owners[node].groups.remove(&key).is_some() {
-                    self.tell_head(node, Event::GroupRemoved { key });
+            // What is infeasible now is placed when it can be.
+            Action::RefuseGroup { group, error } => {
+                if error.code() != Code::INFEASIBLE {
+                    self.forget_group(group);
                 }
             }
         }
@@ -131,28 +143,45 @@ impl World {
     /// A lease is over: what was sent on it ends there and waits again, if it may.
     fn revoked(&mut self, node: usize, lease: LeaseId, error: &Error) {
         let owned = self.owners[node].drop_lease(lease);
-        if error.code() == Code::PREEMPTED {
-            self.tell_head(node, Event::LeaseReturned { owner: id(node), lease, unreachable: false });
-        }
+        // The head may have been told meanwhile that it is held.
+        self.tell_head(node, Event::LeaseReturned { owner: id(node), lease, unreachable: false });
         let Some((owned, call)) = owned.and_then(|owned| owned.call.map(|call| (owned, call))) else { return };
         let tasks: Vec<(usize, u32)> = owned.sent.iter().map(|(task, attempt)| (*task, *attempt)).collect();
         if !tasks.is_empty() && error.code() != Code::NODE_LOST {
             self.send(Peer::Node(node), Peer::Node(owned.node), Message::Cancel { owner: node, tasks: tasks.clone() });
         }
         for (task, attempt) in tasks {
-            let known = &mut self.tasks[task];
-            if known.attempt != attempt || known.state != TaskState::Out || self.scenario.mutation == Some(Mutation::LostTasks) {
-                continue;
-            }
-            let call = &mut self.owners[node].calls[call];
-            if call.retryable && !call.refused {
-                (known.attempt, known.state) = (attempt + 1, TaskState::Waiting);
-                call.waiting.push_back(task);
-            } else {
-                known.state = TaskState::Failed;
-            }
+            self.lost(node, call, task, attempt);
         }
         self.look(node);
+    }
+
+    /// What a node's own tasks did in its process is lost; what was sent elsewhere goes on under its leases, on which nothing more is sent.
+    pub(crate) fn forget_own_runs(&mut self, node: usize) {
+        self.owners[node].leases.retain(|_, owned| !owned.sent.is_empty());
+        self.owners[node].leases.values_mut().for_each(|owned| owned.retired = true);
+        let elsewhere: Vec<usize> = self.owners[node].leases.values().flat_map(|owned| owned.sent.keys().copied()).collect();
+        for number in 0..self.tasks.len() {
+            let task = &self.tasks[number];
+            if task.owner == node && task.state == TaskState::Out && !elsewhere.contains(&number) {
+                self.lost(node, task.call, number, task.attempt);
+            }
+        }
+    }
+
+    /// An attempt is lost: its task waits again, if it may.
+    fn lost(&mut self, node: usize, call: usize, task: usize, attempt: u32) {
+        let known = &mut self.tasks[task];
+        if known.attempt != attempt || known.state != TaskState::Out || self.scenario.mutation == Some(Mutation::LostTasks) {
+            return;
+        }
+        let call = &mut self.owners[node].calls[call];
+        if call.retryable && !call.refused {
+            (known.attempt, known.state) = (attempt + 1, TaskState::Waiting);
+            call.waiting.push_back(task);
+        } else {
+            known.state = TaskState::Failed;
+        }
     }
 
     pub(crate) fn begin_job(&mut self, number: usize) {

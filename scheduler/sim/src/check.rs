@@ -5,8 +5,8 @@ use std::{
     fmt,
 };
 
-use rwasm_core::{Action, GroupState, GroupStrategy, LeaseState};
-use rwasm_types::{Code, NodeId, Quantity, ResourceSet, Tenant};
+use rwasm_core::{Action, GroupState, LeaseState};
+use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant};
 
 use crate::{owner::TaskState, world::World};
 
@@ -89,8 +89,6 @@ impl World {
             must(same(&leased, &node.leased), Kind::Books, || {
                 format!("node {} leases {leased}, and its books say {}", node.id, node.leased)
             })?;
-            let real = &self.hosts[node.id.get() as usize - 1].capacity;
-            must(real.contains(&leased), Kind::Oversold, || format!("node {} has {real}, and leases of {leased}", node.id))?;
         }
         for (tenant, amount, _) in self.core.tenants() {
             let held = held.get(tenant).cloned().unwrap_or_default();
@@ -108,13 +106,13 @@ impl World {
             GroupState::Pending => !nodes.is_empty(),
             GroupState::Rescheduling => nodes.len() == all,
         };
-        must(!torn, Kind::TornGang, || format!("{:?} is {:?} with bundles on {nodes:?}", view.key, view.state))?;
+        must(!torn, Kind::TornGang, || format!("{:?} is {:?} with bundles on {nodes:?}", view.id, view.state))?;
         let misplaced = match view.group.strategy {
             GroupStrategy::StrictPack => different > 1,
             GroupStrategy::StrictSpread => different < nodes.len(),
             GroupStrategy::Pack | GroupStrategy::Spread => false,
         };
-        must(!misplaced, Kind::TornGang, || format!("{:?} with {:?} has bundles on {nodes:?}", view.key, view.group.strategy))
+        must(!misplaced, Kind::TornGang, || format!("{:?} with {:?} has bundles on {nodes:?}", view.id, view.group.strategy))
     }
 
     /// The ledgers of the nodes themselves.
@@ -138,10 +136,15 @@ impl World {
         let mut granted: BTreeMap<_, u32> = BTreeMap::new();
         for action in actions {
             match action {
-                Action::Grant { key, node, slots, .. } => {
+                Action::Grant { key, node, slots, bundle, .. } => {
                     *granted.entry(*key).or_default() += slots;
                     let known = self.core.nodes().any(|known| known.id == *node);
                     must(known, Kind::Books, || format!("{action:?} on a node that is not there"))?;
+                    let shape = self.demands.get(key).map(|demand| demand.shape.clone()).unwrap_or_default();
+                    // What a group reserved is its own, whatever owners tell of later.
+                    if bundle.is_none() {
+                        self.check_room(*node, &shape)?;
+                    }
                 }
                 Action::Refuse { key, error } if error.code() == Code::INFEASIBLE => {
                     let waiting = self.core.waiting().find(|waiting| waiting.key == *key);
@@ -168,6 +171,20 @@ impl World {
         Ok(())
     }
 
+    /// A node on which something was just granted: leases, and what runs there without one, are no more than it has. Owners may tell of more
+    /// than that, of what was granted in another life; it is not granted again.
+    fn check_room(&self, node: NodeId, shape: &ResourceSet) -> Found {
+        let Some(view) = self.core.nodes().find(|known| known.id == node) else { return Ok(()) };
+        let mut all = view.leased.clone();
+        all.give(&view.unleased);
+        // Of what the grant asks for, for the rest it did not have to look at.
+        let asked = |amount: Quantity, of: Quantity| if of.is_zero() { Quantity::ZERO } else { amount };
+        (all.cpu, all.gpu) = (asked(all.cpu, shape.cpu), asked(all.gpu, shape.gpu));
+        all.custom.retain(|name, _| shape.custom.contains_key(name));
+        let real = &self.hosts[node.get() as usize - 1].capacity;
+        must(real.contains(&all), Kind::Oversold, || format!("node {node} has {real}, and leases and others' tasks hold {all}"))
+    }
+
     /// Results: one for each task, and in the end for all of them.
     pub(crate) fn check_results(&self, is_over: bool) -> Found {
         for (number, task) in self.tasks.iter().enumerate() {
@@ -176,7 +193,7 @@ impl World {
             must(ended || !is_over, Kind::LostOrStarved, || {
                 let call = &self.owners[task.owner].calls[task.call];
                 let key = rwasm_core::DemandKey { owner: crate::world::id(task.owner), request: call.request };
-                let why = self.core.explain(key, call.tenant.as_str()).unwrap_or_default();
+                let why = self.core.explain(key, &call.tenant).unwrap_or_default();
                 format!("task {number} of node {} is {:?} at the end: {call:?} {why}", task.owner + 1, task.state)
             })?;
         }
@@ -191,7 +208,7 @@ impl World {
         must(leases.is_empty(), Kind::Books, || format!("leases are left: {leases:?}"))?;
         for node in self.core.nodes() {
             let rest = node.leased == ResourceSet::default() || zero(&node.leased);
-            must(rest && zero(&node.held_back), Kind::Books, || format!("something is kept on {node:?}"))?;
+            must(rest && zero(&node.held_back) && zero(&node.unleased), Kind::Books, || format!("something is kept on {node:?}"))?;
         }
         let tenants: Vec<_> = self.core.tenants().map(|(tenant, ..)| tenant).collect();
         must(tenants.is_empty(), Kind::Books, || format!("accounts are left: {tenants:?}"))

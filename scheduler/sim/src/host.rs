@@ -22,6 +22,10 @@ pub(crate) struct Host {
     pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) alive: bool,
     pub(crate) paused_until_ms: u64,
+    /// Its process ended, and the next one has not begun.
+    pub(crate) down: bool,
+    /// Which process it is.
+    pub(crate) life: u64,
     pub(crate) free: ResourceSet,
     pub(crate) running: BTreeMap<u64, Arrived>,
     pub(crate) queue: VecDeque<Arrived>,
@@ -36,6 +40,8 @@ impl Host {
             labels,
             alive: true,
             paused_until_ms: 0,
+            down: false,
+            life: 1,
             running: BTreeMap::new(),
             queue: VecDeque::new(),
             last_run: 0,
@@ -44,9 +50,18 @@ impl Host {
 
     /// What its own owner's tasks hold.
     pub(crate) fn local(&self) -> ResourceSet {
-        let mut local = ResourceSet::default();
-        self.running.values().filter(|run| run.lease.is_none()).for_each(|run| local.give(&run.shape));
-        local
+        self.held(|run| run.lease.is_none())
+    }
+
+    /// What tasks of other owners hold.
+    pub(crate) fn foreign(&self) -> ResourceSet {
+        self.held(|run| run.lease.is_some())
+    }
+
+    fn held(&self, condition: impl Fn(&Arrived) -> bool) -> ResourceSet {
+        let mut held = ResourceSet::default();
+        self.running.values().filter(|run| condition(run)).for_each(|run| held.give(&run.shape));
+        held
     }
 
     /// Starts a task if it fits; says under which number, and how long it takes.

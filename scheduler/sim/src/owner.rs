@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rwasm_core::GroupKey;
 use rwasm_types::{JobId, LeaseId, Priority, Tenant};
 
 use crate::scenario::CallPlan;
@@ -65,7 +64,6 @@ pub(crate) struct Owned {
 pub(crate) struct Owner {
     pub(crate) calls: Vec<Call>,
     pub(crate) leases: BTreeMap<LeaseId, Owned>,
-    pub(crate) groups: BTreeMap<GroupKey, usize>,
     pub(crate) last_request: u64,
 }
 

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_core::GroupStrategy;
-use rwasm_types::{Name, Placement, Priority, Quantity, ResourceSet, Strategy, Tenant};
+use rwasm_types::{GroupStrategy, Name, Placement, Priority, Quantity, ResourceSet, Strategy, Tenant};
 
 use crate::rng::Rng;
 
@@ -62,6 +61,8 @@ pub(crate) enum Fault {
     Crash(usize),
     /// A node does and hears nothing for a while.
     Pause(usize, u64),
+    /// A node's process ends, and the next one begins after a while.
+    Restart(usize, u64),
     /// The head starts anew and knows nothing.
     HeadRestart,
     /// A node takes no work for a while.
@@ -150,7 +151,7 @@ impl Scenario {
                 },
             ));
         }
-        Self {
+        let mut scenario = Self {
             seed,
             nodes,
             weights,
@@ -163,7 +164,15 @@ impl Scenario {
             quiet_ms,
             saturated: false,
             mutation: None,
+        };
+        // Drawn last, so that seeds that once found something stand for what they found.
+        if rng.one_in(3) {
+            scenario.faults.push((rng.range(2_000, 10_000), Fault::Restart(rng.range(0, count as u64 - 1) as usize, rng.range(50, 3_000))));
         }
+        if rng.one_in(6) {
+            scenario.faults.push((rng.range(2_000, 10_000), Fault::HeadRestart));
+        }
+        scenario
     }
 
     /// Equal nodes, equal tasks, and owners without room of their own: what each tenant gets follows from its weight alone.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_core::{Action, Core, Demand, DemandKey, Event, Group, GroupKey};
-use rwasm_types::{JobId, LeaseId, NodeId, Tenant};
+use rwasm_core::{Action, Core, Demand, DemandKey, Event, Group, GroupId};
+use rwasm_types::{JobId, LeaseId, Name, NodeId, Offer, ResourceSet, Tenant};
 
 use crate::{
     check::{Kind, Violation},
@@ -36,7 +36,12 @@ pub(crate) enum Peer {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Message {
-    Join,
+    Join {
+        /// Which life of the node's process this is.
+        life: u64,
+        /// What tasks of other owners hold there.
+        foreign: ResourceSet,
+    },
     /// To the core, as it is.
     ToHead(Event),
     /// From the core, as it is.
@@ -44,6 +49,8 @@ pub(crate) enum Message {
     /// The head does not know the node any more.
     Rejoin,
     Send(Arrived),
+    /// A node that began anew holds nothing of what it was sent before.
+    HoldsNothing,
     Cancel {
         owner: usize,
         tasks: Vec<(usize, u32)>,
@@ -111,6 +118,10 @@ pub(crate) struct World {
     life: u64,
     /// Nodes that the head knows, and when it heard from them last.
     heard: BTreeMap<usize, u64>,
+    /// The last life of each node that the head heard of; the head has that on disk.
+    lives: BTreeMap<usize, u64>,
+    /// Groups that the head has on disk.
+    groups: BTreeMap<GroupId, usize>,
     /// When the last message of each stream arrives.
     streams: BTreeMap<(Peer, Peer), u64>,
     report: Report,
@@ -154,7 +165,7 @@ impl World {
         let mut world = Self {
             scenario,
             now_ms: 0,
-            core: Core::new(0),
+            core: Core::numbering(LeaseId(1)),
             hosts,
             owners,
             tasks: Vec::new(),
@@ -164,6 +175,8 @@ impl World {
             last_number: 0,
             life: 1,
             heard: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            groups: BTreeMap::new(),
             streams: BTreeMap::new(),
             report: Report::default(),
             tracing,
@@ -295,17 +308,14 @@ impl World {
                 Ok(())
             }
             Happening::GroupBegins(number) => {
-                self.begin_group(number);
-                Ok(())
+                let id = GroupId(number as u64);
+                self.groups.insert(id, number);
+                self.step(Event::GroupWanted { id, group: self.group(number) })
             }
             Happening::GroupEnds(number) => {
-                let plan = &self.scenario.groups[number];
-                let (owner, key) = (plan.owner, GroupKey { owner: id(plan.owner), request: number as u64 });
-                self.owners[owner].groups.remove(&key);
-                if self.hosts[owner].alive {
-                    self.tell_head(owner, Event::GroupRemoved { key });
-                }
-                Ok(())
+                let id = GroupId(number as u64);
+                self.groups.remove(&id);
+                self.step(Event::GroupRemoved { id })
             }
             Happening::Fault(fault) => self.fault(fault),
             Happening::DrainEnds(node) if self.heard.contains_key(&node) => {
@@ -328,6 +338,8 @@ impl World {
                 self.head_hears(node, message)
             }
             Peer::Node(node) if !self.hosts[node].alive => Ok(()),
+            // What ran or was on its way there is gone with its process; what others have for it they keep.
+            Peer::Node(node) if self.hosts[node].down && !matches!(message, Message::Rejoin | Message::Ended { .. }) => Ok(()),
             Peer::Node(node) if !self.is_awake(node) => {
                 let until_ms = self.hosts[node].paused_until_ms;
                 self.at(until_ms, Happening::Deliver { from, to, message: Box::new(message) });
@@ -341,13 +353,18 @@ impl World {
     }
 
     fn head_hears(&mut self, node: usize, message: Message) -> Outcome {
-        if matches!(message, Message::Join) {
+        if let Message::Join { life, foreign } = message {
+            let known = self.lives.insert(node, life);
+            if known.is_some_and(|known| known < life) && self.heard.contains_key(&node) {
+                self.step(Event::NodeLost { node: id(node) })?;
+            }
             self.heard.insert(node, self.now_ms);
+            self.step(Event::NodeHolds { node: id(node), foreign })?;
             let (mut capacity, labels) = self.scenario.nodes[node].clone();
             if self.scenario.mutation == Some(Mutation::OversoldNodes) {
                 capacity = capacity.times(2);
             }
-            return self.step(Event::NodeJoined { node: id(node), capacity, labels });
+            return self.step(Event::NodeJoined { node: id(node), capacity, labels, offer: Offer::default() });
         }
         if !self.heard.contains_key(&node) {
             self.send(Peer::Head(self.life), Peer::Node(node), Message::Rejoin);
@@ -383,7 +400,9 @@ impl World {
             let owner = match &action {
                 Action::Grant { key, .. } | Action::Refuse { key, .. } => key.owner,
                 Action::Retire { owner, .. } | Action::Revoke { owner, .. } => *owner,
-                Action::GroupPlaced { key, .. } | Action::GroupRescheduling { key } | Action::RefuseGroup { key, .. } => key.owner,
+                Action::GroupPlaced { group, .. } | Action::GroupRescheduling { group } | Action::RefuseGroup { group, .. } => {
+                    id(self.scenario.groups[group.0 as usize].owner)
+                }
             };
             self.report.grants += u64::from(matches!(action, Action::Grant { .. }));
             self.send(Peer::Head(self.life), Peer::Node(place(owner)), Message::ToOwner(action));
@@ -427,6 +446,7 @@ impl World {
         if self.is_awake(node) {
             let leases = self.owners[node].leases.keys().copied().collect();
             let local = self.hosts[node].local();
+            self.tell_head(node, Event::NodeHolds { node: id(node), foreign: self.hosts[node].foreign() });
             self.tell_head(node, Event::NodeReported { node: id(node), local, leases });
             self.look(node);
         }
@@ -440,6 +460,7 @@ impl World {
                 let until_ms = self.now_ms + ms;
                 self.hosts[node].paused_until_ms = until_ms;
             }
+            Fault::Restart(node, ms) => self.restart(node, ms),
             Fault::Drain(node, ms) => {
                 self.at(self.now_ms + ms, Happening::DrainEnds(node));
                 if self.heard.contains_key(&node) {
@@ -448,8 +469,11 @@ impl World {
             }
             Fault::HeadRestart => {
                 self.life += 1;
-                self.core = Core::new(self.life << LEASE_ID_BITS);
+                self.core = Core::numbering(LeaseId(self.life << LEASE_ID_BITS));
                 self.heard.clear();
+                for (id, number) in self.groups.clone() {
+                    self.step(Event::GroupWanted { id, group: self.group(number) })?;
+                }
                 for node in 0..self.hosts.len() {
                     let at_ms = self.now_ms + self.rng.range(10, 1_000);
                     self.at(
@@ -460,6 +484,19 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A node's process ends, and another one begins after a while, which has what its log says: its jobs, and which attempts are elsewhere.
+    fn restart(&mut self, node: usize, ms: u64) {
+        if !self.hosts[node].alive || self.hosts[node].down {
+            return;
+        }
+        let host = &mut self.hosts[node];
+        (host.down, host.life, host.paused_until_ms) = (true, host.life + 1, self.now_ms + ms);
+        host.drop_tasks(|_| true);
+        self.forget_own_runs(node);
+        let (until_ms, life) = (self.now_ms + ms, self.life);
+        self.at(until_ms, Happening::Deliver { from: Peer::Head(life), to: Peer::Node(node), message: Box::new(Message::Rejoin) });
     }
 
     fn crash(&mut self, node: usize) {
@@ -532,21 +569,23 @@ impl World {
         self.rng.range(low, high)
     }
 
-    fn begin_group(&mut self, number: usize) {
-        let plan = self.scenario.groups[number].clone();
-        if !self.hosts[plan.owner].alive {
-            return;
-        }
-        let key = GroupKey { owner: id(plan.owner), request: number as u64 };
-        self.owners[plan.owner].groups.insert(key, number);
-        let event = Event::GroupWanted { key, group: self.group(number) };
-        self.tell_head(plan.owner, event);
+    /// The job that uses a group.
+    pub(crate) fn user_of(&self, group: GroupId) -> JobId {
+        JobId { owner: id(self.scenario.groups[group.0 as usize].owner), session: 1_000 + group.0 as u32 }
+    }
+
+    pub(crate) fn forget_group(&mut self, group: GroupId) {
+        self.groups.remove(&group);
+    }
+
+    pub(crate) fn has_group(&self, group: GroupId) -> bool {
+        self.groups.contains_key(&group)
     }
 
     pub(crate) fn group(&self, number: usize) -> Group {
         let plan = &self.scenario.groups[number];
         Group {
-            job: JobId { owner: id(plan.owner), session: 1_000 + number as u32 },
+            name: Name::lossy(&format!("group-{number}")),
             tenant: plan.tenant.clone(),
             priority: rwasm_types::Priority::default(),
             bundles: plan.bundles.clone(),

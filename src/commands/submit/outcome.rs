@@ -212,6 +212,11 @@ impl Collector {
             let cpu = rwasm_types::format_duration(self.cpu);
             ui::note(&format!("{} tasks in {took}, {} failed, {cpu} of processor time", self.total, self.failed));
         }
+        // Of a job that was stopped, the first task may be one that was cancelled for that: why it was stopped says more.
+        let cancelled = record.tasks.failed == 0 && self.first_error.as_ref().is_some_and(|first| first.code() == Code::CANCELLED);
+        if let Some(stopped) = record.error.as_ref().filter(|error| cancelled && error.code() != Code::CANCELLED) {
+            return Ok(Some(stopped.clone()));
+        }
         let error = self.first_error.take().or_else(|| record.error.clone());
         Ok(match error {
             Some(first) if self.form.lines.is_some() && self.failed > 0 => {

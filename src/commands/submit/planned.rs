@@ -13,7 +13,12 @@ use crate::ui;
 
 /// Asks the cluster, and shows its answer. What could never run fails as its submit would.
 pub(super) async fn show(client: &Client, artifact: &Artifact, plan: &Plan, json: bool) -> Result<ExitCode> {
-    let query = Query::Plan { artifact: artifact.digest(), options: plan.options.clone(), tasks: plan.tasks.len() as u64 };
+    let query = Query::Plan {
+        artifact: artifact.digest(),
+        options: Box::new(plan.options.clone()),
+        needs: plan.grants.needs(),
+        tasks: plan.tasks.len() as u64,
+    };
     let record: PlanRecord = client.query(&query).await?;
     if json {
         ui::json(&record)?;

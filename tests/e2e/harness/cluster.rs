@@ -49,6 +49,8 @@ pub(crate) struct Builder {
     nodes: usize,
     cpus: u32,
     args: Vec<String>,
+    /// A variable of the head's first life.
+    env: Option<(&'static str, String)>,
     own_cache: bool,
 }
 
@@ -71,6 +73,12 @@ impl Builder {
         self
     }
 
+    /// A variable of the head's first life.
+    pub(crate) fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env = Some((name, value.to_owned()));
+        self
+    }
+
     /// Nothing that other tests compiled.
     pub(crate) fn own_cache(mut self) -> Self {
         self.own_cache = true;
@@ -82,6 +90,7 @@ impl Builder {
         let home = if self.own_cache { Home::with_own_cache() } else { Home::new() };
         let cpus = self.cpus.to_string();
         let head = home.rwasm(["start", "--head", "--port", "0", "--client-port", "0", "--num-cpus", &cpus, "--json"]).args(&self.args);
+        let head = self.env.iter().fold(head, |head, (name, value)| head.env(name, value));
         let head = Daemon::read(head.run().ok().json());
         let mut cluster = Cluster { home, head, nodes: Vec::new(), builder: self.clone() };
         for _ in 0..self.nodes {
@@ -110,7 +119,29 @@ impl Cluster {
 
     /// A cluster of another shape.
     pub(crate) fn build() -> Builder {
-        Builder { nodes: 0, cpus: 2, args: Vec::new(), own_cache: false }
+        Builder { nodes: 0, cpus: 2, args: Vec::new(), env: None, own_cache: false }
+    }
+
+    /// The head starts again where it was, after its end.
+    pub(crate) fn start_head_again(&mut self) -> &Daemon {
+        self.head = Daemon::read(self.head_again().run().ok().json());
+        &self.head
+    }
+
+    /// The same, and it is killed at a named point: before it takes work, or later. Waits until it is gone.
+    pub(crate) fn start_head_to_die(&mut self, point: &str) {
+        let started = self.head_again().env("RWASM_FAULT_POINT", point).run();
+        if started.code() == 0 {
+            self.head = Daemon::read(started.json());
+            self.head.gone();
+        }
+    }
+
+    fn head_again(&self) -> Run<'_> {
+        let port = |address: String| address.rsplit_once(':').expect("an address has a port").1.to_owned();
+        let (head, gateway, cpus) = (port(self.head_address()), port(self.gateway()), self.builder.cpus.to_string());
+        let start = self.home.rwasm(["start", "--head", "--port", &head, "--client-port", &gateway, "--num-cpus", &cpus, "--json"]);
+        start.args(&self.builder.args)
     }
 
     /// One more node joins.
@@ -127,14 +158,16 @@ impl Cluster {
         self.nodes.last().expect("just pushed")
     }
 
-    /// The head starts again where it was, after its end.
-    pub(crate) fn start_head_again(&mut self) -> &Daemon {
-        let port = |address: String| address.rsplit_once(':').map(|(_, port)| port.to_owned()).unwrap();
-        let (port, client_port, cpus) = (port(self.head_address()), port(self.gateway()), self.builder.cpus.to_string());
-        let ports = ["start", "--head", "--port", &port, "--client-port", &client_port, "--num-cpus", &cpus, "--json"];
-        let ready = self.home.rwasm(ports).args(&self.builder.args).run().ok().json();
-        self.head = Daemon::read(ready);
-        &self.head
+    /// One more node joins that has a gateway, and gives its address. It is killed at a named point, if there is one.
+    pub(crate) fn add_gateway(&mut self, point: Option<&str>) -> String {
+        let (address, cpus) = (self.head_address(), self.builder.cpus.to_string());
+        let start = ["start", "--address", &address, "--num-cpus", &cpus, "--json", "--gateway", "--client-port", "0"];
+        let node = self.home.rwasm(start).args(&self.builder.args);
+        let node = point.iter().fold(node, |node, point| node.env("RWASM_FAULT_POINT", point));
+        let node = Daemon::read(node.run().ok().json());
+        let gateway = text(&node.ready, "gateway_address");
+        self.nodes.push(node);
+        gateway
     }
 
     /// `rwasm ARGS…` of the user who started the cluster, which finds it by the endpoint file.
@@ -152,7 +185,7 @@ impl Cluster {
         text(&self.head.ready, "gateway_address")
     }
 
-    /// The token that opens it.
+    /// The token of its first admin.
     pub(crate) fn token(&self) -> String {
         let path = format!("{}/token", text(&self.head.ready, "state_dir"));
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()

@@ -12,10 +12,13 @@
 
 pub(crate) mod cluster;
 pub(crate) mod home;
+pub(crate) mod network;
 pub(crate) mod place;
 pub(crate) mod process;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod text;
+pub(crate) mod work;
 
 use std::{
     path::{Path, PathBuf},

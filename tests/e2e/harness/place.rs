@@ -34,7 +34,9 @@ impl Place {
 
 /// Holds a test in both places.
 pub(crate) fn everywhere(test: impl Fn(&Place)) {
-    for place in [Place::Embedded(Home::new()), Place::Cluster(Box::new(Cluster::start(0)))] {
+    // What the embedded cluster grants by itself, a node has to offer.
+    let offers = ["--allow-net", "127.0.0.1:*", "--allow-net", "127.0.0.2:*", "--allow-net", "localhost:*"];
+    for place in [Place::Embedded(Home::new()), Place::Cluster(Box::new(Cluster::build().args(&offers).start()))] {
         // Shown if the test fails.
         eprintln!("now {}", if matches!(place, Place::Embedded(_)) { "embedded" } else { "on a cluster" });
         test(&place);

@@ -33,6 +33,16 @@ impl Process {
         }
     }
 
+    /// Stops it, and waits until none of its threads runs.
+    pub(crate) fn pause(self) {
+        self.signal(Signal::STOP);
+        super::eventually("a process is stopped", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?.flatten();
+            let mut stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+            stats.all(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))).then_some(())
+        });
+    }
+
     /// Its arguments, for messages.
     pub(crate) fn command(self) -> String {
         let bytes = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();

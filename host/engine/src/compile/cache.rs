@@ -1,10 +1,10 @@
 //! The compile cache on disk. An entry is used only if this installation made it, whole, for exactly this engine.
 //!
 //! ```text
-//! CACHE/secret                  32 random bytes, 0600: the key of the hashes below
-//! CACHE/<tenant>/<key>.cwasm    machine code
-//! CACHE/<tenant>/<key>.json     what the artifact offers, and a keyed hash over both and their name
-//! CACHE/scratch-…/              where children work; what a crash leaves is removed at the next start
+//! CACHE/secret                          32 random bytes, 0600: the key of the hashes below
+//! CACHE/tenants/<tenant>/<key>.cwasm    machine code
+//! CACHE/tenants/<tenant>/<key>.json     what the artifact offers, and a keyed hash over both and their name
+//! CACHE/scratch-…/                      where children work; what a crash leaves is removed at the next start
 //! ```
 //!
 //! `key` covers the artifact's digest and everything that machine code depends on: engine version, configuration, processor features.
@@ -32,6 +32,8 @@ use super::{Compiled, child::disk_error, evict, worker};
 /// Grows when the meaning of entries changes.
 const FORMAT: u32 = 2;
 const SCRATCH_PREFIX: &str = "scratch-";
+/// Below the cache's directory: a directory for each tenant.
+const TENANTS: &str = "tenants";
 const SECRET_PREFIX: &str = "secret-";
 /// Writing a secret takes no longer.
 const SECRET_WRITTEN_WITHIN: Duration = Duration::from_secs(60);
@@ -80,7 +82,7 @@ impl Cache {
     /// Where an entry's machine code lies, below the cache's directory.
     fn name(&self, tenant: &Tenant, digest: ArtifactDigest) -> PathBuf {
         let key = blake3::Hasher::new().update(&digest.0).update(self.compatibility.as_bytes()).update(&FORMAT.to_le_bytes()).finalize();
-        Path::new(tenant.as_str()).join(format!("{}.cwasm", key.to_hex()))
+        of_tenant(tenant).join(format!("{}.cwasm", key.to_hex()))
     }
 
     /// The entry of an artifact, if there is one and it is whole and ours.
@@ -117,7 +119,7 @@ impl Cache {
     /// Removes what was not used for longest, beside the artifacts that are in use, until the rest has at most so many bytes.
     pub(super) fn evict(&self, bytes_max: u64, in_use: &[(Tenant, ArtifactDigest)]) {
         let kept = in_use.iter().map(|(tenant, digest)| self.code(tenant, *digest)).collect();
-        evict::evict(&self.dir, bytes_max, &kept);
+        evict::evict(&self.dir.join(TENANTS), bytes_max, &kept);
     }
 
     fn code(&self, tenant: &Tenant, digest: ArtifactDigest) -> PathBuf {
@@ -129,7 +131,7 @@ impl Cache {
         let name = self.name(tenant, digest);
         let code = self.dir.join(&name);
         let insert = || {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(tenant.as_str()))?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(self.dir.join(of_tenant(tenant)))?;
             let info = serde_json::to_string(&info)?;
             let hash = self.hash(&name, &scratch.path().join(worker::CODE), &info)?.to_hex().to_string();
             let entry = serde_json::to_vec(&Entry { format: FORMAT, hash, info })?;
@@ -143,6 +145,17 @@ impl Cache {
         Ok(Compiled { info: Arc::new(info), code })
     }
 
+    /// Removes all of a tenant's entries.
+    pub(super) fn remove_tenant(&self, tenant: &Tenant) {
+        let dir = self.dir.join(of_tenant(tenant));
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%tenant, path = %dir.display(), %error, "compiled code of a deleted tenant cannot be removed");
+            }
+            _ => {}
+        }
+    }
+
     fn hash(&self, name: &Path, code: &Path, info: &str) -> io::Result<blake3::Hash> {
         let mut hasher = blake3::Hasher::new_keyed(&self.secret);
         hasher.update_reader(fs::File::open(code)?)?;
@@ -151,6 +164,11 @@ impl Cache {
         }
         Ok(hasher.finalize())
     }
+}
+
+/// Where a tenant's entries lie below the cache's directory: apart from our own files, whatever a tenant is called.
+fn of_tenant(tenant: &Tenant) -> PathBuf {
+    Path::new(TENANTS).join(tenant.as_str())
 }
 
 /// The installation's secret, made by whoever comes first.

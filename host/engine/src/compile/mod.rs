@@ -101,6 +101,11 @@ impl Compiler {
         })
     }
 
+    /// Removes what was compiled for a tenant.
+    pub(crate) fn forget_tenant(&self, tenant: &Tenant) {
+        self.cache.remove_tenant(tenant);
+    }
+
     /// The compiled form of an artifact, from the cache or a child. `bytes` are read on a miss only.
     pub(crate) async fn artifact(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
         let running = Running::join(self, (tenant.clone(), digest));

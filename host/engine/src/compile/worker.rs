@@ -111,7 +111,10 @@ fn forbid_system_calls() -> Result<(), seccompiler::Error> {
 }
 
 fn work(options: &WorkerOptions) -> Result<()> {
-    let bytes = fs::read(INPUT).map_err(|error| Error::new(Code::IO, format!("cannot read the artifact: {error}")))?;
+    let bytes = fs::read(INPUT).map_err(|error| {
+        let code = if error.kind() == io::ErrorKind::OutOfMemory { Code::COMPILE_MEMORY } else { Code::IO };
+        Error::new(code, format!("cannot read the artifact: {error}"))
+    })?;
     let artifact = rwasm_artifact::analyse(&bytes, &AnalyseLimits::default())?;
     drop(bytes);
     if options.code {

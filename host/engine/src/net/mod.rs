@@ -7,6 +7,7 @@
 mod wasi;
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -15,7 +16,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_types::{Code, NetGrant};
+use parking_lot::RwLock;
+use rwasm_types::{Code, NetGrant, special_address};
 use wasmtime_wasi::{WasiCtxBuilder, sockets::SocketAddrUse};
 
 pub(crate) use self::wasi::add_to_linker;
@@ -27,6 +29,22 @@ const NOT_GRANTED: Code = Code::NOT_GRANTED;
 /// How many refusals of one task are told to its author; each is one line on standard error.
 const NOTES_MAX: u32 = 8;
 
+/// Addresses of the cluster, which names may not lead guests to. What is added later holds for guests that run by then.
+#[derive(Debug, Default)]
+pub struct Reserved(RwLock<BTreeSet<IpAddr>>);
+
+impl Reserved {
+    /// Adds addresses.
+    pub fn add(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.0.write().extend(addresses.into_iter().map(|address| address.to_canonical()));
+    }
+
+    /// Whether an address is one of the cluster's.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.read().contains(&address.to_canonical())
+    }
+}
+
 /// The network policy of one task.
 #[derive(Clone)]
 pub(crate) struct Net(Arc<Inner>);
@@ -34,13 +52,13 @@ pub(crate) struct Net(Arc<Inner>);
 struct Inner {
     grants: Vec<NetGrant>,
     /// Addresses that names may not lead to, beyond the special ranges: those of the cluster itself.
-    reserved: Arc<[IpAddr]>,
+    reserved: Arc<Reserved>,
     stderr: Pipe,
     notes: AtomicU32,
 }
 
 impl Net {
-    pub(crate) fn new(grants: &[NetGrant], reserved: &Arc<[IpAddr]>, stderr: Pipe) -> Self {
+    pub(crate) fn new(grants: &[NetGrant], reserved: &Arc<Reserved>, stderr: Pipe) -> Self {
         Self(Arc::new(Inner { grants: grants.to_vec(), reserved: Arc::clone(reserved), stderr, notes: AtomicU32::new(0) }))
     }
 
@@ -95,7 +113,7 @@ impl Net {
         for grant in with_port().filter(|grant| grant.address().is_none()) {
             let resolved = tokio::net::lookup_host((grant.host.as_str(), grant.port)).await;
             if resolved.is_ok_and(|mut found| found.any(|found| found.ip().to_canonical() == ip)) {
-                return match special(ip).or_else(|| self.0.reserved.contains(&ip).then_some("the cluster's own")) {
+                return match special_address(ip).or_else(|| self.0.reserved.contains(ip).then_some("the cluster's own")) {
                     None => Ok(()),
                     Some(kind) => {
                         Err(format!("{} resolves to {ip}, which is {kind}; grant the address itself if that is meant", grant.host))
@@ -122,22 +140,6 @@ impl Net {
             // A full output limit is the guest's problem and ends it elsewhere.
             let _ = self.0.stderr.write(Bytes::from(format!("rwasm: {text}\n")));
         }
-    }
-}
-
-/// What kind of special address this is; `None` for one that a name may lead to.
-fn special(ip: IpAddr) -> Option<&'static str> {
-    let link_local = match ip {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_unique_local(),
-    };
-    let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets()[0] == 0);
-    match ip {
-        _ if ip.is_loopback() => Some("loopback"),
-        _ if link_local => Some("link-local"),
-        _ if ip.is_multicast() => Some("multicast"),
-        _ if ip.is_unspecified() || broadcast => Some("no host's address"),
-        _ => None,
     }
 }
 
@@ -169,7 +171,9 @@ mod tests {
         let budget = Arc::new(Budget::new(TaskLimits::default(), Arc::default()));
         let stderr = Pipe::new(&output, &budget, Stream::Stderr);
         let grants: Vec<NetGrant> = grants.iter().map(|text| text.parse().unwrap()).collect();
-        (Net::new(&grants, &reserved.iter().map(|text| text.parse().unwrap()).collect(), stderr), lines)
+        let known = Arc::<Reserved>::default();
+        known.add(reserved.iter().map(|text| text.parse().unwrap()));
+        (Net::new(&grants, &known, stderr), lines)
     }
 
     #[tokio::test]
@@ -194,6 +198,19 @@ mod tests {
         assert!(lines.0.lock().starts_with("rwasm: connection to 127.0.0.1:82 refused: it was not granted; submit with --allow-net"));
     }
 
+    /// Names, as resolvers take them: none of these needs a name server.
+    #[tokio::test]
+    async fn a_name_leads_neither_into_the_machine_nor_into_the_cluster() {
+        let (net, lines) = net(&["127.1:80", "8.8.2056:80", "8.8.2057:80"], &["8.8.8.8"]);
+        for (address, allowed) in [("127.0.0.1:80", false), ("8.8.8.8:80", false), ("8.8.8.9:80", true), ("8.8.8.9:81", false)] {
+            assert_eq!(net.allows(address.parse().unwrap(), SocketAddrUse::TcpConnect).await, allowed, "{address}");
+        }
+        let lines = lines.0.lock();
+        for said in ["127.1 resolves to 127.0.0.1, which is loopback", "8.8.2056 resolves to 8.8.8.8, which is the cluster's own"] {
+            assert!(lines.contains(said), "{lines}");
+        }
+    }
+
     #[test]
     fn only_granted_names_are_resolved() {
         let (net, lines) = net(&["Example.org:443"], &[]);
@@ -203,15 +220,5 @@ mod tests {
             assert_eq!(net.may_resolve(name), allowed, "{name}");
         }
         assert!(lines.0.lock().contains("look-up of `evil.example.org` refused"));
-    }
-
-    #[test]
-    fn names_may_not_lead_to_special_addresses() {
-        for ip in ["127.0.0.1", "::1", "169.254.1.1", "fe80::1", "fc00::1", "0.0.0.0", "0.1.2.3", "255.255.255.255", "224.0.0.1"] {
-            assert!(special(ip.parse().unwrap()).is_some(), "{ip}");
-        }
-        for ip in ["93.184.216.34", "10.0.0.1", "2606:2800::1"] {
-            assert!(special(ip.parse().unwrap()).is_none(), "{ip}");
-        }
     }
 }

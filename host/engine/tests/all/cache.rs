@@ -44,7 +44,8 @@ async fn compile(cache: &Path, guest: &str) -> String {
 
 /// The two files of the only entry of a tenant.
 fn entry(cache: &Path, tenant: &Tenant) -> [PathBuf; 2] {
-    let mut files: Vec<PathBuf> = fs::read_dir(cache.join(tenant.as_str())).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(cache.join("tenants").join(tenant.as_str())).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     files.try_into().unwrap()
 }
@@ -62,7 +63,7 @@ async fn what_was_compiled_is_loaded() {
     assert_eq!(load(lab.cache.path(), &Tenant::default(), &number(7)).await.unwrap(), "7");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&lab.cache.path().join("secret")), 0o600);
-    assert_eq!(mode(&lab.cache.path().join(Tenant::default().as_str())), 0o700);
+    assert_eq!(mode(&lab.cache.path().join("tenants").join(Tenant::default().as_str())), 0o700);
 }
 
 #[tokio::test]
@@ -147,7 +148,7 @@ async fn a_foreign_entry_is_compiled_anew() {
     }
     assert_eq!(load(cache, &Tenant::default(), &guest).await.unwrap_err().code(), Code::COMPILE_FAILED);
     assert_eq!(compile(cache, &guest).await, "7");
-    assert_eq!(fs::read_dir(cache.join(Tenant::default().as_str())).unwrap().count(), 4);
+    assert_eq!(fs::read_dir(cache.join("tenants").join(Tenant::default().as_str())).unwrap().count(), 4);
 }
 
 /// A crash leaves scratch directories; those of the living stay.

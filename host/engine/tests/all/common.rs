@@ -49,7 +49,7 @@ pub(crate) fn options(cache: &Path) -> EngineOptions {
             cache_bytes_max: CompileOptions::CACHE_BYTES_DEFAULT,
         },
         pool: PoolOptions { instances_max: 2, async_instances_max: 2, ..PoolOptions::default() },
-        reserved: Vec::new(),
+        reserved: Arc::default(),
     }
 }
 

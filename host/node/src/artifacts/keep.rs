@@ -10,6 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     ArtifactDigest, Code, DigestPrefix, Error, JobId, Result, Tenant,
     api::{ArtifactRecord, Ask, LIMIT_MAX, Listing, Query, RemovedArtifact, TagRecord, UnixMs},
@@ -18,7 +19,7 @@ use rwasm_types::{
 use rwasm_values::ArtifactInfo;
 
 use super::{Received, Stored};
-use crate::{clock::now_ms, node::Shared};
+use crate::node::Shared;
 
 /// An artifact that was used so lately makes no room for others: its job may be about to be opened.
 const FRESH_MS: u64 = 600_000;
@@ -92,7 +93,7 @@ impl Shared {
         let mut tagged = HashSet::new();
         let tenants: HashSet<Tenant> = stored.iter().map(|stored| stored.tenant.clone()).collect();
         for tenant in tenants {
-            let tags = self.head.ask(&tenant, &Ask::Query(Query::Tags { limit: LIMIT_MAX }), bytes::Bytes::new()).await;
+            let tags = self.head.ask(&tenant, None, &Ask::Query(Query::Tags { limit: LIMIT_MAX }), bytes::Bytes::new()).await;
             let tags = tags.map_err(|error| error.context("no room can be made for an artifact, as nobody tells which have tags"))?;
             let tags: Listing<TagRecord> =
                 serde_json::from_slice(&tags).map_err(|error| Error::internal(format!("tags are no list: {error}")))?;

@@ -100,7 +100,7 @@ impl Artifacts {
             _ => disk(&error, &path),
         })?;
         check(digest, &blake3::hash(&bytes)).inspect_err(|error| {
-            tracing::error!(path = %path.display(), %error, "a stored artifact was damaged; it is dropped");
+            tracing::error!(%tenant, path = %path.display(), %error, "a stored artifact was damaged; it is dropped");
             // Without it, the next submit brings it again. What cannot be removed is found damaged again.
             let _ = fs::remove_file(&path);
         })?;
@@ -200,6 +200,17 @@ impl Artifacts {
             }
         }
         Ok(bytes)
+    }
+
+    /// Removes all that a tenant has.
+    pub(crate) fn remove_tenant(&self, tenant: &Tenant) {
+        let dir = self.dir.join(tenant.as_str());
+        match fs::remove_dir_all(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%tenant, path = %dir.display(), %error, "artifacts of a deleted tenant cannot be removed");
+            }
+            _ => {}
+        }
     }
 
     /// What is stored, of one tenant or of all.

@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_engine::{Discard, Identity, Output, Prepared, Request};
+use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
     Type,
@@ -131,6 +132,23 @@ impl Ended {
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
             memory_bytes: 0,
+        }
+    }
+
+    /// As it is written down, with or without its result.
+    pub(crate) fn outcome(&self, with_result: bool) -> Outcome {
+        let result = match &self.result {
+            Ok(result) => Ok(if with_result { result.clone() } else { Bytes::new() }),
+            Err(error) => Err(error.clone()),
+        };
+        Outcome {
+            sequence: self.task.sequence,
+            attempt: self.attempt,
+            result,
+            failed: self.failed.clone(),
+            cpu_ns: convert::nanos(self.cpu),
+            wall_ns: convert::nanos(self.wall),
+            memory_bytes: self.memory_bytes,
         }
     }
 

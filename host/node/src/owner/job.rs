@@ -1,9 +1,24 @@
 //! One job at its owner: calls, tasks, results on their way to the driver, output on its way to the log.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
+};
 
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::Output;
+use rwasm_history::{
+    past::{PastCall, TaskLine},
+    work::{CallOf, Opened},
+};
+use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
@@ -12,21 +27,20 @@ use rwasm_values::{
     Export, Role,
     codec::{ArgsView, Limits},
 };
-use rwasm_wire::{convert, msg};
+use rwasm_wire::convert;
 use tokio::sync::Notify;
 
-use super::tasks::{TaskEntry, TaskTable};
+use super::{
+    ledger::Ledger,
+    outbox::{Outbox, Pressure},
+    received::Received,
+    tasks::{TaskEntry, TaskTable},
+};
 use crate::{
-    batch,
-    clock::now_ms,
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,
 };
-
-/// Result bytes that wait for a driver before the job's tasks are held back, and below which they go on.
-const OUTBOX_BYTES_HIGH: usize = 64 << 20;
-const OUTBOX_BYTES_LOW: usize = 16 << 20;
 
 /// What a driver said of a call, checked.
 pub(crate) struct JobCall {
@@ -36,7 +50,10 @@ pub(crate) struct JobCall {
     /// Which of the artifact's exports.
     pub(crate) export_index: usize,
     pub(crate) options: TaskOptions,
-    pub(crate) grants: Arc<Grants>,
+    /// What the submit asks for.
+    pub(crate) grants: Grants,
+    /// What of it this node gives; nothing if it does not offer all, and then the call's tasks run elsewhere.
+    pub(crate) granted: Option<Arc<Grants>>,
     /// How often a lost task is tried again.
     pub(crate) retries_max: u32,
     /// What one task holds while it runs.
@@ -48,7 +65,7 @@ pub(crate) struct JobCall {
 
 impl JobCall {
     /// Checks that arguments fit the export, before anything is queued.
-    pub(crate) fn check(&self, args: &bytes::Bytes) -> Result<()> {
+    pub(crate) fn check(&self, args: &Bytes) -> Result<()> {
         if self.export.role == Role::Command {
             return if args.is_empty() { Ok(()) } else { Err(Error::new(Code::WRONG_ARITY, "a command takes its arguments after `--`")) };
         }
@@ -62,13 +79,20 @@ pub(crate) struct Job {
     pub(crate) tenant: Tenant,
     pub(crate) name: String,
     pub(crate) detached: bool,
-    /// The node that owns it: this one.
-    node: NodeId,
+    /// The driver's key: the same again is the same job.
+    pub(crate) key: Bytes,
+    /// This one, for those who are told of it.
+    me: Weak<Self>,
     submitted_ms: UnixMs,
     state: Mutex<State>,
     calls: RwLock<Vec<Arc<JobCall>>>,
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
+    pub(crate) ledger: Arc<Ledger>,
+    /// Whether its past is written.
+    archived: AtomicBool,
+    /// Whether its driver has everything, or nobody will ask.
+    released: AtomicBool,
 }
 
 struct State {
@@ -79,125 +103,84 @@ struct State {
     stopped: bool,
     /// Why it ended before its tasks did.
     error: Option<Error>,
+    /// Why its call was refused, while it has none: then that is why it ended.
+    refused: Option<Error>,
     ended_ms: Option<UnixMs>,
 }
 
-/// Results that wait for the driver's session to take them.
+/// What of a job was written down and is still to be done.
 #[derive(Default)]
-pub(crate) struct Outbox {
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    outcomes: VecDeque<msg::Outcome>,
-    bytes: usize,
-    /// Whether tasks are held back because the driver is behind.
-    full: bool,
-    /// Nobody takes results: they are dropped. So for detached jobs without a session.
-    closed: bool,
-    /// The session that takes them, told when there is something to take.
-    session: Option<Arc<Notify>>,
-}
-
-/// What a change of the outbox asks of the dispatcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pressure {
-    Unchanged,
-    HoldBack,
-    LetGo,
-}
-
-impl Outbox {
-    /// From now on a session is told of results.
-    pub(crate) fn attach(&self, session: &Arc<Notify>) {
-        self.waiting.lock().session = Some(Arc::clone(session));
-        session.notify_one();
-    }
-
-    /// Puts results in; says whether the job's tasks are to be held back from now on.
-    fn put(&self, outcomes: Vec<msg::Outcome>) -> Pressure {
-        let mut waiting = self.waiting.lock();
-        if waiting.closed {
-            return Pressure::Unchanged;
-        }
-        waiting.bytes += outcomes.iter().map(size).sum::<usize>();
-        waiting.outcomes.extend(outcomes);
-        waiting.tell();
-        if waiting.bytes > OUTBOX_BYTES_HIGH && !waiting.full {
-            waiting.full = true;
-            return Pressure::HoldBack;
-        }
-        Pressure::Unchanged
-    }
-
-    /// Takes the results that have waited longest, as many as go into one message; says whether tasks may go on.
-    pub(crate) fn take(&self) -> (Vec<msg::Outcome>, Pressure) {
-        let mut waiting = self.waiting.lock();
-        let count = batch::length(&waiting.outcomes, size);
-        let taken: Vec<msg::Outcome> = waiting.outcomes.drain(..count).collect();
-        waiting.bytes -= taken.iter().map(size).sum::<usize>();
-        let go_on = waiting.full && waiting.bytes < OUTBOX_BYTES_LOW;
-        waiting.full &= !go_on;
-        (taken, if go_on { Pressure::LetGo } else { Pressure::Unchanged })
-    }
-
-    /// Nobody will take results any more.
-    pub(crate) fn close(&self) -> Pressure {
-        let mut waiting = self.waiting.lock();
-        let full = waiting.full;
-        *waiting = Waiting { closed: true, ..Waiting::default() };
-        if full { Pressure::LetGo } else { Pressure::Unchanged }
-    }
-
-    /// Tells the session that something changed.
-    fn tell(&self) {
-        self.waiting.lock().tell();
-    }
-}
-
-impl Waiting {
-    fn tell(&self) {
-        if let Some(session) = &self.session {
-            session.notify_one();
-        }
-    }
-}
-
-/// About how many bytes a result takes in a message.
-pub(crate) fn size(outcome: &msg::Outcome) -> usize {
-    match &outcome.result {
-        Some(msg::outcome::Result::Value(value)) => 64 + value.len(),
-        _ => 64,
-    }
-}
-
-/// What a job is opened with.
-pub(crate) struct JobOptions {
-    pub(crate) id: JobId,
-    pub(crate) tenant: Tenant,
-    pub(crate) name: String,
-    pub(crate) detached: bool,
-    pub(crate) node: NodeId,
-    pub(crate) log: Arc<JobLog>,
+pub(crate) struct Unfinished {
+    pub(crate) tasks: TaskTable,
+    pub(crate) finished: bool,
+    pub(crate) stopped: bool,
+    pub(crate) error: Option<Error>,
 }
 
 impl Job {
-    pub(crate) fn new(options: JobOptions) -> Self {
-        let JobOptions { id, tenant, name, detached, node, log } = options;
-        let submitted_ms = now_ms();
-        let state = State { tasks: TaskTable::new(submitted_ms), finished: false, stopped: false, error: None, ended_ms: None };
-        Self {
-            id,
+    /// Opens a job, once that is written down.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written down.
+    pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Result<Arc<Self>> {
+        ledger.opened(&opened)?;
+        let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
+        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, ledger);
+        ledger.job_began(&job);
+        Ok(job)
+    }
+
+    /// A job that an earlier life of this node left.
+    pub(crate) fn restored(owner: NodeId, opened: Opened, unfinished: Unfinished, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Arc<Self> {
+        let outbox = Outbox::restored(opened.detached);
+        let job = Self::new(owner, opened, unfinished, outbox, log, ledger);
+        ledger.job_began(&job);
+        job
+    }
+
+    fn new(owner: NodeId, opened: Opened, unfinished: Unfinished, outbox: Outbox, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Arc<Self> {
+        let Opened { session, tenant, name, detached, key, at_ms } = opened;
+        let Unfinished { tasks, finished, stopped, error } = unfinished;
+        Arc::new_cyclic(|me| Self {
+            id: JobId { owner, session },
             tenant,
             name,
             detached,
-            node,
-            submitted_ms,
-            state: Mutex::new(state),
+            key: key.into(),
+            me: Weak::clone(me),
+            submitted_ms: at_ms,
+            state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
-            outbox: Outbox::default(),
+            outbox,
             log,
+            ledger: Arc::clone(ledger),
+            archived: AtomicBool::new(false),
+            // A detached job's driver does not come back for results.
+            released: AtomicBool::new(detached),
+        })
+    }
+
+    pub(crate) fn set_archived(&self) {
+        self.archived.store(true, Release);
+    }
+
+    pub(crate) fn is_archived(&self) -> bool {
+        self.archived.load(Acquire)
+    }
+
+    pub(crate) fn set_released(&self) {
+        self.released.store(true, Release);
+    }
+
+    pub(crate) fn is_released(&self) -> bool {
+        self.released.load(Acquire)
+    }
+
+    /// The driver has everything, or will not ask for it.
+    pub(crate) fn release(&self) {
+        if let Some(me) = self.me.upgrade() {
+            self.ledger.job_released(&me);
         }
     }
 
@@ -209,19 +192,30 @@ impl Job {
         self.calls.read().clone()
     }
 
-    /// Adds a call; its number must be the next.
-    pub(crate) fn add_call(&self, call: JobCall) -> Result<Arc<JobCall>> {
+    /// Adds a call; its number must be the next. It is written down, unless it was before.
+    pub(crate) fn add_call(&self, call: JobCall, write: Option<&CallOf>) -> Result<Arc<JobCall>> {
         let mut calls = self.calls.write();
         if usize::from(call.number) != calls.len() {
             return Err(convert::malformed("a call has not the next number"));
         }
+        if let Some(said) = write {
+            self.ledger.append(|batch| batch.defined(self.id.session, call.number, said))?;
+        }
         let call = Arc::new(call);
         calls.push(Arc::clone(&call));
+        self.state.lock().refused = None;
         Ok(call)
     }
 
+    /// A call was refused. A job that has no other and ends has failed for that, whatever its driver does next.
+    pub(crate) fn refused(&self, error: &Error) {
+        if self.calls.read().is_empty() {
+            self.state.lock().refused = Some(error.clone());
+        }
+    }
+
     /// Adds tasks of a call; the first must have the next number. Gives back what is to be queued.
-    pub(crate) fn submit(&self, call: &JobCall, first_sequence: u64, args: Vec<bytes::Bytes>) -> Result<Vec<Item>> {
+    pub(crate) fn submit(&self, call: &JobCall, first_sequence: u64, args: Vec<Bytes>) -> Result<Vec<Item>> {
         let now = now_ms();
         let mut state = self.state.lock();
         if first_sequence != state.tasks.len() {
@@ -230,6 +224,7 @@ impl Job {
         if state.finished {
             return Err(convert::malformed("tasks were submitted after the job was finished"));
         }
+        self.ledger.append(|batch| batch.submitted(self.id.session, call.number, first_sequence, now, &args))?;
         let first = if call.ready.read().is_some() { TaskState::Queued } else { TaskState::Compiling };
         let mut items = Vec::with_capacity(args.len());
         for (sequence, args) in (first_sequence..).zip(args) {
@@ -252,9 +247,11 @@ impl Job {
         waiting.into_iter().for_each(|sequence| state.tasks.queued(sequence));
     }
 
-    /// Marks attempts as sent to a node.
+    /// Marks attempts as sent to a node; from now on they count as begun.
     pub(crate) fn running(&self, items: &[Item], node: NodeId) {
         let now = now_ms();
+        let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
+        self.ledger.note(|batch| batch.started(self.id.session, node, now, attempts));
         let mut state = self.state.lock();
         for item in items {
             state.tasks.running(item.task.sequence, item.attempt, node, now);
@@ -281,9 +278,14 @@ impl Job {
         }
     }
 
-    /// Marks an attempt as never begun: it waits again as it was.
-    pub(crate) fn requeued(&self, item: &Item) {
-        self.state.lock().tasks.requeued(item.task.sequence, item.attempt);
+    /// Marks attempts as never begun: they wait again as they were.
+    pub(crate) fn requeued(&self, items: &[Item]) {
+        let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
+        self.ledger.note(|batch| batch.returned(self.id.session, attempts));
+        let mut state = self.state.lock();
+        for item in items {
+            state.tasks.requeued(item.task.sequence, item.attempt);
+        }
     }
 
     /// The call that a task is of.
@@ -295,17 +297,22 @@ impl Job {
     /// Takes ends of attempts; the newest attempt's first end is the task's.
     pub(crate) fn end(&self, ended: Vec<Ended>) -> Pressure {
         let now = now_ms();
-        let mut outcomes = Vec::with_capacity(ended.len());
         let (over, pressure) = {
             let mut state = self.state.lock();
-            for end in ended {
+            let mut counting = |end: &Ended| {
                 let error = end.result.as_ref().err().or(end.failed.as_ref());
-                if state.tasks.ended(end.task.sequence, end.attempt, error, end.cpu, now) {
-                    outcomes.push(end.into_message());
-                }
+                state.tasks.ended(end.task.sequence, end.attempt, error, end.cpu, now)
+            };
+            let counted: Vec<Ended> = ended.into_iter().filter(|end| counting(end)).collect();
+            if !counted.is_empty() {
+                // Results that nobody will ask for are not kept.
+                let results = !self.outbox.is_closed();
+                let outcomes: Vec<_> = counted.iter().map(|end| end.outcome(results)).collect();
+                self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
+                fault::point("before-delivery");
             }
             // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
-            let pressure = self.outbox.put(outcomes);
+            let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
             (state.settle(now), pressure)
         };
         if over {
@@ -316,11 +323,25 @@ impl Job {
 
     /// The driver submits no more.
     pub(crate) fn finish(&self) {
+        if self.state.lock().refused.is_some() {
+            return self.stop(None);
+        }
         let over = {
             let mut state = self.state.lock();
+            if !state.finished {
+                self.ledger.note(|batch| batch.finished(self.id.session));
+            }
             state.finished = true;
             state.settle(now_ms())
         };
+        if over {
+            self.announce();
+        }
+    }
+
+    /// All that was written down of it is done again: it may have ended.
+    pub(crate) fn settle(&self) {
+        let over = self.state.lock().settle(now_ms());
         if over {
             self.announce();
         }
@@ -330,6 +351,10 @@ impl Job {
     pub(crate) fn stop(&self, error: Option<Error>) {
         let over = {
             let mut state = self.state.lock();
+            let error = state.refused.take().or(error);
+            if state.ended_ms.is_none() {
+                self.ledger.note(|batch| batch.stopped(self.id.session, error.as_ref()));
+            }
             state.stopped = true;
             state.finished = true;
             if state.error.is_none() {
@@ -345,6 +370,48 @@ impl Job {
     fn announce(&self) {
         self.log.close();
         self.outbox.tell();
+        if let Some(me) = self.me.upgrade() {
+            self.ledger.job_ended(&me);
+        }
+    }
+
+    /// The driver is back in a new session and says what it has got. Gives the tasks whose results it is still owed, to be read and put into
+    /// the outbox.
+    pub(crate) fn resume(&self, received: &Received, session: &Arc<Notify>) -> (Vec<u64>, Pressure) {
+        let state = self.state.lock();
+        let owed = state.tasks.newest().filter(|(sequence, entry)| entry.state.is_final() && !received.contains(*sequence));
+        let owed = owed.map(|(sequence, _)| sequence).collect();
+        // Under the lock, so that what ends from now on is put in behind.
+        (owed, self.outbox.resume(session))
+    }
+
+    /// What its driver need not send again: tasks, calls, and that it has finished.
+    pub(crate) fn arrived(&self) -> (u64, u32, bool) {
+        let calls = self.calls.read().len();
+        let state = self.state.lock();
+        (state.tasks.len(), u32::try_from(calls).unwrap_or(u32::MAX), state.finished)
+    }
+
+    /// Tasks that have not ended, in their order: number, call, attempt, and the node on which that may have begun.
+    pub(crate) fn unended(&self) -> Vec<(u64, u16, Attempt, Option<NodeId>)> {
+        let state = self.state.lock();
+        let unended = state.tasks.newest().filter(|(_, entry)| !entry.state.is_final());
+        let mut tasks: Vec<_> = unended.map(|(sequence, entry)| (sequence, entry.call, entry.attempt, entry.under_way())).collect();
+        tasks.reverse();
+        tasks
+    }
+
+    /// What is kept of its calls.
+    pub(crate) fn past_calls(&self) -> Vec<PastCall> {
+        let call = |call: &Arc<JobCall>| PastCall { export: call.export.name.to_string(), artifact: call.artifact };
+        self.calls.read().iter().map(call).collect()
+    }
+
+    /// What is kept of so many tasks from a number on.
+    pub(crate) fn past_lines(&self, first: u64, count: usize) -> Vec<TaskLine> {
+        let state = self.state.lock();
+        let range: Range<u64> = first..state.tasks.len().min(first.saturating_add(count as u64));
+        range.filter_map(|sequence| state.tasks.line(sequence)).collect()
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -454,7 +521,7 @@ pub(crate) struct JobTaker {
 
 impl Taker for JobTaker {
     fn started(&self, items: &[Item]) {
-        self.job.running(items, self.job.node);
+        self.job.running(items, self.job.id.owner);
     }
 
     fn ended(&self, ended: Vec<Ended>) {

@@ -3,6 +3,8 @@
 //! What was sent is kept until its outcome comes, so that a lost node costs an attempt and no task. A lease that has nothing to do is
 //! given back.
 
+mod reclaim;
+
 use std::{
     collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
@@ -10,7 +12,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_types::{Attempt, Code, Error, LeaseId, NodeId, Result};
+use rwasm_types::{Attempt, Code, Error, JobId, LeaseId, NodeId, Result, SessionId};
 use rwasm_wire::{convert, msg};
 
 use super::{
@@ -49,6 +51,8 @@ struct State {
     classes: BTreeMap<ClassId, Class>,
     leases: HashMap<LeaseId, Lease>,
     links: HashMap<NodeId, Arc<Link>>,
+    /// Attempts of an earlier life of this owner, on nodes that were not heard yet.
+    awaited: HashMap<NodeId, HashMap<(SessionId, u64), reclaim::Awaited>>,
     last_request: u64,
 }
 
@@ -83,7 +87,8 @@ impl Spread {
 
     /// Ends what a job's tasks do on other nodes; their outcomes say that they were cancelled.
     pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.cancel_awaited(job, sequences);
         for lease in state.leases.values() {
             if state.classes.get(&lease.class).is_none_or(|class| class.job.id != job.id) {
                 continue;
@@ -103,13 +108,6 @@ impl Spread {
         self.state.lock().classes.values_mut().for_each(|class| class.asked = 0);
     }
 
-    /// What this owner holds, for a head that started anew.
-    pub(crate) fn claims(&self) -> Vec<msg::LeaseClaim> {
-        let state = self.state.lock();
-        let claim = |(id, lease): (&LeaseId, &Lease)| Some(state.classes.get(&lease.class)?.lease_claim(*id, lease));
-        state.leases.iter().filter_map(claim).collect()
-    }
-
     /// The number of the request that a class's tasks wait for at the head, if they do.
     pub(crate) fn request_of(&self, class: ClassId) -> Option<u64> {
         self.state.lock().classes.get(&class).filter(|class| class.asked > 0).map(|class| class.request)
@@ -118,6 +116,23 @@ impl Spread {
     /// Leases in use, for heartbeats.
     pub(crate) fn leases(&self) -> Vec<u64> {
         self.state.lock().leases.keys().map(|lease| lease.0).collect()
+    }
+}
+
+impl State {
+    /// The link to a node; opens one if there is none.
+    fn link_to(&mut self, shared: &Arc<Shared>, node: NodeId, address: &str) -> Arc<Link> {
+        match self.links.get(&node).filter(|link| !link.has_ended()) {
+            Some(link) => {
+                link.move_to(address);
+                Arc::clone(link)
+            }
+            None => {
+                let link = Link::open(shared, node, address);
+                self.links.insert(node, Arc::clone(&link));
+                link
+            }
+        }
     }
 }
 
@@ -173,7 +188,8 @@ impl Shared {
             let (queued, mean, slots_here) = {
                 let dispatcher = self.dispatcher.lock();
                 let shape = &class.call.shape;
-                let slots_here = if dispatcher.may_run_here(*id) { dispatcher.slots(shape) } else { 0 };
+                let here = class.call.granted.is_some() && dispatcher.may_run_here(*id);
+                let slots_here = if here { dispatcher.slots(shape) } else { 0 };
                 (dispatcher.queued_in(*id), dispatcher.mean(*id), slots_here)
             };
             busy |= queued > 0;
@@ -206,14 +222,13 @@ impl Shared {
             };
             let class = *class;
             entry.asked = entry.asked.saturating_sub(grant.slots);
-            let link = match state.links.get(&node).filter(|link| link.is_open()) {
-                Some(link) => Arc::clone(link),
-                None => {
-                    let link = Link::open(self, node, &grant.data_address);
-                    state.links.insert(node, Arc::clone(&link));
-                    link
-                }
-            };
+            if let Some(broken) = state.links.get(&node).filter(|link| !link.has_ended() && !link.takes_tasks()) {
+                broken.move_to(&grant.data_address);
+                drop(state);
+                self.give_back(lease, true);
+                return Ok(());
+            }
+            let link = state.link_to(self, node, &grant.data_address);
             state.leases.insert(
                 lease,
                 Lease { node, class, slots: grant.slots, link, sent: HashMap::new(), idle_since: Instant::now(), retired: false },
@@ -222,6 +237,11 @@ impl Shared {
         self.supply(lease);
         self.surplus.notify_one();
         Ok(())
+    }
+
+    /// Opens a link to a node, if there is none.
+    fn link_to(self: &Arc<Self>, node: NodeId, address: &str) {
+        self.spread.state.lock().link_to(self, node, address);
     }
 
     /// The head cannot meet a request: nothing of that shape can ever run, here or elsewhere.
@@ -254,24 +274,6 @@ impl Shared {
         self.surplus.notify_one();
     }
 
-    /// The head took a lease back: what was sent on it ends there and waits again here.
-    pub(crate) fn taken_back(&self, lease: LeaseId, error: &Error) {
-        {
-            let state = self.spread.state.lock();
-            let known = state.leases.get(&lease).and_then(|lease| Some((lease, state.classes.get(&lease.class)?)));
-            if let Some((lease, class)) = known.filter(|_| error.code() != Code::NODE_LOST) {
-                let sequences: Vec<u64> = lease.sent.keys().copied().collect();
-                if !sequences.is_empty() {
-                    lease.link.send(msg::owner_message::Message::Cancel(msg::CancelRemote { session: class.job.id.session, sequences }));
-                }
-            }
-        }
-        self.revoked(lease, error, true);
-        if error.code() == Code::PREEMPTED {
-            self.give_back(lease, false);
-        }
-    }
-
     /// A lease is over, and whatever was sent on it lost; a task may have begun only where its node had answered.
     pub(crate) fn revoked(&self, lease: LeaseId, error: &Error, begun: bool) {
         let lost = {
@@ -280,11 +282,17 @@ impl Shared {
             lost.and_then(|lease| state.classes.get(&lease.class).map(|class| (Arc::clone(&class.job), lease)))
         };
         if let Some((job, lease)) = lost {
-            let sent = lease.sent.into_values();
+            let sent: Vec<Item> = lease.sent.into_values().collect();
+            if begun && !sent.is_empty() {
+                // Where its node is there after all, nobody waits for them any more.
+                let sequences = sent.iter().map(|item| item.task.sequence).collect();
+                lease.link.send(msg::owner_message::Message::Cancel(msg::CancelRemote { session: job.id.session, sequences }));
+            }
             let again: Vec<Item> = if begun {
-                sent.filter_map(|item| job.lost(item, error)).collect()
+                sent.into_iter().filter_map(|item| job.lost(item, error)).collect()
             } else {
-                sent.inspect(|item| job.requeued(item)).collect()
+                job.requeued(&sent);
+                sent
             };
             let orphans = self.dispatcher.lock().put_back(lease.class, again).err().unwrap_or_default();
             self.end(&job, orphans, &cancelled());
@@ -292,12 +300,15 @@ impl Shared {
         }
     }
 
-    /// A link broke, or could never be opened: its node's leases are over.
-    pub(crate) fn link_lost(&self, node: NodeId, error: &Error, welcomed: bool) {
+    /// A link could not be opened, or not again in time: its node's leases are over.
+    pub(crate) fn link_lost(&self, link: &Arc<Link>, error: &Error, welcomed: bool) {
+        let node = link.node();
         let leases: Vec<LeaseId> = {
             let mut state = self.spread.state.lock();
-            state.links.remove(&node);
-            state.leases.iter().filter(|(_, lease)| lease.node == node).map(|(id, _)| *id).collect()
+            if state.links.get(&node).is_some_and(|known| Arc::ptr_eq(known, link)) {
+                state.links.remove(&node);
+            }
+            state.leases.iter().filter(|(_, lease)| Arc::ptr_eq(&lease.link, link)).map(|(id, _)| *id).collect()
         };
         for lease in leases {
             self.give_back(lease, !welcomed);
@@ -305,7 +316,8 @@ impl Shared {
         }
     }
 
-    fn give_back(&self, lease: LeaseId, unreachable: bool) {
+    /// Gives a lease back to the head; `unreachable` asks for others than its node for a while.
+    pub(crate) fn give_back(&self, lease: LeaseId, unreachable: bool) {
         self.head.send(msg::node_message::Message::LeaseReturn(msg::LeaseReturn { lease: lease.0, unreachable }));
     }
 
@@ -313,7 +325,7 @@ impl Shared {
     fn supply(&self, lease: LeaseId) {
         let (class, room) = {
             let state = self.spread.state.lock();
-            let Some(lease) = state.leases.get(&lease).filter(|lease| !lease.retired) else { return };
+            let Some(lease) = state.leases.get(&lease).filter(|lease| !lease.retired && lease.link.takes_tasks()) else { return };
             let mean = self.dispatcher.lock().mean(lease.class);
             let ahead = mean.map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
             (lease.class, (lease.slots.saturating_mul(ahead) as usize).saturating_sub(lease.sent.len()))
@@ -331,18 +343,20 @@ impl Shared {
             return;
         };
         entry.job.running(&items, known.node);
-        known.link.define(&entry.job, &entry.call);
         let tasks =
             items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
-        for tasks in batch::split(tasks.collect(), |task| 32 + task.args.len()) {
-            known.link.send(msg::owner_message::Message::Assign(msg::Assign {
-                lease: lease.0,
-                session: entry.job.id.session,
-                call: entry.call.number.into(),
-                tasks,
-            }));
+        let assign = |tasks| msg::Assign { lease: lease.0, session: entry.job.id.session, call: entry.call.number.into(), tasks };
+        let messages = batch::split(tasks.collect(), |task| 32 + task.args.len()).into_iter().map(assign).collect();
+        if known.link.assign(&entry.job, &entry.call, messages) {
+            known.sent.extend(items.into_iter().map(|item| (item.task.sequence, item)));
+            return;
         }
-        known.sent.extend(items.into_iter().map(|item| (item.task.sequence, item)));
+        let job = Arc::clone(&entry.job);
+        drop(state);
+        // The link broke in between.
+        job.requeued(&items);
+        let orphans = self.dispatcher.lock().put_back(class, items).err().unwrap_or_default();
+        self.end(&job, orphans, &cancelled());
     }
 
     /// Outcomes of tasks that ran on a lease.
@@ -364,7 +378,7 @@ impl Shared {
                     let item = sent.remove();
                     let result = convert::read_outcome_result(outcome.result);
                     if let Err(error) = &result
-                        && error.code() == Code::NODE_DRAINED
+                        && drain::is_given_back(error)
                     {
                         given_back.push((item, error.clone()));
                         continue;
@@ -397,13 +411,13 @@ impl Shared {
         Ok(())
     }
 
-    /// A node that is drained gave attempts back: they wait again, as they were if they had not begun there.
+    /// A node gave attempts back, because it is drained or its link broke: they wait again, as they were if they had not begun there.
     fn take_back(&self, job: &Job, class: ClassId, items: Vec<(Item, Error)>) {
         let again = items.into_iter().filter_map(|(item, error)| {
             if drain::had_begun(&error) {
                 return job.lost(item, &error);
             }
-            job.requeued(&item);
+            job.requeued(std::slice::from_ref(&item));
             Some(item)
         });
         let again: Vec<Item> = again.collect();
@@ -423,7 +437,9 @@ impl Shared {
             };
             state.leases.iter().filter(|(_, lease)| of_call(lease)).map(|(id, _)| *id).collect()
         };
-        tracing::warn!(%node, %error, "a node cannot run a call");
+        let job = self.jobs.read().get(&JobId { owner: self.id, session }).map(Arc::clone);
+        let tenant = job.as_ref().map(|job| tracing::field::display(&job.tenant));
+        tracing::warn!(tenant, %node, session, %error, "a node cannot run a call");
         let error = Error::new(Code::NODE_LOST, format!("node {node} could not run it: {}", error.message()));
         for lease in leases {
             self.give_back(lease, true);
@@ -445,6 +461,9 @@ impl Shared {
 
 impl Class {
     fn lease_request(&self, slots: u32) -> msg::LeaseRequest {
+        let needs = self.call.grants.needs();
+        // What is JSON on the command line is JSON here, so this cannot fail.
+        let needs = if needs.is_empty() { Vec::new() } else { serde_json::to_vec(&needs).unwrap_or_default() };
         msg::LeaseRequest {
             request: self.request,
             job: Some(self.job.id.into()),
@@ -454,19 +473,7 @@ impl Class {
             priority: self.call.options.priority.get().into(),
             retryable: self.call.retries_max > 0,
             placement: Some((&self.call.options.placement).into()),
-        }
-    }
-
-    fn lease_claim(&self, id: LeaseId, lease: &Lease) -> msg::LeaseClaim {
-        msg::LeaseClaim {
-            lease: id.0,
-            node: lease.node.get(),
-            job: Some(self.job.id.into()),
-            tenant: self.job.tenant.to_string(),
-            shape: Some((&self.call.shape).into()),
-            slots: lease.slots,
-            priority: self.call.options.priority.get().into(),
-            retryable: self.call.retries_max > 0,
+            needs: needs.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use rwasm_history::past::TaskLine;
 use rwasm_types::{
     Attempt, Code, Error, NodeId, TaskState,
     api::{TaskCounts, UnixMs},
@@ -22,6 +23,13 @@ pub(crate) struct TaskEntry {
     pub(crate) started_ms: u32,
     pub(crate) ended_ms: u32,
     pub(crate) cpu_us: u32,
+}
+
+impl TaskEntry {
+    /// The node on which its attempt may have begun and has not ended.
+    pub(crate) fn under_way(&self) -> Option<NodeId> {
+        self.node.filter(|_| self.state == TaskState::Running)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +146,22 @@ impl TaskTable {
             self.errors.insert(sequence, error.clone());
         }
         true
+    }
+
+    /// What is kept of a task.
+    pub(crate) fn line(&self, sequence: u64) -> Option<TaskLine> {
+        let entry = self.get(sequence)?;
+        Some(TaskLine {
+            state: entry.state,
+            call: entry.call,
+            attempt: entry.attempt,
+            node: entry.node,
+            queued_ms: entry.queued_ms,
+            started_ms: entry.started_ms,
+            ended_ms: entry.ended_ms,
+            cpu_us: entry.cpu_us,
+            error: entry.error.map(|code| self.error(sequence).cloned().ok_or(code)),
+        })
     }
 
     /// Entries from the newest, with their numbers.

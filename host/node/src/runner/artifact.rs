@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use rwasm_types::{ArtifactDigest, Result, Tenant};
-use rwasm_wire::{Connector, PeerClient};
-
 use crate::node::Shared;
+use rwasm_types::{ArtifactDigest, NodeId, Result, Tenant};
 
 /// Fetches an artifact and finds out what it offers. It is checked against its digest like one that a driver uploads.
-pub(crate) async fn fetch(shared: &Arc<Shared>, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
-    let mut client = PeerClient::connect(&Connector::Tcp(address.to_owned()), shared.head.token()).await?;
+pub(crate) async fn fetch(shared: &Arc<Shared>, owner: NodeId, address: &str, tenant: &Tenant, digest: ArtifactDigest) -> Result<()> {
+    let mut client = shared.peer(owner, address).await?;
     let chunks = client.fetch(tenant, digest).await?;
     let received = shared.artifacts.receive(tenant, chunks).await?;
     shared.store(received).await?;
-    tracing::info!(%tenant, artifact = %digest.short(), from = address, "fetched an artifact");
+    tracing::info!(%tenant, artifact = %digest.short(), from = %owner, "fetched an artifact");
     Ok(())
 }

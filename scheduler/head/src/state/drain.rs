@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use rwasm_core::Event;
 use rwasm_journal::{Change, Journal, Table};
+use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, NodeId, Result, Tenant,
     api::{Ask, Drain, NodeRecord, Order},
 };
 use tokio::sync::oneshot;
 
-use super::{Shared, State, now_ms};
+use super::{Shared, State};
 use crate::stored;
 
 /// The longest that a node may be given to finish what runs on it.

@@ -1,0 +1,89 @@
+//! `token`: create, revoke, list, join. A token is drawn here; the cluster hears its hash, and this command prints it, once.
+
+use std::{process::ExitCode, time::Duration};
+
+use rwasm_runtime::now_ms;
+use rwasm_tls::JoinToken;
+use rwasm_types::{
+    Code, Error, Name, Result, TokenHash, TokenId,
+    api::{Invitation, Listing, NewToken, Order, Query, TokenRecord},
+};
+
+use crate::{
+    args::{TargetArgs, access::TokenCommand},
+    embedded::{random, user_token},
+    target, ui,
+};
+
+/// `rwasm token …`.
+pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode> {
+    match command {
+        TokenCommand::Create { expires: Some(Duration::ZERO), .. } => {
+            return Err(Error::new(Code::INVALID_ARGUMENT, "a token that expires at once opens nothing").hint("write a time, as 30d"));
+        }
+        TokenCommand::Create { tenant, role, expires, name, target } => {
+            let expires_ms =
+                expires.map(|expires| u64::try_from(expires.as_millis()).map_or(u64::MAX, |left| now_ms().saturating_add(left)));
+            let token = user_token()?;
+            let new = NewToken { id: token.id(), hash: token.hash(), tenant, role, name, expires_ms };
+            let record: TokenRecord = target::connect(&target).await?.order(&Order::CreateToken(new)).await?;
+            if json {
+                let mut shown = serde_json::to_value(&record).map_err(|error| Error::internal(format!("a token has no JSON: {error}")))?;
+                shown["token"] = token.reveal().into();
+                ui::json(&shown)?;
+            } else {
+                ui::line(&token.reveal())?;
+                let until = record.expires_ms.map_or_else(|| "for ever".to_owned(), |expires| format!("until {}", ui::time(expires)));
+                ui::note(&format!("token {} opens tenant {} as {}, {until}; it is not shown again", record.id, record.tenant, record.role));
+            }
+        }
+        TokenCommand::Revoke { token, target } => {
+            let record: TokenRecord = target::connect(&target).await?.order(&Order::RevokeToken { token }).await?;
+            if json {
+                ui::json(&record)?;
+            } else {
+                ui::line(&format!("revoked token {} of tenant {}", record.id, record.tenant))?;
+            }
+        }
+        TokenCommand::List { tenant, target } => {
+            let listing: Listing<TokenRecord> = target::connect(&target).await?.query(&Query::Tokens { tenant }).await?;
+            if json {
+                ui::json(&listing)?;
+            } else {
+                ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], listing.rows.iter().map(row))?;
+            }
+        }
+        TokenCommand::Join { expires, target } => join(expires, &target, json).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn join(expires: Duration, target: &TargetArgs, json: bool) -> Result<()> {
+    let (id, secret) = (TokenId::from_random(random()?), random()?);
+    let life_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
+    let order = Order::InviteNode { id, hash: TokenHash::of_join(id, &secret), life_ms };
+    let invitation: Invitation = target::connect(target).await?.order(&order).await?;
+    let token = JoinToken::from_random(id, secret, invitation.authority.parse()?);
+    if json {
+        let mut shown = serde_json::to_value(&invitation).map_err(|error| Error::internal(format!("a token has no JSON: {error}")))?;
+        shown["token"] = token.reveal().into();
+        return ui::json(&shown);
+    }
+    ui::line(&token.reveal())?;
+    ui::note(&format!("  one node joins with it until {}:", ui::time(invitation.expires_ms)));
+    ui::note("  RWASM_JOIN_TOKEN=TOKEN rwasm start --address HEAD:PORT --host IP");
+    ui::note("  HEAD:PORT is where the head listens for nodes, as `rwasm start --head` said it; IP is the new node's own");
+    ui::note(&format!("  drivers believe this cluster with RWASM_CA={}", invitation.authority));
+    Ok(())
+}
+
+fn row(row: &TokenRecord) -> Vec<String> {
+    let state = match (row.revoked_ms, row.expires_ms) {
+        (Some(revoked), _) => format!("revoked {}", ui::time(revoked)),
+        (None, Some(expires)) if expires <= now_ms() => format!("expired {}", ui::time(expires)),
+        (None, Some(expires)) => format!("until {}", ui::time(expires)),
+        (None, None) => "good".to_owned(),
+    };
+    let name = row.name.as_ref().map(Name::to_string).unwrap_or_default();
+    vec![row.id.to_string(), row.tenant.to_string(), row.role.to_string(), name, ui::time(row.created_ms), state]
+}
