@@ -2,6 +2,8 @@
 
 pub(crate) mod access;
 mod artifact;
+mod group;
+mod needs;
 mod network;
 mod node;
 mod state;
@@ -11,13 +13,13 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use rwasm_types::{
-    Code, Error, GroupRef, JobId, JobState, LabelSelector, Name, NodeId, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration,
-};
+use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId, TaskState, parse_bytes, parse_duration};
 
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
+    group::{CreateGroupArgs, GroupArgs, GroupCommand},
+    needs::NeedArgs,
     network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
     state::{StateArgs, StateCommand, StateDirArgs},
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Artifact(ArtifactArgs),
     /// Take a node out of use, and back
     Node(NodeArgs),
+    /// Reserve resources together, for work that is submitted into them
+    PlacementGroup(GroupArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
     /// Create, list and delete tenants, and set what their guests may be granted
@@ -258,44 +262,6 @@ pub(crate) struct WorkArgs {
     pub(crate) args: Vec<String>,
 }
 
-/// What a task holds while it runs.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct NeedArgs {
-    /// Cores that a task holds
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "What each task needs")]
-    pub(crate) num_cpus: Quantity,
-    /// Graphics processors that a task holds
-    #[arg(long, value_name = "N", default_value = "0", help_heading = "What each task needs")]
-    pub(crate) num_gpus: Quantity,
-    /// Custom resources that a task holds, as JSON: '{"license": 1}'
-    #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What each task needs")]
-    pub(crate) resources: Option<Resources>,
-    /// Tries after a node was lost; 3 for functions and 0 for commands by default
-    #[arg(long, value_name = "N", help_heading = "What each task needs")]
-    pub(crate) max_retries: Option<u32>,
-    /// Who goes first, -100 to 100
-    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = priority, help_heading = "What each task needs")]
-    pub(crate) priority: Priority,
-    /// A condition on labels of the node, 'zone=a', 'zone!=a', 'zone in (a, b)', 'zone' or '!zone'; all that are given must hold
-    #[arg(long, value_name = "CONDITION", help_heading = "What each task needs")]
-    pub(crate) label: Vec<LabelSelector>,
-    /// As --label, for nodes that are taken while one of them has room
-    #[arg(long, value_name = "CONDITION", help_heading = "What each task needs")]
-    pub(crate) prefer_label: Vec<LabelSelector>,
-    /// A node that is taken while it has room
-    #[arg(long, value_name = "NODE", help_heading = "What each task needs")]
-    pub(crate) prefer_node: Option<NodeId>,
-    /// The only node that may run it
-    #[arg(long, value_name = "NODE", help_heading = "What each task needs")]
-    pub(crate) node: Option<NodeId>,
-    /// Spread tasks over nodes from the beginning; else nodes are filled to half first
-    #[arg(long, help_heading = "What each task needs")]
-    pub(crate) spread: bool,
-    /// The placement group that it comes out of, or one of its bundles, as 'trainer:1'
-    #[arg(long, value_name = "NAME[:BUNDLE]", help_heading = "What each task needs")]
-    pub(crate) placement_group: Option<GroupRef>,
-}
-
 /// Where a task ends.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct LimitArgs {
@@ -458,6 +424,11 @@ pub(crate) enum ListCommand {
     Jobs {
         #[command(flatten)]
         list: ListOptions<JobState>,
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Placement groups, by name
+    PlacementGroups {
         #[command(flatten)]
         view: ViewArgs,
     },

@@ -80,3 +80,47 @@ fn a_task_that_waits_for_another_node_says_who_holds_it() {
         told.then_some(())
     });
 }
+
+/// The nodes of a group's bundles, as they are told.
+fn bundles(record: &serde_json::Value) -> Vec<&str> {
+    record["bundles"].as_array().unwrap().iter().filter_map(|bundle| bundle["node"].as_str()).collect()
+}
+
+#[test]
+fn work_that_is_submitted_into_a_placement_group_runs_on_its_bundles() {
+    let cluster = zones();
+    let create = ["placement-group", "create", "pair", "--bundle", "cpu=1", "--bundle", "cpu=1", "--strategy", "strict-spread"];
+    let record = cluster.rwasm(create).args(&["--wait", "--json"]).run().ok().json();
+    assert_eq!((&record["state"], bundles(&record)), (&json!("placed"), vec!["n1", "n2"]), "{record}");
+    cluster.rwasm(create).run().fails(2, "RW0528");
+    for (bundle, node) in [("pair:0", "n1"), ("pair:1", "n2")] {
+        let said = whereabouts(&cluster, &["--placement-group", bundle]);
+        assert!(said.contains(node), "{bundle}: {said}");
+    }
+    let lines = "[1, 2]\n".repeat(20);
+    let map = ["submit", &guest("hello"), "--map", "-", "--func", "add", "--placement-group", "pair"];
+    assert_eq!(cluster.rwasm(map).stdin(lines).run().ok().stdout().lines().count(), 20);
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)", "--placement-group", "pair:2"]).run().fails(2, "RW0003");
+    cluster.rwasm(["placement-group", "remove", "pair"]).run().ok();
+    cluster.rwasm(["submit", &guest("hello"), "--call", "add(1, 2)", "--placement-group", "pair"]).run().fails(2, "RW0003");
+    assert_eq!(cluster.rwasm(["placement-group", "list", "--json"]).run().ok().json()["total"], 0);
+}
+
+#[test]
+fn a_placement_group_outlives_the_head_and_one_that_is_too_large_is_refused_at_once() {
+    let mut cluster = zones();
+    let create =
+        |name: &str, bundle: &str| cluster.rwasm(["placement-group", "create", name, "--bundle", bundle, "--label", "zone=b"]).run();
+    create("huge", "cpu=100").fails(2, "RW0801").says("no node with zone=b has cpu 100");
+    create("kept", "cpu=1").ok();
+    create("odd", "cpu=-1").fails(2, "RW0002");
+    cluster.head.kill();
+    cluster.head.gone();
+    cluster.start_head_again();
+    eventually("the group has its node again", || {
+        let groups = cluster.rwasm(["list", "placement-groups", "--json"]).run().ok().json();
+        (bundles(groups["rows"].get(0)?) == ["n2"]).then_some(())
+    });
+    let said = whereabouts(&cluster, &["--placement-group", "kept"]);
+    assert!(said.contains("n2"), "{said}");
+}

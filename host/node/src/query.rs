@@ -83,7 +83,7 @@ impl Shared {
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
             )
             | Ask::Order(Order::InviteNode { .. })
-            | Ask::Query(Query::Plan { .. })
+            | Ask::Query(Query::Plan { .. } | Query::Groups)
             | Ask::Place(_)
             | Ask::Demand { .. }
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
@@ -117,6 +117,8 @@ impl Shared {
                 | Order::UndrainNode { .. }
                 | Order::TagArtifact { .. }
                 | Order::Untag { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. }
                 | Order::CreateTenant { .. }
                 | Order::DeleteTenant { .. }
                 | Order::CreateToken { .. }
@@ -291,6 +293,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Tenants
             | Query::Tokens { .. }
             | Query::Policy
+            | Query::Groups
             | Query::Plan { .. },
         )
         | Ask::Order(
@@ -300,6 +303,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::CreateGroup(_)
+            | Order::RemoveGroup { .. }
             | Order::CreateTenant { .. }
             | Order::DeleteTenant { .. }
             | Order::CreateToken { .. }

@@ -17,7 +17,7 @@ use crate::{
 
 pub use self::{
     node::{Drain, NodeRecord},
-    place::{PlaceRequest, PlanRecord, PlannedNode, TurnedNode},
+    place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, TurnedNode},
 };
 
 /// Milliseconds since 1970, UTC.
@@ -87,6 +87,8 @@ pub enum Query {
         #[serde(default = "limit_default")]
         limit: usize,
     },
+    /// Placement groups, by name; answered by [`Listing`] of [`GroupRecord`].
+    Groups,
     /// Where a submit would go; answered by [`PlanRecord`]. Nothing is submitted.
     Plan {
         /// The artifact, which has to be stored.
@@ -171,6 +173,13 @@ pub enum Order {
         /// What stays beside that; the head adds what has a tag.
         #[serde(default)]
         keep: Vec<ArtifactDigest>,
+    },
+    /// Create a placement group; answered by its [`GroupRecord`].
+    CreateGroup(NewGroup),
+    /// Remove a placement group, and end what runs in it; answered by its last [`GroupRecord`].
+    RemoveGroup {
+        /// Which.
+        name: Name,
     },
     /// Create a tenant; answered by its [`TenantRecord`].
     CreateTenant {

@@ -39,15 +39,19 @@ impl Door<'_> {
                 | Query::Artifacts { .. }
                 | Query::Artifact { .. }
                 | Query::Tags { .. }
+                | Query::Groups
                 | Query::Policy => (Role::Viewer, Some(Role::Operator)),
                 Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
                 Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
             },
             Door::Ask(Ask::Order(order)) => match order {
-                Order::StopJob { .. } | Order::TagArtifact { .. } | Order::Untag { .. } | Order::RemoveArtifact { .. } => {
-                    (Role::Submitter, Some(Role::Admin))
-                }
+                Order::StopJob { .. }
+                | Order::TagArtifact { .. }
+                | Order::Untag { .. }
+                | Order::RemoveArtifact { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {
                     (Role::Operator, Some(Role::Operator))
                 }

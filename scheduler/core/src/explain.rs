@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{JobId, NodeId, ResourceSet, Tenant, format_duration};
+use rwasm_types::{JobId, NodeId, ResourceSet, Tenant, api::GroupState, format_duration};
 
 use crate::{
     Core, Demand, DemandKey, NodeView,
     class::{Aim, Class},
     demand::{Wish, WishKey},
-    group::{GroupId, GroupState},
+    group::GroupId,
     lease::LeaseState,
     queue::Standing,
     share::Payer,

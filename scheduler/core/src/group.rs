@@ -40,17 +40,6 @@ pub struct Group {
     pub labels: Vec<LabelSelector>,
 }
 
-/// Where a group is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupState {
-    /// It has never had its bundles.
-    Pending,
-    /// All its bundles are reserved.
-    Placed,
-    /// It lost a node, and waits for another one for the bundles that were there.
-    Rescheduling,
-}
-
 /// A group as others may see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupView {
@@ -344,10 +333,14 @@ impl Core {
 
     /// All groups, in the order of their keys.
     pub fn groups(&self) -> impl Iterator<Item = GroupView> {
-        self.groups.iter().map(|(key, reserved)| {
-            let node = |place: u32| self.cluster.get(place).map(|node| node.id);
-            let bundles = reserved.bundles.iter().map(|bundle| (bundle.place.and_then(node), bundle.free.clone())).collect();
-            GroupView { id: *key, group: Arc::clone(&reserved.group), state: reserved.state, bundles }
-        })
+        self.groups.keys().filter_map(|id| self.group(*id))
+    }
+
+    /// A group.
+    pub fn group(&self, id: GroupId) -> Option<GroupView> {
+        let reserved = self.groups.get(&id)?;
+        let node = |place: u32| self.cluster.get(place).map(|node| node.id);
+        let bundles = reserved.bundles.iter().map(|bundle| (bundle.place.and_then(node), bundle.free.clone())).collect();
+        Some(GroupView { id, group: Arc::clone(&reserved.group), state: reserved.state, bundles })
     }
 }

@@ -45,7 +45,7 @@ pub use self::{
     cluster::NodeView,
     demand::{Demand, DemandKey, Waiting},
     explain::{Plan, Turned},
-    group::{Group, GroupId, GroupState, GroupView},
+    group::{Group, GroupId, GroupView},
     lease::{Lease, LeaseState},
 };
 

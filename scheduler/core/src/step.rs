@@ -113,8 +113,9 @@ impl Core {
             Some((group, number)) => match self.groups.get(&group) {
                 Some(reserved) if number.is_none_or(|number| (number as usize) < reserved.bundles.len()) => Aim::Bundle(group, number),
                 _ => {
-                    let message = "there is no such bundle of a placement group";
-                    return out.push(Action::Refuse { key, error: Error::new(Code::NOT_FOUND, message) });
+                    let error = Error::new(Code::NOT_FOUND, "there is no such placement group, or it has fewer bundles");
+                    let error = error.hint("`rwasm placement-group list` shows what there is");
+                    return out.push(Action::Refuse { key, error });
                 }
             },
         };

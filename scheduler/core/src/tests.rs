@@ -1,6 +1,6 @@
 //! The core's decisions, one rule at a time. What must hold whatever happens is the simulator's part.
 
-use rwasm_types::{Code, GroupStrategy, JobId, LabelSelector, Placement, Quantity, Strategy};
+use rwasm_types::{Code, GroupStrategy, JobId, LabelSelector, Placement, Quantity, Strategy, api::GroupState};
 
 use super::{
     limit::{FAIR_AFTER_MS, LEASE_MS, REVOKED_MS, STARVING_AFTER_MS, UNREACHABLE_MS},

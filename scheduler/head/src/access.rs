@@ -159,6 +159,7 @@ impl Shared {
                 for changes in records::leftovers(&self.journal, tenant)? {
                     self.journal.commit(changes).await?;
                 }
+                self.forget_groups(tenant);
                 drop(one_at_a_time);
                 json(&TenantDeleted { tenant: tenant.clone(), jobs_stopped, missing: self.gone_from_nodes(tenant).await })
             }
@@ -185,6 +186,8 @@ impl Shared {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::CreateGroup(_)
+            | Order::RemoveGroup { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
         }
     }

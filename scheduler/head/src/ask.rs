@@ -40,6 +40,7 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             json(&Listing { total: rows.len() as u64, rows, missing: Vec::new() })
         }
         Ask::Query(Query::Status) => status(shared, question, &tenant).await,
+        Ask::Query(Query::Groups) => json(&shared.groups(&tenant)),
         Ask::Query(Query::Tenants) => json(&shared.tenants()),
         Ask::Query(Query::Tokens { tenant }) => json(&shared.tokens(tenant.as_ref())),
         Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
@@ -103,6 +104,8 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
             tracing::info!(tenant = %identity.tenant, token = %id, by, "a join token was created");
             answer
         }
+        Order::CreateGroup(group) => shared.create_group(&tenant, group, &once).await?,
+        Order::RemoveGroup { name } => shared.remove_group(&tenant, name, &once).await?,
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
         Order::CreateTenant { .. }
         | Order::DeleteTenant { .. }

@@ -197,7 +197,10 @@ async fn read(
         shared.check_stream(node, stream)?;
         match convert::required(message.message, "a node's message")? {
             msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?)?,
-            msg::node_message::Message::LeaseRequest(request) => shared.step(wanted(node, &request)?),
+            msg::node_message::Message::LeaseRequest(request) => {
+                let (key, demand) = wanted(node, &request)?;
+                shared.want(key, demand);
+            }
             msg::node_message::Message::LeaseReturn(returned) => {
                 shared.step(Event::LeaseReturned { owner: node, lease: LeaseId(returned.lease), unreachable: returned.unreachable });
             }
@@ -260,13 +263,13 @@ fn lease_held(owner: NodeId, held: msg::LeaseHeld) -> Result<Event> {
     Ok(Event::LeaseHeld { lease: LeaseId(held.lease), held: lease })
 }
 
-fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {
+fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<(DemandKey, Demand)> {
     let key = DemandKey { owner, request: request.request };
     if request.slots == 0 {
         // A withdrawal needs no more than its number.
         let nothing = rwasm_types::ResourceSet::default();
         let job = rwasm_types::JobId { owner, session: 0 };
-        return Ok(Event::Wanted { key, demand: Demand::new(job, Tenant::default(), nothing, 0, Priority::default()) });
+        return Ok((key, Demand::new(job, Tenant::default(), nothing, 0, Priority::default())));
     }
     let mut demand = Demand::new(
         convert::job(&convert::required(request.job, "a job")?)?,
@@ -278,7 +281,7 @@ fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {
     demand.retryable = request.retryable;
     demand.placement = convert::placement(request.placement.as_ref())?;
     demand.needs = read_json(&request.needs, "needs")?;
-    Ok(Event::Wanted { key, demand })
+    Ok((key, demand))
 }
 
 /// A part that is JSON, and empty where there is nothing to say.

@@ -1,6 +1,7 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
 mod drain;
+mod groups;
 mod placing;
 
 use std::{
@@ -22,7 +23,7 @@ use rwasm_types::{
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
 
-use self::placing::Scheduler;
+use self::{groups::Groups, placing::Scheduler};
 use crate::{
     LOST_AFTER,
     access::Access,
@@ -69,6 +70,7 @@ struct State {
     drains: BTreeMap<NodeId, Drain>,
     /// Addresses of machines that are or were nodes of this life of the head.
     addresses: BTreeSet<IpAddr>,
+    groups: Groups,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -151,7 +153,8 @@ impl Shared {
         scope: Scope,
     ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
-        let state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        let mut state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        state.read_groups(&journal)?;
         let history = match history {
             Some(options) => Some(History::open(options, numbers.cluster()).await?),
             None => None,
@@ -449,7 +452,7 @@ pub(crate) struct Report {
 impl State {
     fn new(scheduler: Scheduler, drains: BTreeMap<NodeId, Drain>) -> Self {
         let (nodes, questions, addresses) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
-        Self { scheduler, nodes, questions, last_question: 0, drains, addresses }
+        Self { scheduler, nodes, questions, last_question: 0, drains, addresses, groups: Groups::default() }
     }
 
     /// Tells a node that joins which addresses are the cluster's own, and the others which are new.

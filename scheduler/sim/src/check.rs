@@ -5,8 +5,8 @@ use std::{
     fmt,
 };
 
-use rwasm_core::{Action, GroupState, LeaseState};
-use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant};
+use rwasm_core::{Action, LeaseState};
+use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant, api::GroupState};
 
 use crate::{owner::TaskState, world::World};
 

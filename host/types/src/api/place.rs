@@ -1,8 +1,9 @@
-//! Where work would go.
+//! Where work would go, and what is reserved for it.
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Needs, NodeId, Placement, Priority, ResourceSet};
+use super::UnixMs;
+use crate::{Error, GroupStrategy, LabelSelector, Name, Needs, NodeId, Placement, Priority, ResourceSet, Tenant};
 
 /// What the head has to know to say where tasks would go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,4 +55,83 @@ pub struct TurnedNode {
     pub node: NodeId,
     /// Why, as a clause.
     pub why: String,
+}
+
+/// A placement group that is to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewGroup {
+    /// What it is called; one of a name at a time.
+    pub name: Name,
+    /// What each bundle reserves.
+    pub bundles: Vec<ResourceSet>,
+    /// How they are laid over nodes.
+    #[serde(default)]
+    pub strategy: GroupStrategy,
+    /// Conditions that the node of every bundle has to meet.
+    #[serde(default)]
+    pub labels: Vec<LabelSelector>,
+    /// Who goes first.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Whether it waits for nodes where the cluster as it is could never hold it.
+    #[serde(default)]
+    pub wait: bool,
+}
+
+/// Where a placement group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupState {
+    /// It has never had its bundles.
+    Pending,
+    /// All its bundles are reserved.
+    Placed,
+    /// It lost a node, and waits for another one for the bundles that were there.
+    Rescheduling,
+}
+
+impl std::fmt::Display for GroupState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "pending",
+            Self::Placed => "placed",
+            Self::Rescheduling => "rescheduling",
+        })
+    }
+}
+
+/// A placement group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// What it is called.
+    pub name: Name,
+    /// Whose it is.
+    pub tenant: Tenant,
+    /// Where it is.
+    pub state: GroupState,
+    /// How its bundles are laid over nodes.
+    pub strategy: GroupStrategy,
+    /// Conditions that the node of every bundle has to meet.
+    pub labels: Vec<LabelSelector>,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Its bundles, in the order in which they were asked for.
+    pub bundles: Vec<BundleRecord>,
+    /// When it was created.
+    pub created_ms: UnixMs,
+    /// Why it cannot be placed as the cluster is.
+    #[serde(default)]
+    pub infeasible: Option<Error>,
+}
+
+/// A bundle of a placement group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BundleRecord {
+    /// What it reserves.
+    pub reserves: ResourceSet,
+    /// Where; `None` while it waits for a node.
+    #[serde(default)]
+    pub node: Option<NodeId>,
+    /// What no work has taken of it.
+    pub free: ResourceSet,
 }

@@ -41,6 +41,7 @@ impl State {
     fn act(&mut self, event: Event) -> Vec<(NodeId, LeaseId)> {
         let mut untold = Vec::new();
         for action in self.scheduler.step(event) {
+            self.groups.hear(&action);
             let granted = if let Action::Grant { lease, .. } = action { Some(lease) } else { None };
             let Some((owner, sent)) = self.told(action) else { continue };
             let sender = self.nodes.get(&owner).and_then(|node| node.sender.as_ref());
@@ -49,6 +50,13 @@ impl State {
             }
         }
         untold
+    }
+
+    /// An owner wants slots, out of a placement group of its tenant if it says so.
+    fn want(&mut self, key: DemandKey, mut demand: Demand) {
+        let group = demand.placement.group.as_ref();
+        demand.bundle = group.map(|group| (self.groups.find(&demand.tenant, group), group.bundle));
+        self.step(Event::Wanted { key, demand });
     }
 
     /// Who is told what.
@@ -74,6 +82,11 @@ impl State {
 }
 
 impl Shared {
+    /// An owner wants slots.
+    pub(crate) fn want(&self, key: DemandKey, demand: Demand) {
+        self.state.lock().want(key, demand);
+    }
+
     /// Why an owner's request waits; empty if it does not, or is another tenant's.
     pub(crate) fn why(&self, owner: NodeId, request: u64, tenant: &Tenant) -> String {
         self.state.lock().scheduler.core.explain(DemandKey { owner, request }, tenant).unwrap_or_default()
