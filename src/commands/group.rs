@@ -10,7 +10,7 @@ use rwasm_types::{
 
 use super::list::show;
 use crate::{
-    args::{CreateGroupArgs, GroupCommand, ViewArgs},
+    args::{CreateGroupArgs, GroupCommand, access::ViewArgs},
     target, ui,
 };
 

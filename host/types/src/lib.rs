@@ -10,6 +10,7 @@ mod grant;
 mod id;
 mod identity;
 mod limit;
+pub mod metrics;
 mod name;
 mod options;
 mod placement;
@@ -17,6 +18,7 @@ mod policy;
 mod resource;
 mod state;
 mod unit;
+pub mod view;
 
 pub use artifact::{ArtifactName, DigestPrefix, ParseArtifactError, Tag};
 pub use error::{Class, Code, CodeInfo, Error, Result};

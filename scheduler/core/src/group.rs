@@ -7,6 +7,7 @@ use std::{
 
 use rwasm_types::{
     Code, Error, GroupStrategy, LabelSelector, Name, Needs, NodeId, Placement, Priority, Quantity, ResourceSet, Result, Tenant,
+    api::GroupState,
 };
 
 use crate::{

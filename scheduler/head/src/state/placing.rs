@@ -60,21 +60,26 @@ impl State {
     }
 
     /// Who is told what.
-    fn told(&self, action: Action) -> Option<(NodeId, msg::head_message::Message)> {
+    fn told(&mut self, action: Action) -> Option<(NodeId, msg::head_message::Message)> {
         use msg::head_message::Message::{LeaseGrant, LeaseRefusal, LeaseRevoke};
         let over = |owner, lease: LeaseId, error: rwasm_types::Error, let_finish| {
             (owner, LeaseRevoke(msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish }))
         };
         Some(match action {
             Action::Grant { key: DemandKey { owner, request }, lease, node, slots, bundle: _ } => {
+                self.counts.granted += 1;
                 let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
                 tracing::debug!(%lease, %owner, %node, slots, "lease granted");
                 (owner, LeaseGrant(msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots }))
             }
             Action::Refuse { key: DemandKey { owner, request }, error } => {
+                self.counts.refused += 1;
                 (owner, LeaseRefusal(msg::LeaseRefusal { request, error: Some((&error).into()) }))
             }
-            Action::Revoke { owner, lease, error } => over(owner, lease, error, false),
+            Action::Revoke { owner, lease, error } => {
+                self.counts.revoked += 1;
+                over(owner, lease, error, false)
+            }
             Action::Retire { owner, lease, error } => over(owner, lease, error, true),
             Action::GroupPlaced { .. } | Action::GroupRescheduling { .. } | Action::RefuseGroup { .. } => return None,
         })
