@@ -72,6 +72,8 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Look whether this machine has what rwasm needs, and say what to do where it has not
     Doctor(DoctorArgs),
+    /// Ask the daemons that this user started here whether they do their work; for container engines and other supervisors
+    Health,
     /// Back up, restore and check what a daemon keeps on disk
     State(StateArgs),
     /// Make a new project
@@ -112,7 +114,7 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     pub(crate) block: bool,
     /// The address to listen on; others than loopback's need TLS, for which the head makes certificates at its first start
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "IP", env = "RWASM_HOST", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
@@ -170,6 +172,9 @@ pub(crate) struct StartArgs {
     /// Where the daemon keeps what must survive; a directory of its own below the user's state directory by default
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// A file with the token of an admin, for whoever wants to choose it; the head draws one at its first start without it
+    #[arg(long, value_name = "FILE", env = "RWASM_ADMIN_TOKEN_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Set in the daemon itself: says on standard output when it is ready
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,

@@ -15,6 +15,6 @@ mod session;
 
 pub use self::{
     client::{Artifact, Client, LogFilter, LogStream},
-    endpoint::{Endpoint, host, is_loopback},
+    endpoint::{Endpoint, host, is_loopback, token_in},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
 };

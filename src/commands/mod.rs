@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 pub(crate) mod grants;
 mod group;
+mod health;
 mod input;
 mod inspect;
 mod job;
@@ -51,6 +52,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ui::out(&script).map(|()| ExitCode::SUCCESS)
         }
         Command::Doctor(args) => block_on(doctor::doctor(&args, json)),
+        Command::Health => block_on(health::health(json)),
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
         Command::State(args) => block_on(state::state(args.command, json)),

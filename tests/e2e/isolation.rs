@@ -121,7 +121,7 @@ const ROWS: &[Row] = &[
     ("order set-policy", |two| two.forbidden(&Order::SetPolicy { tenant: two.other.clone(), policy: Policy::open() })),
     ("order invite-node", |two| {
         let id = TokenId::from_random([1; 8]);
-        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000 })
+        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000, nodes: 1 })
     }),
     ("rpc Attach", |two| two.refused_session(&[])),
     ("rpc Query", looking_elsewhere),

@@ -172,6 +172,11 @@ impl<T, C> Dispatcher<T, C> {
         id
     }
 
+    /// Memory that each task of a class holds, in bytes; 0 if there is no such class any more.
+    pub(crate) fn memory_of(&self, class: ClassId) -> u64 {
+        self.classes.get(&class).map_or(0, |class| class.shape.memory)
+    }
+
     /// The artifact is ready.
     pub(crate) fn set_call(&mut self, class: ClassId, call: Arc<C>, profile: Profile) {
         if let Some(class) = self.classes.get_mut(&class) {

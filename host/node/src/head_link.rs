@@ -73,6 +73,11 @@ impl HeadHandle {
         &self.registration.data_address
     }
 
+    /// Whether the head is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.sender.lock().is_some()
+    }
+
     /// Sends a message, if the head is there.
     pub(crate) fn send(&self, message: msg::node_message::Message) {
         if let Some(sender) = &*self.sender.lock() {

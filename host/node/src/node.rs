@@ -445,6 +445,7 @@ impl Shared {
             prepared: Arc::clone(&load.prepared),
             export: load.export,
             limits: load.options.limits,
+            memory_reserved: self.dispatcher.lock().memory_of(load.class),
             grants: Arc::clone(&load.grants),
             tenant: load.tenant.clone(),
             job: load.job,

@@ -18,7 +18,7 @@ use crate::{
 
 pub use self::{
     node::{Drain, NodeRecord},
-    place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, TurnedNode},
+    place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
 };
 
 /// Milliseconds since 1970, UTC.
@@ -230,7 +230,7 @@ pub enum Order {
         /// The policy.
         policy: Policy,
     },
-    /// Let one node join, with a token that whoever asks has drawn; answered by [`Invitation`].
+    /// Let nodes join, with a token that whoever asks has drawn; answered by [`Invitation`].
     InviteNode {
         /// The token's id.
         id: TokenId,
@@ -238,7 +238,14 @@ pub enum Order {
         hash: TokenHash,
         /// How long it is good for, in milliseconds.
         life_ms: u64,
+        /// How many nodes it is good for.
+        #[serde(default = "one")]
+        nodes: u32,
     },
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A node may join.
@@ -584,11 +591,4 @@ pub struct ClusterStatus {
     pub pending: Vec<PendingDemand>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
-}
-
-/// Why something is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// One line.
-    pub why: String,
 }

@@ -181,6 +181,8 @@ codes! {
     ORIGIN_REFUSED = 702, Refused, "The request comes from a page of another site.";
     METHOD_REFUSED = 703, Refused, "The path does not take this method.";
     BODY_TOO_LARGE = 704, Refused, "The body of the request is too large.";
+    UNWELL = 721, Failed, "A daemon runs and does not do its work.";
+    NODE_MEMORY = 722, Failed, "The guests of the node have taken up its memory.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";

@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
 use crate::{
+    invite::NewInvitation,
     orders::Begun,
     state::{Shared, ToNode},
 };
@@ -107,8 +108,9 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
         Order::DrainNode { node, within_ms } => {
             settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
         }
-        Order::InviteNode { id, hash, life_ms } => {
-            let answer = shared.invitations.create(*id, *hash, Duration::from_millis(*life_ms), &once).await?;
+        Order::InviteNode { id, hash, life_ms, nodes } => {
+            let new = NewInvitation { id: *id, hash: *hash, life: Duration::from_millis(*life_ms), nodes: *nodes };
+            let answer = shared.invitations.create(&new, &once).await?;
             let by = identity.token.map(tracing::field::display);
             tracing::info!(tenant = %identity.tenant, token = %id, by, "a join token was created");
             answer

@@ -27,7 +27,8 @@ use std::{sync::Arc, time::Duration};
 
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::{Result, UserToken, metrics::Family};
+use rwasm_tls::JoinToken;
+use rwasm_types::{Result, TokenId, UserToken, metrics::Family};
 use rwasm_wire::{Listener, Server};
 
 pub use rwasm_history::Retention;
@@ -63,8 +64,8 @@ pub struct HeadOptions {
     pub listener: Listener,
 }
 
-/// A running head.
-#[derive(Debug)]
+/// A running head. Clones are the same.
+#[derive(Clone, Debug)]
 pub struct Head {
     shared: Arc<Shared>,
 }
@@ -101,6 +102,16 @@ impl Head {
     /// The cluster's id, made when its journal was.
     pub fn cluster(&self) -> &str {
         self.shared.numbers.cluster()
+    }
+
+    /// Lets up to `nodes` nodes join by a new token, for so long. The `former` token is good for nothing from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`rwasm_types::Code::TLS_REQUIRED`] without TLS, [`rwasm_types::Code::LIMIT`] for more time or nodes than a token can be good for, and
+    /// what the journal says.
+    pub async fn invite(&self, former: Option<TokenId>, life: Duration, nodes: u32) -> Result<JoinToken> {
+        self.shared.invitations.replace(former, life, nodes).await
     }
 
     /// What it counts and measures; to be called at each scrape.

@@ -1,7 +1,7 @@
 //! What owners and nodes do with the messages that reach them.
 
-use rwasm_core::{Action, Demand, DemandKey, Event, Held};
-use rwasm_types::{Code, Error, JobId, LeaseId};
+use rwasm_core::{Action, Demand, DemandKey, Event, Group, GroupId, Held};
+use rwasm_types::{Code, Error, JobId, LeaseId, Name};
 
 use crate::{
     host::Arrived,
@@ -121,7 +121,7 @@ impl World {
             }
             Action::Revoke { lease, error, .. } => self.revoked(node, lease, &error),
             Action::GroupPlaced { group: placed, nodes } => {
-                if self.has_group(placed) {
+                if self.groups.contains_key(&placed) {
                     self.owners[node].last_request += 1;
                     let request = self.owners[node].last_request;
                     let (group, job) = (self.group(placed.0 as usize), self.user_of(placed));
@@ -134,7 +134,7 @@ impl World {
             // What is infeasible now is placed when it can be.
             Action::RefuseGroup { group, error } => {
                 if error.code() != Code::INFEASIBLE {
-                    self.forget_group(group);
+                    self.groups.remove(&group);
                 }
             }
         }
@@ -299,6 +299,23 @@ impl World {
         }
         if waits {
             self.after(LINGER_MS, node);
+        }
+    }
+
+    /// The job that uses a group.
+    pub(crate) fn user_of(&self, group: GroupId) -> JobId {
+        JobId { owner: id(self.scenario.groups[group.0 as usize].owner), session: 1_000 + group.0 as u32 }
+    }
+
+    pub(crate) fn group(&self, number: usize) -> Group {
+        let plan = &self.scenario.groups[number];
+        Group {
+            name: Name::lossy(&format!("group-{number}")),
+            tenant: plan.tenant.clone(),
+            priority: rwasm_types::Priority::default(),
+            bundles: plan.bundles.clone(),
+            strategy: plan.strategy,
+            labels: Vec::new(),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_core::{Action, Core, Demand, DemandKey, Event, Group, GroupId};
-use rwasm_types::{JobId, LeaseId, Name, NodeId, Offer, ResourceSet, Tenant};
+use rwasm_core::{Action, Core, Demand, DemandKey, Event, GroupId};
+use rwasm_types::{JobId, LeaseId, NodeId, Offer, ResourceSet, Tenant};
 
 use crate::{
     check::{Kind, Violation},
@@ -121,7 +121,7 @@ pub(crate) struct World {
     /// The last life of each node that the head heard of; the head has that on disk.
     lives: BTreeMap<usize, u64>,
     /// Groups that the head has on disk.
-    groups: BTreeMap<GroupId, usize>,
+    pub(crate) groups: BTreeMap<GroupId, usize>,
     /// When the last message of each stream arrives.
     streams: BTreeMap<(Peer, Peer), u64>,
     report: Report,
@@ -567,31 +567,6 @@ impl World {
 
     pub(crate) fn draw(&mut self, low: u64, high: u64) -> u64 {
         self.rng.range(low, high)
-    }
-
-    /// The job that uses a group.
-    pub(crate) fn user_of(&self, group: GroupId) -> JobId {
-        JobId { owner: id(self.scenario.groups[group.0 as usize].owner), session: 1_000 + group.0 as u32 }
-    }
-
-    pub(crate) fn forget_group(&mut self, group: GroupId) {
-        self.groups.remove(&group);
-    }
-
-    pub(crate) fn has_group(&self, group: GroupId) -> bool {
-        self.groups.contains_key(&group)
-    }
-
-    pub(crate) fn group(&self, number: usize) -> Group {
-        let plan = &self.scenario.groups[number];
-        Group {
-            name: Name::lossy(&format!("group-{number}")),
-            tenant: plan.tenant.clone(),
-            priority: rwasm_types::Priority::default(),
-            bundles: plan.bundles.clone(),
-            strategy: plan.strategy,
-            labels: Vec::new(),
-        }
     }
 
     pub(crate) fn weights(&self) -> Vec<Event> {

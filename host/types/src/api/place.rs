@@ -1,4 +1,4 @@
-//! Where work would go, and what is reserved for it.
+//! Where work would go, what is reserved for it, and why it waits.
 
 use serde::{Deserialize, Serialize};
 
@@ -134,4 +134,11 @@ pub struct BundleRecord {
     pub node: Option<NodeId>,
     /// What no work has taken of it.
     pub free: ResourceSet,
+}
+
+/// Why something is where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// One line.
+    pub why: String,
 }
