@@ -212,7 +212,8 @@ impl Core {
             let Some(group) = self.groups.get(&key) else { return Met::Blocked };
             let bundles = group.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at));
             let room = bundles.map(|(bundle, at)| (bundle.place, bundle.free.count_of(&class.shape).unwrap_or(1), at));
-            let room = room.filter_map(|(place, room, at)| Some((place?, room, at))).find(|(_, room, _)| *room > 0);
+            let reached = |place: u32| self.cluster.get(place).is_some_and(|node| self.reaches(wish, node.id));
+            let room = room.filter_map(|(place, room, at)| Some((place?, room, at))).find(|(place, room, _)| *room > 0 && reached(*place));
             let Some((place, room, number)) = room else { return Met::Blocked };
             let slots = u32::try_from(room).unwrap_or(u32::MAX).min(wish.slots).min(LEASE_SLOTS_MAX);
             self.hand_out(at, place, slots, Some((key, number)), out);

@@ -8,6 +8,7 @@ use crate::{
     Action, Core, Demand, DemandKey, Event,
     class::{Aim, ClassKey},
     demand::{Wish, WishKey},
+    group::GroupId,
     held::{drained, over},
     lease::LeaseState,
     limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX, WEIGHT_MAX},
@@ -333,6 +334,9 @@ impl Core {
                 .flat_map(|class| class.aside.values().copied())
                 .collect();
             aside.into_iter().for_each(|at| self.take_back(at));
+            for id in self.groups.keys().copied().collect::<Vec<GroupId>>() {
+                self.wake_group(id);
+            }
         }
         for class in self.classes.blocked.iter().copied().collect::<Vec<u32>>() {
             if self.classes.get_mut(class).is_some_and(|class| std::mem::take(&mut class.again)) {

@@ -511,6 +511,17 @@ mod groups {
     }
 
     #[test]
+    fn a_bundle_on_a_node_that_cannot_be_reached_is_left_alone_for_a_while() {
+        let mut sut = Sut::with(&[2]);
+        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[2]) });
+        assert_eq!(sut.granted(1, Demand { bundle: Some((ID, None)), ..want(1, 2) }), [(2, 2)]);
+        let lease = sut.leases()[0];
+        sut.want(2, Demand { bundle: Some((ID, None)), ..want(1, 1) });
+        assert_eq!(sut.step(Event::LeaseReturned { owner: node(1), lease, unreachable: true }), []);
+        assert_eq!(grants(&sut.pass(UNREACHABLE_MS)), [(2, 1)]);
+    }
+
+    #[test]
     fn a_group_that_loses_a_node_is_placed_again() {
         let mut sut = Sut::with(&[2, 2]);
         sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
