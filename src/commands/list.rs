@@ -34,6 +34,7 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
             Ok(code)
         }
         ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
+        ListCommand::PlacementGroups { view } => super::group::list(&view, json).await,
         ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,
     }
 }

@@ -5,6 +5,7 @@ mod bench;
 mod doctor;
 mod explain;
 pub(crate) mod grants;
+mod group;
 mod health;
 mod input;
 mod inspect;
@@ -63,6 +64,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Job(args) => block_on(job::job(args.command, json)),
         Command::List(args) => block_on(list::list(args.command, json)),
         Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
+        Command::PlacementGroup(args) => block_on(group::group(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
         Command::Tenant(args) => block_on(tenant::tenant(args.command, json)),

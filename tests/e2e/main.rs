@@ -26,6 +26,7 @@ mod map;
 mod nodes;
 mod output;
 mod owners;
+mod placement;
 mod reclaim;
 mod relay;
 mod shell;

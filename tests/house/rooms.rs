@@ -31,6 +31,7 @@ const ROOMS: &[Room] = &[
         uses: &["rwasm-auth", "rwasm-engine", "rwasm-history", "rwasm-runtime", "rwasm-tls", "rwasm-types", "rwasm-values", "rwasm-wire"],
     },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-sim", dir: "scheduler/sim", uses: &["rwasm-core", "rwasm-types"] },
     Room { package: "rwasm-auth", dir: "scheduler/auth", uses: &["rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room {
@@ -46,6 +47,7 @@ const ROOMS: &[Room] = &[
         uses: &[
             "rwasm-auth",
             "rwasm-client",
+            "rwasm-core",
             "rwasm-engine",
             "rwasm-history",
             "rwasm-journal",

@@ -4,6 +4,7 @@
 //! not know is a typed error.
 
 mod node;
+mod place;
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
-    TaskId, TaskState, Tenant, TokenHash, TokenId,
+    TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
-pub use self::node::{Drain, NodeRecord};
+pub use self::{
+    node::{Drain, NodeRecord},
+    place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
+};
 
 /// Milliseconds since 1970, UTC.
 pub type UnixMs = u64;
@@ -105,6 +109,20 @@ pub enum Query {
         #[serde(default = "limit_default")]
         limit: usize,
     },
+    /// Placement groups, by name; answered by [`Listing`] of [`GroupRecord`].
+    Groups,
+    /// Where a submit would go; answered by [`PlanRecord`]. Nothing is submitted.
+    Plan {
+        /// The artifact, which has to be stored.
+        artifact: ArtifactDigest,
+        /// The options of its tasks.
+        options: Box<TaskOptions>,
+        /// What they need of their node beside resources.
+        #[serde(default)]
+        needs: Needs,
+        /// How many tasks.
+        tasks: u64,
+    },
     /// Tenants; answered by [`Listing`] of [`TenantRecord`].
     Tenants,
     /// Users' tokens; answered by [`Listing`] of [`TokenRecord`].
@@ -177,6 +195,13 @@ pub enum Order {
         /// What stays beside that; the head adds what has a tag.
         #[serde(default)]
         keep: Vec<ArtifactDigest>,
+    },
+    /// Create a placement group; answered by its [`GroupRecord`].
+    CreateGroup(NewGroup),
+    /// Remove a placement group, and end what runs in it; answered by its last [`GroupRecord`].
+    RemoveGroup {
+        /// Which.
+        name: Name,
     },
     /// Create a tenant; answered by its [`TenantRecord`].
     CreateTenant {
@@ -269,6 +294,15 @@ pub enum Ask {
     },
     /// How much of the tenant's work has not ended, asked by the head alone; answered by [`TenantUse`].
     TenantUse,
+    /// The head's part of a plan, asked by gateways; answered by [`PlanRecord`].
+    Place(PlaceRequest),
+    /// Why an owner's request for slots waits at the head, asked by nodes; answered by [`Reason`], which is empty if it does not.
+    Demand {
+        /// Which owner.
+        owner: NodeId,
+        /// Which of its requests.
+        request: u64,
+    },
 }
 
 /// Rows, and what is known to be missing.
@@ -557,11 +591,4 @@ pub struct ClusterStatus {
     pub pending: Vec<PendingDemand>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
-}
-
-/// Why something is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// One line.
-    pub why: String,
 }

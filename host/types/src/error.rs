@@ -187,6 +187,9 @@ codes! {
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
+    PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
+    LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
+    GROUP_REMOVED = 823, Failed, "The placement group was removed.";
 }
 
 impl Code {

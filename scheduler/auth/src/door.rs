@@ -41,14 +41,19 @@ impl Door<'_> {
                 | Query::Artifacts { .. }
                 | Query::Artifact { .. }
                 | Query::Tags { .. }
+                | Query::Groups
                 | Query::Policy => (Role::Viewer, Some(Role::Operator)),
+                Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
                 Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
             },
             Door::Ask(Ask::Order(order)) => match order {
-                Order::StopJob { .. } | Order::TagArtifact { .. } | Order::Untag { .. } | Order::RemoveArtifact { .. } => {
-                    (Role::Submitter, Some(Role::Admin))
-                }
+                Order::StopJob { .. }
+                | Order::TagArtifact { .. }
+                | Order::Untag { .. }
+                | Order::RemoveArtifact { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {
                     (Role::Operator, Some(Role::Operator))
                 }
@@ -60,9 +65,9 @@ impl Door<'_> {
                 | Order::InviteNode { .. } => (Role::Admin, Some(Role::Admin)),
             },
             // A part of a submit.
-            Door::Ask(Ask::Offered { .. }) => (Role::Submitter, None),
+            Door::Ask(Ask::Offered { .. } | Ask::Place(_)) => (Role::Submitter, None),
             // Asked by nodes of each other, never by callers.
-            Door::Ask(Ask::TenantUse) => (Role::Admin, None),
+            Door::Ask(Ask::TenantUse | Ask::Demand { .. }) => (Role::Admin, None),
         }
     }
 

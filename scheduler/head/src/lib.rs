@@ -44,10 +44,8 @@ use self::{invite::Invitations, state::Shared};
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long a node may be silent, or its stream be gone, before it counts as lost.
 pub(crate) const LOST_AFTER: Duration = Duration::from_millis(1_500);
-/// How often silent nodes are looked for.
+/// How often silent nodes are looked for, and the core is told that time passes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often owners may try nodes that they could not reach.
-const TRY_UNREACHABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// How a head is set up.
 #[derive(Debug)]
@@ -128,18 +126,13 @@ impl Head {
     }
 }
 
-/// Looks for nodes that fell silent.
+/// Looks for nodes that fell silent, and tells the core that time passes.
 async fn watch(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
-    let mut since_try = Duration::ZERO;
     loop {
         ticks.tick().await;
         let lost = shared.lose_silent_nodes();
         shared.owners_lost(&lost).await;
-        since_try += LOOK_EVERY;
-        if since_try >= TRY_UNREACHABLE_EVERY {
-            since_try = Duration::ZERO;
-            shared.step(rwasm_core::Event::TryUnreachable);
-        }
+        shared.step(rwasm_core::Event::Tick);
     }
 }
