@@ -90,7 +90,7 @@ fn bundles(record: &serde_json::Value) -> Vec<&str> {
 fn work_that_is_submitted_into_a_placement_group_runs_on_its_bundles() {
     let cluster = zones();
     let create = ["placement-group", "create", "pair", "--bundle", "cpu=1", "--bundle", "cpu=1", "--strategy", "strict-spread"];
-    let record = cluster.rwasm(create).args(&["--wait", "--json"]).run().ok().json();
+    let record = cluster.rwasm(create).args(["--wait", "--json"]).run().ok().json();
     assert_eq!((&record["state"], bundles(&record)), (&json!("placed"), vec!["n1", "n2"]), "{record}");
     cluster.rwasm(create).run().fails(2, "RW0528");
     for (bundle, node) in [("pair:0", "n1"), ("pair:1", "n2")] {
