@@ -180,6 +180,12 @@ codes! {
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
+
+    OBJECT_NOT_FOUND = 861, Refused, "There is no such object, or it belongs to somebody else.";
+    OBJECT_TYPE = 862, Refused, "An object is of another type than is asked for.";
+    OBJECT_LOST = 863, Failed, "The object is lost.";
+    OBJECT_DAMAGED = 864, Failed, "An object's bytes are not those that were sealed.";
+    OBJECT_DEADLINE = 866, Failed, "The object was not ready in time.";
 }
 
 impl Code {
