@@ -4,17 +4,21 @@
 //! not know is a typed error.
 
 mod node;
+mod object;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet, Role, Tag,
     TaskId, TaskState, Tenant, TokenHash, TokenId,
 };
 
-pub use self::node::{Drain, NodeRecord};
+pub use self::{
+    node::{Drain, NodeRecord},
+    object::{JobMemory, MemoryRecord, ObjectRecord, ObjectState, Tally},
+};
 
 /// Milliseconds since 1970, UTC.
 pub type UnixMs = u64;
@@ -93,6 +97,19 @@ pub enum Query {
     },
     /// What the tenant's guests may be granted; answered by [`PolicyRecord`].
     Policy,
+    /// Objects, in the order of their ids; answered by [`Listing`] of [`ObjectRecord`].
+    Objects {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One object; answered by [`ObjectRecord`].
+    Object {
+        /// Which.
+        object: ObjectId,
+    },
+    /// What the tenant's objects take; answered by [`Listing`] of [`MemoryRecord`].
+    Memory,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -191,6 +208,11 @@ pub enum Order {
         hash: TokenHash,
         /// How long it is good for, in milliseconds.
         life_ms: u64,
+    },
+    /// End the tenant's own hold of an object, which goes if nobody else holds it; answered by its [`ObjectRecord`].
+    ReleaseObject {
+        /// Which.
+        object: ObjectId,
     },
 }
 

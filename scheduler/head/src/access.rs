@@ -184,7 +184,8 @@ impl Shared {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
-            | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
+            | Order::InviteNode { .. }
+            | Order::ReleaseObject { .. } => Err(Error::internal("an order that is not about tenants came here")),
         }
     }
 

@@ -17,8 +17,6 @@ pub struct Meta {
     pub descriptor: Bytes,
     /// Bytes of its stored form.
     pub size: u64,
-    /// Of its stored form.
-    pub checksum: [u8; 32],
     /// Objects that its value names; they are held as long as it is there.
     pub refs: Arc<[ObjectId]>,
     /// The stored form, where it is small: then there are no copies, and it is wherever this is.
@@ -93,6 +91,18 @@ impl Entry {
             kept_until: None,
             borrowers: BTreeMap::new(),
             remembered: false,
+        }
+    }
+
+    pub(crate) fn row(&self, id: ObjectId) -> Row<'_> {
+        Row {
+            id,
+            tenant: &self.tenant,
+            state: &self.state,
+            holders: &self.holders,
+            copies: &self.copies,
+            kept_until: self.kept_until,
+            borrowed: self.lender.is_some(),
         }
     }
 

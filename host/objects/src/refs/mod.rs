@@ -246,15 +246,21 @@ impl Directory {
 
     /// All objects, in the order of their ids.
     pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
-        self.entries.iter().map(|(id, entry)| Row {
-            id: *id,
-            tenant: &entry.tenant,
-            state: &entry.state,
-            holders: &entry.holders,
-            copies: &entry.copies,
-            kept_until: entry.kept_until,
-            borrowed: entry.lender.is_some(),
-        })
+        self.entries.iter().map(|(id, entry)| entry.row(*id))
+    }
+
+    /// One object.
+    pub fn row(&self, id: ObjectId) -> Option<Row<'_>> {
+        self.entries.get(&id).map(|entry| entry.row(id))
+    }
+
+    /// Ends all holds of a tenant's objects.
+    pub fn purge(&mut self, tenant: &Tenant) {
+        let of_tenant = |(id, entry): (&ObjectId, &Entry)| {
+            entry.holders.iter().filter(|_| entry.tenant == *tenant).map(|holder| (*id, *holder)).collect::<Vec<_>>()
+        };
+        let holds: Vec<(ObjectId, Holder)> = self.entries.iter().flat_map(of_tenant).collect();
+        holds.into_iter().for_each(|(id, holder)| self.release(id, holder));
     }
 
     /// What a holder holds.

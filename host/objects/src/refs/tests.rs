@@ -173,8 +173,8 @@ impl World {
             refs.extend(self.held_at(at, true));
         }
         let inline = (self.random.below(4) == 0).then(|| Bytes::from_static(b"small"));
-        let checksum = [self.random.next().to_le_bytes()[0]; 32];
-        Meta { tenant: Tenant::default(), descriptor: Bytes::from_static(b"\x01\x70\x7d"), size: 5, checksum, refs: refs.into(), inline }
+        let size = self.random.below(1_000_000);
+        Meta { tenant: Tenant::default(), descriptor: Bytes::from_static(b"\x01\x70\x7d"), size, refs: refs.into(), inline }
     }
 
     fn put(&mut self, at: NodeId) {
