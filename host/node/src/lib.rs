@@ -17,6 +17,7 @@ mod identity;
 mod local_runs;
 mod logs;
 mod node;
+mod objects;
 mod offer;
 mod owner;
 mod purge;
@@ -36,6 +37,7 @@ use std::{
 };
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
+use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
@@ -48,6 +50,7 @@ use self::{
     identity::Identity,
     logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared},
+    objects::Objects,
     owner::ledger::Ledger,
     reach::Reach,
     runner::Runner,
@@ -94,6 +97,8 @@ pub struct NodeOptions {
     pub storage: StorageOptions,
     /// How long the past of jobs is kept.
     pub retention: Retention,
+    /// Bytes of shared memory that objects may take.
+    pub object_bytes: u64,
 }
 
 /// What a node keeps on disk.
@@ -172,6 +177,7 @@ impl Node {
             offer,
             storage,
             retention,
+            object_bytes,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -215,6 +221,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)),
             logs: LogThread::start()?,
             outputs,
             ledger,
@@ -237,6 +244,8 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if !embedded {

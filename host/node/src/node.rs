@@ -32,9 +32,10 @@ use crate::{
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    objects::Objects,
     offer::NodeOffer,
     owner::{
-        job::{Job, JobCall, JobTaker},
+        job::{Job, JobCall, JobParts, JobTaker},
         ledger::Ledger,
         outbox::Pressure,
         spread::Spread,
@@ -66,6 +67,7 @@ pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -127,6 +129,7 @@ pub(crate) struct Parts {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -159,6 +162,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -181,6 +185,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -199,6 +204,11 @@ impl Shared {
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(threads);
         Ok(shared)
+    }
+
+    /// What of this node a job uses.
+    pub(crate) fn job_parts(&self) -> JobParts<'_> {
+        JobParts { ledger: &self.ledger, objects: &self.objects }
     }
 
     pub(crate) fn executor(&self) -> Option<&Threads> {
@@ -440,6 +450,7 @@ impl Shared {
             job: load.job,
             node: self.id,
             taker,
+            objects: Arc::clone(&self.objects),
             shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
                 || load.options.resources.cpu.is_zero(),
         };
@@ -467,6 +478,7 @@ impl Shared {
                 }
             }
         }
+        self.objects.cancel_waiting(job.id, sequences);
         self.spread.cancel(job, sequences);
     }
 

@@ -7,7 +7,7 @@ use rwasm_history::{Kept, past};
 use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PolicyRecord, Query, Reason, TaskRecord},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -56,6 +56,8 @@ impl Shared {
         match query {
             Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
+            Query::Objects { .. } => mark::<ObjectRecord>(&answer?, error),
+            Query::Memory => mark::<MemoryRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
     }
@@ -70,6 +72,10 @@ impl Shared {
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::Query(Query::Objects { limit }) => json(&self.objects.list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Object { object }) => json(&self.objects.record(tenant, *object)?),
+            Ask::Query(Query::Memory) => json(&Listing { rows: vec![self.objects.memory(tenant)], total: 1, missing: Vec::new() }),
+            Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
@@ -230,6 +236,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => Some(object.task.owner),
         Ask::Query(
             Query::Status
             | Query::Nodes
@@ -240,7 +247,9 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Tags { .. }
             | Query::Tenants
             | Query::Tokens { .. }
-            | Query::Policy,
+            | Query::Policy
+            | Query::Objects { .. }
+            | Query::Memory,
         )
         | Ask::Order(
             Order::DrainNode { .. }

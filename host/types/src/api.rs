@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet, Role, Tag,
-    TaskId, TaskState, Tenant, TokenHash, TokenId,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
+    Role, Tag, TaskId, TaskState, Tenant, TokenHash, TokenId,
 };
 
 pub use self::{

@@ -181,7 +181,12 @@ codes! {
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
 
-    OBJECT_NOT_FOUND = 861, Refused, "There is no such object, or it belongs to somebody else.";
+    STORE_FULL = 851, Failed, "A node's object store is full.";
+    OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";
+    OBJECT_QUOTA = 853, Failed, "A tenant's objects take as much memory as they may.";
+    NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
+    OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
+    OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
     OBJECT_TYPE = 862, Refused, "An object is of another type than is asked for.";
     OBJECT_LOST = 863, Failed, "The object is lost.";
     OBJECT_DAMAGED = 864, Failed, "An object's bytes are not those that were sealed.";

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, JobId, Name, NetGrant, NodeId, ObjectId, Priority, Quantity, ResourceSet, Result, Stream, TaskId,
-    TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+    Access, ArtifactDigest, Code, Error, Grants, JobId, Name, NetGrant, NodeId, ObjectId, Priority, Quantity, ResourceSet, Result, Stream,
+    TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
 
 use crate::generated as proto;

@@ -527,6 +527,30 @@ pub struct ArtifactChunk {
     #[prost(bytes = "bytes", tag = "3")]
     pub data: ::prost::bytes::Bytes,
 }
+/// A part of an object's value, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectPart {
+    /// In the first part only.
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<ObjectHead>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectHead {
+    /// The descriptor of its type.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub descriptor: ::prost::bytes::Bytes,
+    /// Bytes of its stored form.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// BLAKE3 of the stored form.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub checksum: ::prost::bytes::Bytes,
+    /// Objects that it names, each an id of 20 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Access {
@@ -873,30 +897,6 @@ pub struct GetRequest {
     /// How long to wait until it is ready.
     #[prost(uint64, tag = "3")]
     pub wait_ns: u64,
-}
-/// A part of an object's value, in order.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ObjectPart {
-    /// In the first part only.
-    #[prost(message, optional, tag = "1")]
-    pub head: ::core::option::Option<ObjectHead>,
-    #[prost(bytes = "bytes", tag = "2")]
-    pub data: ::prost::bytes::Bytes,
-}
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct ObjectHead {
-    /// The descriptor of its type.
-    #[prost(bytes = "bytes", tag = "1")]
-    pub descriptor: ::prost::bytes::Bytes,
-    /// Bytes of its stored form.
-    #[prost(uint64, tag = "2")]
-    pub size: u64,
-    /// BLAKE3 of the stored form.
-    #[prost(bytes = "bytes", tag = "3")]
-    pub checksum: ::prost::bytes::Bytes,
-    /// Objects that it names, each an id of 20 bytes.
-    #[prost(bytes = "bytes", repeated, tag = "4")]
-    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 /// Generated client implementations.
 pub mod gateway_client {
@@ -2569,6 +2569,17 @@ pub struct FetchRequest {
     #[prost(string, tag = "2")]
     pub tenant: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullRequest {
+    /// Its id, 20 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Where to begin: what came before a connection broke is not sent again.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
 /// Generated client implementations.
 pub mod peer_client {
     #![allow(
@@ -2693,6 +2704,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Fetch"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// An object's value, from a node that has it.
+        pub async fn pull(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PullRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ObjectPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Peer/Pull");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Pull"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2730,6 +2763,17 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::FetchRequest>,
         ) -> std::result::Result<tonic::Response<Self::FetchStream>, tonic::Status>;
+        /// Server streaming response type for the Pull method.
+        type PullStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ObjectPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An object's value, from a node that has it.
+        async fn pull(
+            &self,
+            request: tonic::Request<super::PullRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PullStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct PeerServer<T> {
@@ -2884,6 +2928,52 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Peer/Pull" => {
+                    #[allow(non_camel_case_types)]
+                    struct PullSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::PullRequest>
+                    for PullSvc<T> {
+                        type Response = super::ObjectPart;
+                        type ResponseStream = T::PullStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PullRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::pull(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PullSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -125,7 +125,7 @@ fn job_of(job: JobId) -> Error {
 }
 
 fn object_of(object: ObjectId) -> Error {
-    Error::new(Code::OBJECT_NOT_FOUND, format!("there is no object {object}")).hint("`rwasm list objects` shows what there is")
+    Error::new(Code::NO_SUCH_OBJECT, format!("there is no object {object}")).hint("`rwasm list objects` shows what there is")
 }
 
 /// The cluster at a glance, with how many jobs are in each state.

@@ -19,7 +19,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`], [`Code::OBJECT_LOST`], [`Code::OBJECT_TYPE`], or that the message is none.
+    /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], [`Code::OBJECT_TYPE`], or that the message is none.
     pub(crate) fn check_args(&self, tenant: &Tenant, signature: &Signature, args: &[u8]) -> Result<bool> {
         let view = view(signature, args)?;
         let mut ready = true;
@@ -30,7 +30,7 @@ impl Objects {
         }
         for (param, arg) in signature.params.iter().zip(view.params()) {
             let ArgView::Ref(index) = arg else { continue };
-            let Some(Ref::Object(id)) = view.refs().get(*index as usize) else { continue };
+            let Some(Ref::Object(id)) = view.refs().get(*index) else { continue };
             if let Some(descriptor) = self.descriptor(tenant, id)?
                 && descriptor != param.ty.encode()
             {
@@ -51,16 +51,16 @@ pub(crate) fn names_objects(args: &[u8]) -> bool {
 /// # Errors
 ///
 /// If the message is none.
-pub(crate) fn named(signature: &Signature, args: &[u8]) -> Result<Vec<rwasm_types::ObjectId>> {
-    let view = view(signature, args)?;
-    Ok(view.refs().iter().filter_map(|entry| if let Ref::Object(id) = entry { Some(id) } else { None }).collect())
+pub(crate) fn named(args: &[u8]) -> Result<Vec<rwasm_types::ObjectId>> {
+    let refs = codec::refs_of(args)?;
+    Ok(refs.into_iter().filter_map(|entry| if let Ref::Object(id) = entry { Some(id) } else { None }).collect())
 }
 
 /// The arguments with the values of objects in the places of their refs.
 ///
 /// # Errors
 ///
-/// [`Code::OBJECT_NOT_FOUND`] or [`Code::OBJECT_LOST`] if one is not there, [`Code::VALUE_TOO_LARGE`] if all of them are too much.
+/// [`Code::NO_SUCH_OBJECT`] or [`Code::OBJECT_LOST`] if one is not there, [`Code::VALUE_TOO_LARGE`] if all of them are too much.
 pub(crate) fn inlined(objects: &Objects, tenant: &Tenant, signature: &Signature, args: &Bytes) -> Result<Bytes> {
     if !names_objects(args) {
         return Ok(args.clone());

@@ -23,7 +23,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`rwasm_types::Code::OBJECT_NOT_FOUND`].
+    /// [`rwasm_types::Code::NO_SUCH_OBJECT`].
     pub(crate) fn record(&self, tenant: &Tenant, id: ObjectId) -> Result<ObjectRecord> {
         let directory = self.directory.lock();
         directory.row(id).filter(|row| row.tenant == tenant).map(|row| record(&row)).ok_or_else(|| not_found(id))
@@ -33,7 +33,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`rwasm_types::Code::OBJECT_NOT_FOUND`].
+    /// [`rwasm_types::Code::NO_SUCH_OBJECT`].
     pub(crate) fn release(&self, tenant: &Tenant, id: ObjectId) -> Result<ObjectRecord> {
         let before = self.record(tenant, id)?;
         self.with(|directory| directory.release(id, Holder::Kept));

@@ -7,11 +7,14 @@
 //! ```
 
 mod args;
+mod fetch;
 mod list;
 mod put;
+mod send;
+mod wait;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -26,9 +29,15 @@ use rwasm_objects::{
 };
 use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-pub(crate) use self::{args::inlined, put::Incoming};
+use self::fetch::Fetched;
+pub(crate) use self::{
+    args::{inlined, named, names_objects},
+    fetch::{Copies, Owner},
+    put::Incoming,
+    send::send,
+};
 
 /// The largest value that is kept in the directory instead of in the store, in bytes: smaller ones would fill pages with nothing.
 pub(crate) const INLINE_BYTES_MAX: u64 = 100 << 10;
@@ -38,10 +47,14 @@ pub(crate) struct Objects {
     pub(crate) node: NodeId,
     pub(crate) store: Store,
     directory: Mutex<Directory>,
+    /// Copies of others' objects, for tasks of theirs that run here.
+    fetched: Fetched,
     /// Tasks that hold something, so that the end of others costs nothing.
     holding: Mutex<HashSet<TaskId>>,
     /// How many there are, to be looked at without the lock.
     holding_count: AtomicU64,
+    /// Tasks that wait for what their arguments name; dropped where they are cancelled.
+    waiting: Mutex<HashMap<TaskId, oneshot::Sender<()>>>,
     /// Told whenever an object became ready or lost, or the memory of one came free.
     changed: watch::Sender<u64>,
     /// Told when the end of a tenant's hold comes sooner than before.
@@ -52,11 +65,11 @@ pub(crate) struct Objects {
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub(crate) meta: Meta,
-    bytes: Bytes,
+    bytes: Stored,
 }
 
 #[derive(Clone, Debug)]
-enum Bytes {
+enum Stored {
     Inline(bytes::Bytes),
     Pinned(Pin),
 }
@@ -65,16 +78,16 @@ impl Value {
     /// The stored form.
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.bytes {
-            Bytes::Inline(bytes) => bytes,
-            Bytes::Pinned(pin) => pin,
+            Stored::Inline(bytes) => bytes,
+            Stored::Pinned(pin) => pin,
         }
     }
 
     /// BLAKE3 of the stored form.
     pub(crate) fn checksum(&self) -> [u8; 32] {
         match &self.bytes {
-            Bytes::Inline(bytes) => *blake3::hash(bytes).as_bytes(),
-            Bytes::Pinned(pin) => pin.checksum().0,
+            Stored::Inline(bytes) => *blake3::hash(bytes).as_bytes(),
+            Stored::Pinned(pin) => pin.checksum().0,
         }
     }
 }
@@ -88,8 +101,10 @@ impl Objects {
             node,
             store,
             directory: Mutex::new(directory),
+            fetched: Fetched::default(),
             holding: Mutex::default(),
             holding_count: AtomicU64::new(0),
+            waiting: Mutex::default(),
             changed: watch::Sender::new(0),
             ends: tokio::sync::Notify::new(),
         }
@@ -123,7 +138,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
+    /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
     pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
         let mut changes = self.changed.subscribe();
         let ready = async {
@@ -144,8 +159,11 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`], or [`Code::OBJECT_LOST`].
+    /// [`Code::NO_SUCH_OBJECT`], or [`Code::OBJECT_LOST`].
     pub(crate) fn look(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<Value>> {
+        if id.task.owner != self.node {
+            return self.fetched.look(tenant, id).map(Some);
+        }
         let meta = match self.directory.lock().look(tenant, id) {
             None => return Err(not_found(id)),
             Some(State::Pending) => return Ok(None),
@@ -153,8 +171,8 @@ impl Objects {
             Some(State::Ready(meta)) => meta.clone(),
         };
         let bytes = match &meta.inline {
-            Some(bytes) => Bytes::Inline(bytes.clone()),
-            None => Bytes::Pinned(self.store.get(tenant, id).map_err(|error| not_found(id).context(error.message()))?),
+            Some(bytes) => Stored::Inline(bytes.clone()),
+            None => Stored::Pinned(self.store.get(tenant, id).map_err(|error| not_found(id).context(error.message()))?),
         };
         Ok(Some(Value { meta, bytes }))
     }
@@ -177,11 +195,16 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`] for the first that is not there; then it holds nothing.
+    /// [`Code::NO_SUCH_OBJECT`] for the first that is not there; then it holds nothing.
     pub(crate) fn hold_for(&self, tenant: &Tenant, task: TaskId, objects: impl Iterator<Item = ObjectId>) -> Result<()> {
+        let objects: Vec<ObjectId> = objects.collect();
+        if let Some(foreign) = objects.iter().find(|id| id.task.owner != self.node) {
+            let hint = format!("submit through node {}, where it was put", foreign.task.owner);
+            return Err(not_found(*foreign).hint(hint));
+        }
         let held = self.with(|directory| {
             let holder = Holder::Task(task);
-            let held = objects.map(|id| directory.hold(tenant, id, holder)).collect::<Result<()>>();
+            let held = objects.iter().map(|id| directory.hold(tenant, *id, holder)).collect::<Result<()>>();
             if held.is_err() {
                 directory.release_all(holder);
             }
@@ -218,7 +241,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`].
+    /// [`Code::NO_SUCH_OBJECT`].
     pub(crate) fn keep(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<()> {
         let until = now_ms().saturating_add(millis(within));
         self.with(|directory| directory.keep_until(tenant, id, until))?;

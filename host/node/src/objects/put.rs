@@ -5,17 +5,17 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rwasm_objects::{
     Writer, may_wait,
-    refs::{Holder, Meta, not_found},
+    refs::{Holder, Meta},
 };
 use rwasm_runtime::aside;
 use rwasm_types::{Code, Error, ObjectId, Result, Tenant};
 use rwasm_values::{Limits, Ref, Type, codec};
 
-use super::{INLINE_BYTES_MAX, Objects};
+use super::{INLINE_BYTES_MAX, Objects, Stored, Value};
 
 /// How long a value waits for room in the store.
 const ROOM_WITHIN: Duration = Duration::from_secs(30);
-/// The largest type descriptor that is read; see docs/values.md, section 1.
+/// The most objects that a value names.
 const REFS_MAX: usize = Limits::REFS_MAX as usize;
 
 /// A value that is being stored.
@@ -80,39 +80,57 @@ impl Incoming {
         }
     }
 
+    /// How many bytes came.
+    pub(crate) fn written(&self) -> u64 {
+        match &self.into {
+            Into::Inline(so_far) => so_far.len() as u64,
+            Into::Store(writer) => writer.written(),
+        }
+    }
+
     /// Seals it, once it is checked: what is sealed is a value of its type.
     ///
     /// # Errors
     ///
     /// If bytes are missing, it is no value of its type, or it names objects that are not there; nothing is left of it then.
     pub(crate) async fn seal(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+        let id = self.id;
+        let value = self.checked(objects).await?;
+        let sealed = objects.with(|directory| directory.seal(id, value.meta, objects.node, Some(holder)));
+        sealed.inspect_err(|_refused| {
+            objects.store.delete(id);
+        })?;
+        Ok(id)
+    }
+
+    /// The same, without a word to the directory.
+    pub(super) async fn checked(self, objects: &Objects) -> Result<Value> {
         let Self { id, tenant, ty, descriptor, refs, size, into } = self;
         let table: Vec<Ref> = refs.iter().copied().map(Ref::Object).collect();
         let check = |bytes: &[u8]| codec::check_stored(&ty, bytes, &table, &Limits { bytes: usize::MAX, ..Limits::default() }).map(drop);
-        let meta = |inline| Meta { tenant: tenant.clone(), descriptor: descriptor.clone(), size, refs: refs.clone(), inline };
+        let hash = *blake3::hash(&descriptor).as_bytes();
+        let meta = |inline| Meta { tenant, descriptor, size, refs: refs.clone(), inline };
         match into {
             Into::Inline(bytes) => {
                 if (bytes.len() as u64) < size {
                     return Err(Error::new(Code::OBJECT_DAMAGED, format!("{} of {size} bytes came", bytes.len())));
                 }
                 check(&bytes)?;
-                objects.with(|directory| directory.seal(id, meta(Some(bytes.into())), objects.node, Some(holder)))?;
+                let bytes = Bytes::from(bytes);
+                Ok(Value { meta: meta(Some(bytes.clone())), bytes: Stored::Inline(bytes) })
             }
             Into::Store(writer) => {
-                let hash = *blake3::hash(&descriptor).as_bytes();
                 // Large values are looked through, and their pages are touched.
                 let sealed = aside(async {
                     let pin = writer.seal(hash, refs.to_vec())?;
-                    check(&pin)?;
-                    objects.with(|directory| directory.seal(id, meta(None), objects.node, Some(holder)))
+                    check(&pin).map(|()| pin)
                 });
-                if let Err(error) = sealed.await {
+                let pin = sealed.await.inspect_err(|_refused| {
                     objects.store.delete(id);
-                    return Err(error);
-                }
+                })?;
+                Ok(Value { meta: meta(None), bytes: Stored::Pinned(pin) })
             }
         }
-        Ok(id)
     }
 }
 
@@ -124,6 +142,9 @@ async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Re
         changes.mark_unchanged();
         match objects.store.create(tenant, id, size) {
             Err(error) if may_wait(&error) => {
+                if objects.forget_fetched(Duration::ZERO) {
+                    continue;
+                }
                 let freed = tokio::time::timeout_at(deadline, changes.changed()).await;
                 if !matches!(freed, Ok(Ok(()))) {
                     return Err(error);
@@ -132,13 +153,4 @@ async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Re
             created => return created,
         }
     }
-}
-
-/// Objects that a value names.
-///
-/// # Errors
-///
-/// [`Code::OBJECT_NOT_FOUND`] if one is of a node that is not this one.
-pub(super) fn own(objects: &Objects, refs: &[ObjectId]) -> Result<()> {
-    refs.iter().find(|named| named.task.owner != objects.node).map_or(Ok(()), |named| Err(not_found(*named)))
 }

@@ -154,7 +154,7 @@ impl Shared {
             tasks.get(sequence).is_some_and(|entry| entry.attempt == attempt && entry.node.is_some_and(|node| node != self.id))
         };
         let log = self.logs.reopen(&opened.tenant, self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
-        let job = Job::restored(self.id, opened, unfinished, log, &self.ledger);
+        let job = Job::restored(self.id, opened, unfinished, log, self.job_parts());
         self.jobs.write().insert(job.id, Arc::clone(&job));
         for (number, call) in (0..).zip(calls) {
             let CallOf { artifact, export, options, grants } = call;
@@ -168,7 +168,7 @@ impl Shared {
         let mut waiting: BTreeMap<u16, Vec<Item>> = BTreeMap::new();
         let mut over = Vec::new();
         for (sequence, call, attempt, node) in job.unended() {
-            let item = Item { task: job.id.task(sequence), attempt, args: args.remove(&sequence).unwrap_or_default() };
+            let item = Item::new(job.id.task(sequence), attempt, args.remove(&sequence).unwrap_or_default());
             let again = match (node, job.call(call)) {
                 (None, _) => Some(item),
                 (Some(node), Some(call)) if node != self.id => {

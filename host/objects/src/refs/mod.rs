@@ -92,9 +92,10 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`] if it names an object that is not ready or not its tenant's; then nothing has changed.
+    /// [`Code::NO_SUCH_OBJECT`] if it names an object that is not ready or not its tenant's; then nothing has changed.
     pub fn seal(&mut self, id: ObjectId, meta: Meta, at: NodeId, holder: Option<Holder>) -> Result<()> {
-        if let Some(unknown) = meta.refs.iter().find(|named| self.look(&meta.tenant, **named).is_none_or(|state| *state == State::Pending)) {
+        if let Some(unknown) = meta.refs.iter().find(|named| self.look(&meta.tenant, **named).is_none_or(|state| *state == State::Pending))
+        {
             return Err(not_found(*unknown));
         }
         if let Some(holder) = holder {
@@ -154,7 +155,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Code::OBJECT_NOT_FOUND`] if it is this node's and not there, or another tenant's.
+    /// [`Code::NO_SUCH_OBJECT`] if it is this node's and not there, or another tenant's.
     pub fn hold(&mut self, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
         match self.entries.get(&id) {
             Some(entry) if entry.tenant == *tenant => {}
@@ -212,7 +213,9 @@ impl Directory {
             if !entry.holders.remove(&holder) {
                 continue;
             }
-            if holder == Holder::Kept && let Some(until) = entry.kept_until.take() {
+            if holder == Holder::Kept
+                && let Some(until) = entry.kept_until.take()
+            {
                 self.ends.remove(&(until, id));
             }
             if let Some(held) = self.held.get_mut(&holder) {
@@ -360,7 +363,7 @@ impl Directory {
 
 /// The error of an object that is not there, or is another tenant's: the two look the same.
 pub fn not_found(id: ObjectId) -> Error {
-    Error::new(Code::OBJECT_NOT_FOUND, format!("there is no object {id}")).hint("`rwasm list objects` shows what there is").with("object", id)
+    Error::new(Code::NO_SUCH_OBJECT, format!("there is no object {id}")).hint("`rwasm list objects` shows what there is").with("object", id)
 }
 
 /// The error of an object that is gone.

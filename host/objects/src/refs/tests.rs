@@ -90,8 +90,12 @@ impl World {
 
     fn begin(&mut self, id: NodeId) {
         let others: Vec<NodeId> = self.places.keys().copied().collect();
-        let place =
-            Place { directory: Directory::new(id), store: BTreeMap::new(), holds: BTreeSet::new(), unheard: others.iter().copied().collect() };
+        let place = Place {
+            directory: Directory::new(id),
+            store: BTreeMap::new(),
+            holds: BTreeSet::new(),
+            unheard: others.iter().copied().collect(),
+        };
         self.places.insert(id, place);
         others.into_iter().for_each(|other| self.link(id, other));
     }
