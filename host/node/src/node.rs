@@ -35,13 +35,14 @@ use crate::{
     objects::Objects,
     offer::NodeOffer,
     owner::{
-        job::{Job, JobCall, JobParts, JobTaker},
+        job::{Job, JobCall, JobTaker},
         ledger::Ledger,
         outbox::Pressure,
         spread::Spread,
     },
     reach::Reach,
     runner::Owners,
+    tally::Tally,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -85,6 +86,7 @@ pub(crate) struct Shared {
     pub(crate) surplus: Notify,
     pub(crate) limits: NodeLimits,
     pub(crate) draining: Draining,
+    pub(crate) tally: Tally,
 }
 
 /// What drivers may ask of a node.
@@ -199,16 +201,12 @@ impl Shared {
             surplus: Notify::new(),
             limits,
             draining: Draining::default(),
+            tally: Tally::default(),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(threads);
         Ok(shared)
-    }
-
-    /// What of this node a job uses.
-    pub(crate) fn job_parts(&self) -> JobParts<'_> {
-        JobParts { ledger: &self.ledger, objects: &self.objects }
     }
 
     pub(crate) fn executor(&self) -> Option<&Threads> {

@@ -33,6 +33,7 @@ impl Shared {
             self.engine.forget_tenant(tenant);
             self.outputs.remove_tenant(tenant);
             self.objects.purge(tenant);
+            self.tally.forget(tenant);
         }
     }
 
