@@ -14,8 +14,8 @@ pub(crate) struct PutArgs {
     /// The file; - is standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) file: PathBuf,
-    /// The type of the value that the file's bytes are: list<u8>, string, or a list of numbers, little-endian
-    #[arg(long = "type", value_name = "TYPE", default_value = "list<u8>", value_parser = crate::commands::object::raw_type)]
+    /// The type of the value: of bytes, a string or a list of numbers the file has the bytes, of anything else the JSON
+    #[arg(long = "type", value_name = "TYPE", default_value = "list<u8>", value_parser = crate::commands::object::value_type)]
     pub(crate) ty: Type,
     /// How long the tenant holds it, unless `rwasm rm` comes first; at most 366d
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1d")]

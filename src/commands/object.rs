@@ -14,7 +14,7 @@ use rwasm_types::{
     api::{Listing, MemoryRecord, ObjectRecord, ObjectState, Order, Query, Tally},
     format_bytes, format_duration,
 };
-use rwasm_values::{Scalar, Type, json, wave};
+use rwasm_values::{Limits, Ref, Type, codec, json, wave};
 use rwasm_wire::CHUNK_BYTES;
 
 use super::{list, submit::ResultFile};
@@ -26,33 +26,35 @@ use crate::{
 /// The most bytes of standard input that are stored: they are read before they are sent.
 const STDIN_BYTES_MAX: u64 = 1 << 30;
 
+/// The largest file that is read as JSON.
+const JSON_BYTES_MAX: u64 = 128 << 20;
+
 /// `rwasm put`.
 pub(crate) async fn put(args: &PutArgs, json: bool) -> Result<ExitCode> {
-    // Read first, so that a wrong path is said at once.
-    let source = Source::open(&args.file)?;
+    // Looked at first, so that a wrong path is said at once.
+    let upload = Upload::of(&args.file, args.ty.clone())?;
     let client = target::connect(&args.target).await?;
-    let (size, ty) = (source.size, args.ty.clone());
-    let id = source.put(&client, &ty, Hold::Tenant(args.keep)).await?;
+    let id = upload.store(&client, Hold::Tenant(args.keep)).await?;
     if json {
         ui::json(&client.query::<ObjectRecord>(&Query::Object { object: id }).await?)?;
     } else {
         ui::line(&id.to_string())?;
         let keep = format_duration(args.keep);
-        ui::note(&format!("{} are kept for {keep}, or until `rwasm rm {id}`; use them as @ref({id})", format_bytes(size)));
+        ui::note(&format!("it is kept for {keep}, or until `rwasm rm {id}`; use it as @ref({id})"));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// A file whose bytes are to be stored.
-pub(crate) struct Source {
+struct Source {
     from: Box<dyn Read + Send>,
     name: String,
-    pub(crate) size: u64,
+    size: u64,
 }
 
 impl Source {
     /// Opens a file; reads all of standard input, whose size nobody knows before.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {name}: {error}")).hint("check the path");
         if path == Path::new("-") {
@@ -73,8 +75,19 @@ impl Source {
         Ok(Self { from: Box::new(file), size: metadata.len(), name })
     }
 
+    /// All of it, if that is no more than so many bytes.
+    fn read(self, bytes_max: u64) -> Result<Vec<u8>> {
+        let Self { from, name, size } = self;
+        let mut bytes = Vec::new();
+        let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {name}: {error}"));
+        if size > bytes_max || from.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64 > bytes_max {
+            return Err(Error::new(Code::VALUE_TOO_LARGE, format!("{name} is too long to be read as JSON")));
+        }
+        Ok(bytes)
+    }
+
     /// Stores it as a value of a type whose stored form is bare bytes.
-    pub(crate) async fn put(self, client: &Client, ty: &Type, hold: Hold) -> Result<ObjectId> {
+    async fn put(self, client: &Client, ty: &Type, hold: Hold) -> Result<ObjectId> {
         let Self { mut from, name, size } = self;
         let mut left = size;
         let next = async || {
@@ -84,6 +97,40 @@ impl Source {
             Ok((!part.is_empty()).then(|| Bytes::from(part)))
         };
         client.put_parts(ty, size, &[], hold, next).await
+    }
+}
+
+/// What is to be stored of one file.
+pub(crate) enum Upload {
+    /// Its bytes are the value.
+    Raw(Source, Type),
+    /// They are the JSON of the value, which this is the stored form of.
+    Value(Type, Bytes, Vec<ObjectId>),
+}
+
+impl Upload {
+    /// Looks into a file that is to be a value of a type: its bytes are the value where that is bytes, a string or a list of numbers; else it
+    /// is the value's JSON.
+    pub(crate) fn of(path: &Path, ty: Type) -> Result<Self> {
+        let source = Source::open(path)?;
+        if is_raw(&ty) {
+            return Ok(Self::Raw(source, ty));
+        }
+        let text = source.read(JSON_BYTES_MAX)?;
+        let limits = Limits::default();
+        let read = json::parse_value(&text, &ty, &limits).map_err(|error| error.context(path.display()))?;
+        let value = read.value.ok_or_else(|| Error::internal("a value that was read is not there"))?;
+        let stored = codec::encode_stored(&ty, &value, &read.refs, &limits)?;
+        let refs = read.refs.iter().filter_map(|entry| if let Ref::Object(id) = entry { Some(*id) } else { None }).collect();
+        Ok(Self::Value(ty, stored, refs))
+    }
+
+    /// Stores it.
+    pub(crate) async fn store(self, client: &Client, hold: Hold) -> Result<ObjectId> {
+        match self {
+            Self::Raw(source, ty) => source.put(client, &ty, hold).await,
+            Self::Value(ty, stored, refs) => client.put(&ty, stored, &refs, hold).await,
+        }
     }
 }
 
@@ -190,48 +237,33 @@ pub(crate) async fn memory(args: &MemoryArgs, json: bool) -> Result<ExitCode> {
 }
 
 /// Whether the stored form of a type is bare bytes; see docs/values.md, section 3.
-pub(crate) fn is_raw(ty: &Type) -> bool {
+fn is_raw(ty: &Type) -> bool {
     matches!(ty, Type::String) || matches!(ty, Type::List(element) if element.scalar().is_some())
 }
 
-/// Reads a type whose stored form is bare bytes.
-pub(crate) fn raw_type(text: &str) -> Result<Type, String> {
-    if text.trim() == "string" {
-        return Ok(Type::String);
+/// Reads the type of `--type`.
+pub(crate) fn value_type(text: &str) -> Result<Type, Error> {
+    let ty: Type = text.trim().parse()?;
+    if ty.is_storable() {
+        return Ok(ty);
     }
-    let element = text.trim().strip_prefix("list<").and_then(|rest| rest.strip_suffix('>')).map(str::trim);
-    let scalar = element.and_then(|element| SCALARS.iter().copied().find(|scalar| Type::from(*scalar).to_string() == element));
-    scalar
-        .map(|scalar| Type::list(scalar.into()))
-        .ok_or_else(|| format!("`{text}` is no type that a file is: string, or a list of numbers such as list<u8> or list<f64>"))
+    Err(Error::new(Code::OBJECT_TYPE, format!("values of the type `{ty}` cannot be stored")))
 }
-
-const SCALARS: &[Scalar] = &[
-    Scalar::Bool,
-    Scalar::S8,
-    Scalar::U8,
-    Scalar::S16,
-    Scalar::U16,
-    Scalar::S32,
-    Scalar::U32,
-    Scalar::S64,
-    Scalar::U64,
-    Scalar::F32,
-    Scalar::F64,
-    Scalar::Char,
-];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn types_of_files_are_those_that_are_stored_as_bare_bytes() {
-        for text in ["list<u8>", "string", "list<f64>", " list< s16 > "] {
-            assert!(is_raw(&raw_type(text).unwrap()), "{text}");
+    fn files_of_some_types_are_their_bytes_and_of_others_json() {
+        for text in ["list<u8>", "string", "list<f64>", " list<s16> "] {
+            assert!(is_raw(&value_type(text).unwrap()), "{text}");
         }
-        for text in ["u8", "list<string>", "list<list<u8>>", "", "list<u8", "record { x: u8 }"] {
-            assert!(raw_type(text).is_err(), "{text}");
+        for text in ["u8", "list<string>", "list<list<u8>>", "record { x: u8 }"] {
+            assert!(!is_raw(&value_type(text).unwrap()), "{text}");
+        }
+        for text in ["", "list<u8", "stream<u8>"] {
+            assert!(value_type(text).is_err(), "{text}");
         }
     }
 }

@@ -33,6 +33,11 @@ fn what_is_put_is_there_until_it_is_let_go() {
     cluster.rwasm(["get", &large, "-o", "out.bin"]).run().ok().prints("");
     assert_eq!(cluster.home.read("out.bin"), data);
     cluster.rwasm(["get", &small]).run().ok().prints("\"\"\n");
+    let pairs = cluster.home.write("pairs.json", r#"[{"x": 1, "y": "one"}]"#);
+    let pairs = put(&cluster, &[&pairs, "--type", "list<record { x: u8, y: string }>"]);
+    cluster.rwasm(["get", &pairs]).run().ok().prints("[{x: 1, y: \"one\"}]\n");
+    cluster.rwasm(["get", &pairs, "--json"]).run().ok().prints("[{\"x\":1,\"y\":\"one\"}]\n");
+    cluster.rwasm(["rm", &pairs]).run().ok();
 
     let memory = cluster.rwasm(["memory", "--json"]).run().ok().json();
     let of = &memory["rows"][0];
@@ -154,5 +159,6 @@ fn what_can_never_fit_is_refused() {
     let home = Home::new();
     home.rwasm(["put", &file]).run().fails(2, "RW0508");
     cluster.rwasm(["put", "/no/such/file"]).run().fails(2, "RW0004");
-    cluster.rwasm(["put", &file, "--type", "list<string>"]).run().exits(2);
+    cluster.rwasm(["put", &file, "--type", "list<string>"]).run().fails(2, "RW0212");
+    cluster.rwasm(["put", &file, "--type", "stream<u8>"]).run().exits(2);
 }

@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
     path::PathBuf,
 };
 
@@ -18,30 +17,20 @@ use rwasm_types::{
 use rwasm_values::{
     Limits, Ref, Scalar, Signature, Type,
     codec::{self, ArgView, ArgsView},
-    json, wave,
+    wave,
 };
 use serde_json::Value;
 
-use crate::commands::object::{Source, is_raw};
+use crate::commands::object::Upload;
 
 /// How many objects are looked at before a job is opened; the cluster looks at all of them.
 const CHECKED_MAX: usize = 1_000;
-/// The largest file that is read as JSON, because its parameter is neither bytes nor a string.
-const JSON_BYTES_MAX: u64 = 128 << 20;
 
 /// The files that calls name.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
     paths: Vec<PathBuf>,
     numbers: HashMap<PathBuf, usize>,
-}
-
-/// What is stored of one file.
-enum Upload {
-    /// Its bytes are the value.
-    Raw(PathBuf, Type),
-    /// They are the JSON of the value, which this is the stored form of.
-    Value(Type, Bytes, Vec<ObjectId>),
 }
 
 /// What is to be stored before calls are submitted.
@@ -112,39 +101,13 @@ impl Files {
             }
         }
         let bytes = Type::list(Scalar::U8.into());
-        let upload = |(number, path)| Upload::of(path, types.remove(&number).unwrap_or_else(|| bytes.clone()));
+        let upload = |(number, path): (usize, PathBuf)| Upload::of(&path, types.remove(&number).unwrap_or_else(|| bytes.clone()));
         self.paths.into_iter().enumerate().map(upload).collect::<Result<_>>().map(Uploads)
     }
 }
 
 /// The key of a file in JSON.
 const FILE_KEY: &str = "$file";
-
-impl Upload {
-    fn of(path: PathBuf, ty: Type) -> Result<Self> {
-        let unreadable = |error| Error::new(Code::IO, format!("cannot read {}: {error}", path.display())).hint("check the path");
-        let metadata = fs::metadata(&path).map_err(unreadable)?;
-        if is_raw(&ty) {
-            return Ok(Self::Raw(path, ty));
-        }
-        if metadata.len() > JSON_BYTES_MAX {
-            return Err(Error::new(Code::VALUE_TOO_LARGE, format!("{} is too long to be read as JSON", path.display())));
-        }
-        let text = fs::read(&path).map_err(unreadable)?;
-        let limits = Limits::default();
-        let read = json::parse_value(&text, &ty, &limits).map_err(|error| error.context(path.display()))?;
-        let value = read.value.ok_or_else(|| Error::internal("a value that was read is not there"))?;
-        let stored = codec::encode_stored(&ty, &value, &read.refs, &limits)?;
-        Ok(Self::Value(ty, stored, read.refs.iter().filter_map(object).collect()))
-    }
-
-    async fn store(self, client: &Client, hold: Hold) -> Result<ObjectId> {
-        match self {
-            Self::Raw(path, ty) => Source::open(&path)?.put(client, &ty, hold).await,
-            Self::Value(ty, stored, refs) => client.put(&ty, stored, &refs, hold).await,
-        }
-    }
-}
 
 impl Uploads {
     /// Stores the files for a job, and has the arguments name them.
