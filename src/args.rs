@@ -6,6 +6,7 @@ mod group;
 mod needs;
 mod network;
 mod node;
+mod object;
 mod state;
 mod storage;
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     needs::NeedArgs,
     network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
+    object::{GetArgs, MemoryArgs, PutArgs, RmArgs},
     state::{StateArgs, StateCommand, StateDirArgs},
     storage::{HistoryArgs, StorageArgs},
 };
@@ -56,10 +58,18 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List, look into, follow and stop jobs
     Job(JobArgs),
-    /// List tasks, nodes, jobs or artifacts
+    /// List tasks, nodes, jobs, artifacts or objects
     List(ListArgs),
     /// List, tag and remove artifacts that the cluster has stored
     Artifact(ArtifactArgs),
+    /// Store a file as an object, and print its ref
+    Put(PutArgs),
+    /// Print an object's value
+    Get(GetArgs),
+    /// Let go of objects that were put
+    Rm(RmArgs),
+    /// Show what objects take of each node's memory
+    Memory(MemoryArgs),
     /// Take a node out of use, and back
     Node(NodeArgs),
     /// Reserve resources together, for work that is submitted into them
@@ -154,6 +164,9 @@ pub(crate) struct StartArgs {
     /// Memory for guests; 60 % of the machine's or container's by default
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What the node gives")]
     pub(crate) memory: Option<u64>,
+    /// Shared memory for objects; 30 % of the machine's or container's by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What the node gives")]
+    pub(crate) object_store_memory: Option<u64>,
     /// Custom resources, as JSON: '{"license": 2}'
     #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What the node gives")]
     pub(crate) resources: Option<Resources>,
@@ -443,6 +456,14 @@ pub(crate) enum ListCommand {
     },
     /// Placement groups, by name
     PlacementGroups {
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Objects, in the order of their ids, with who holds them
+    Objects {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
+        limit: usize,
         #[command(flatten)]
         view: ViewArgs,
     },

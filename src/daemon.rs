@@ -313,9 +313,11 @@ fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, c
         custom: args.resources.clone().unwrap_or_default(),
     };
     let machine = rustix::system::uname();
+    let capacity = machine::capacity(wanted)?;
     Ok(NodeOptions {
+        object_bytes: machine::object_bytes(args.object_store_memory, capacity.memory)?,
         name: args.name.clone().unwrap_or_else(|| Name::lossy(&machine.nodename().to_string_lossy())),
-        capacity: machine::capacity(wanted)?,
+        capacity,
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         state_dir: state.dir().to_owned(),
         compile: compile_options(&args.engine, dirs),

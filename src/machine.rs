@@ -51,6 +51,31 @@ pub(crate) fn capacity(wanted: Wanted) -> Result<ResourceSet> {
     })
 }
 
+/// What objects get of a machine's memory unless told otherwise.
+const OBJECT_PERCENT: u64 = 30;
+
+/// Bytes of shared memory for a node's objects.
+///
+/// # Errors
+///
+/// [`Code::NO_CAPACITY`], with numbers, if they do not fit beside what guests have.
+pub(crate) fn object_bytes(wanted: Option<u64>, guests: u64) -> Result<u64> {
+    let memory = memory_bytes();
+    let usable = memory.saturating_sub(OVERHEAD_BYTES);
+    let bytes = wanted.unwrap_or_else(|| (usable / 100 * OBJECT_PERCENT).min(usable.saturating_sub(guests)));
+    if bytes.saturating_add(guests) > usable {
+        let message = format!(
+            "{} for objects, {} for guests and {} for the daemon do not fit into the {} of this machine or container",
+            format_bytes(bytes),
+            format_bytes(guests),
+            format_bytes(OVERHEAD_BYTES),
+            format_bytes(memory)
+        );
+        return Err(Error::new(Code::NO_CAPACITY, message).hint("lower --object-store-memory or --memory, or give the container more"));
+    }
+    Ok(bytes)
+}
+
 /// The memory of the container, else of the machine.
 fn memory_bytes() -> u64 {
     let machine = total_bytes();

@@ -18,11 +18,11 @@ use crate::{Endpoint, Job, JobOptions, TaskOutput, session::Session};
 /// A connection to a cluster's gateway. Clones share it.
 #[derive(Clone)]
 pub struct Client {
-    gateway: GatewayClient,
+    pub(crate) gateway: GatewayClient,
     /// Opened with the first job.
     session: Arc<OnceCell<Arc<Session>>>,
     /// How long jobs wait for a connection that broke.
-    reconnect: Duration,
+    pub(crate) reconnect: Duration,
 }
 
 impl std::fmt::Debug for Client {

@@ -13,6 +13,7 @@ mod job;
 mod list;
 mod new;
 mod node;
+pub(crate) mod object;
 mod start;
 mod state;
 mod status;
@@ -64,6 +65,10 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Job(args) => block_on(job::job(args.command, json)),
         Command::List(args) => block_on(list::list(args.command, json)),
         Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
+        Command::Put(args) => block_on(object::put(&args, json)),
+        Command::Get(args) => block_on(object::get(&args, json)),
+        Command::Rm(args) => block_on(object::rm(&args, json)),
+        Command::Memory(args) => block_on(object::memory(&args, json)),
         Command::PlacementGroup(args) => block_on(group::group(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),

@@ -24,6 +24,7 @@ mod left;
 mod limits;
 mod map;
 mod nodes;
+mod objects;
 mod output;
 mod owners;
 mod placement;

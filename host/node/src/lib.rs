@@ -18,6 +18,7 @@ mod local_runs;
 mod logs;
 mod metrics;
 mod node;
+mod objects;
 mod offer;
 mod owner;
 mod purge;
@@ -38,6 +39,7 @@ use std::{
 };
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
+use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
@@ -50,6 +52,7 @@ use self::{
     identity::Identity,
     logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared},
+    objects::Objects,
     owner::ledger::Ledger,
     reach::Reach,
     runner::Runner,
@@ -98,6 +101,8 @@ pub struct NodeOptions {
     pub storage: StorageOptions,
     /// How long the past of jobs is kept.
     pub retention: Retention,
+    /// Bytes of shared memory that objects may take.
+    pub object_bytes: u64,
 }
 
 /// What a node keeps on disk.
@@ -179,6 +184,7 @@ impl Node {
             offer,
             storage,
             retention,
+            object_bytes,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -223,6 +229,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)),
             logs: LogThread::start()?,
             outputs,
             ledger,
@@ -245,6 +252,8 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if !embedded {

@@ -32,6 +32,7 @@ use crate::{
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    objects::Objects,
     offer::NodeOffer,
     owner::{
         job::{Job, JobCall, JobTaker},
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -129,6 +131,7 @@ pub(crate) struct Parts {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -161,6 +164,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -183,6 +187,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -451,6 +456,7 @@ impl Shared {
             job: load.job,
             node: self.id,
             taker,
+            objects: Arc::clone(&self.objects),
             shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
                 || load.options.resources.cpu.is_zero(),
         };
@@ -478,6 +484,7 @@ impl Shared {
                 }
             }
         }
+        self.objects.cancel_waiting(job.id, sequences);
         self.spread.cancel(job, sequences);
     }
 

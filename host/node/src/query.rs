@@ -7,7 +7,10 @@ use rwasm_history::{Found, Kept, past};
 use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord, UnixMs},
+    api::{
+        Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord,
+        UnixMs,
+    },
     view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -65,6 +68,8 @@ impl Shared {
         match query {
             Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
+            Query::Objects { .. } => mark::<ObjectRecord>(&answer?, error),
+            Query::Memory => mark::<MemoryRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
     }
@@ -87,6 +92,10 @@ impl Shared {
             Ask::Query(Query::Summary) => json(&self.summary(tenant)?),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::Query(Query::Objects { limit }) => json(&self.objects.list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Object { object }) => json(&self.objects.record(tenant, *object)?),
+            Ask::Query(Query::Memory) => json(&Listing { rows: vec![self.objects.memory(tenant)], total: 1, missing: Vec::new() }),
+            Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
@@ -346,6 +355,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => Some(object.task.owner),
         Ask::Query(
             Query::Status
             | Query::Nodes
@@ -360,7 +370,9 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Tokens { .. }
             | Query::Policy
             | Query::Groups
-            | Query::Plan { .. },
+            | Query::Plan { .. }
+            | Query::Objects { .. }
+            | Query::Memory,
         )
         | Ask::Order(
             Order::DrainNode { .. }

@@ -4,6 +4,7 @@
 //! not know is a typed error.
 
 mod node;
+mod object;
 mod place;
 
 use std::collections::BTreeMap;
@@ -11,13 +12,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
-    TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
+    Role, Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
 pub use self::{
     node::{Drain, NodeRecord},
+    object::{JobMemory, MemoryRecord, ObjectRecord, ObjectState, Tally},
     place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
 };
 
@@ -133,6 +135,19 @@ pub enum Query {
     },
     /// What the tenant's guests may be granted; answered by [`PolicyRecord`].
     Policy,
+    /// Objects, in the order of their ids; answered by [`Listing`] of [`ObjectRecord`].
+    Objects {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One object; answered by [`ObjectRecord`].
+    Object {
+        /// Which.
+        object: ObjectId,
+    },
+    /// What the tenant's objects take; answered by [`Listing`] of [`MemoryRecord`].
+    Memory,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -241,6 +256,11 @@ pub enum Order {
         /// How many nodes it is good for.
         #[serde(default = "one")]
         nodes: u32,
+    },
+    /// End the tenant's own hold of an object, which goes if nobody else holds it; answered by its [`ObjectRecord`].
+    ReleaseObject {
+        /// Which.
+        object: ObjectId,
     },
 }
 

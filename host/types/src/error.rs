@@ -190,6 +190,17 @@ codes! {
     PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
     LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
     GROUP_REMOVED = 823, Failed, "The placement group was removed.";
+
+    STORE_FULL = 851, Failed, "A node's object store is full.";
+    OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";
+    OBJECT_QUOTA = 853, Failed, "A tenant's objects take as much memory as they may.";
+    NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
+    OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
+    OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
+    OBJECT_TYPE = 862, Refused, "An object is of another type than is asked for.";
+    OBJECT_LOST = 863, Failed, "The object is lost.";
+    OBJECT_DAMAGED = 864, Failed, "An object's bytes are not those that were sealed.";
+    OBJECT_DEADLINE = 866, Failed, "The object was not ready in time.";
 }
 
 impl Code {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, Placement, Priority, Quantity, ResourceSet,
-    Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+    Access, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement, Priority, Quantity,
+    ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
 
 use crate::generated as proto;
@@ -89,6 +89,20 @@ impl From<TaskId> for proto::TaskId {
 /// If the owner is zero.
 pub fn task(message: &proto::TaskId) -> Result<TaskId> {
     Ok(TaskId { owner: node(message.owner)?, session: message.session, sequence: message.sequence })
+}
+
+/// An object's id as it travels.
+pub fn object_bytes(object: ObjectId) -> Bytes {
+    Bytes::copy_from_slice(&object.to_bytes())
+}
+
+/// Reads an object's id.
+///
+/// # Errors
+///
+/// If it has not 20 bytes, or the owner is zero.
+pub fn object(bytes: &[u8]) -> Result<ObjectId> {
+    bytes.try_into().ok().and_then(ObjectId::from_bytes).ok_or_else(|| malformed("an object's id is none"))
 }
 
 /// Reads an artifact's digest.

@@ -18,6 +18,10 @@ pub enum Door<'a> {
     Upload,
     /// To read what a job's tasks wrote.
     Logs,
+    /// To store an object.
+    Put,
+    /// To read an object.
+    Get,
     /// A question or an order.
     Ask(&'a Ask),
 }
@@ -26,8 +30,8 @@ impl Door<'_> {
     /// The role that opens it to what is the caller's own tenant's, and the role that opens it elsewhere; none does without the second.
     fn roles(self) -> (Role, Option<Role>) {
         match self {
-            Door::Attach | Door::Describe | Door::Upload => (Role::Submitter, None),
-            Door::Logs => (Role::Viewer, Some(Role::Operator)),
+            Door::Attach | Door::Describe | Door::Upload | Door::Put => (Role::Submitter, None),
+            Door::Logs | Door::Get => (Role::Viewer, Some(Role::Operator)),
             Door::Ask(Ask::Query(query)) => match query {
                 Query::Status
                 | Query::Nodes
@@ -42,7 +46,10 @@ impl Door<'_> {
                 | Query::Artifact { .. }
                 | Query::Tags { .. }
                 | Query::Groups
-                | Query::Policy => (Role::Viewer, Some(Role::Operator)),
+                | Query::Policy
+                | Query::Objects { .. }
+                | Query::Object { .. }
+                | Query::Memory => (Role::Viewer, Some(Role::Operator)),
                 Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
                 Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
@@ -52,6 +59,7 @@ impl Door<'_> {
                 | Order::TagArtifact { .. }
                 | Order::Untag { .. }
                 | Order::RemoveArtifact { .. }
+                | Order::ReleaseObject { .. }
                 | Order::CreateGroup(_)
                 | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {

@@ -186,6 +186,7 @@ impl Shared {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::ReleaseObject { .. }
             | Order::CreateGroup(_)
             | Order::RemoveGroup { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),

@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, Identity, JobId, NodeId, Result, Tenant,
-    api::{Ask, LIMIT_MAX, Listing, Order, Query, Reason},
+    Code, Error, Identity, JobId, NodeId, ObjectId, Result, Tenant,
+    api::{Ask, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, Query, Reason},
     view::Wanted,
 };
 use rwasm_wire::{convert, msg};
@@ -71,6 +71,14 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(query @ (Query::Tasks { job: Some(job), .. } | Query::Timeline { job: Some(job), .. } | Query::Job { job })) => {
             known_of(shared, question, &tenant, query, job.owner, &job_of(*job)).await
         }
+        Ask::Query(Query::Objects { limit }) => {
+            let mut all = from_all::<ObjectRecord>(shared, question).await?;
+            all.rows.sort_by_key(|row| row.id);
+            all.rows.truncate((*limit).min(LIMIT_MAX));
+            json(&all)
+        }
+        Ask::Query(Query::Memory) => json(&from_all::<MemoryRecord>(shared, question).await?),
+        Ask::Query(Query::Object { object }) => from_owner(shared, question, object.task.owner, &object_of(*object)).await,
         Ask::Order(order) => carry_out(shared, question, &identity, order).await,
         Ask::Query(query @ (Query::Task { task } | Query::Why { task })) => {
             let unknown = Error::new(Code::NOT_FOUND, format!("there is no task {task}"));
@@ -99,6 +107,7 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
     };
     let answer = match order {
         Order::StopJob { job } => from_owner(shared, question, job.owner, &job_of(*job)).await?,
+        Order::ReleaseObject { object } => from_owner(shared, question, object.task.owner, &object_of(*object)).await?,
         Order::TagArtifact { tag, artifact } => shared.tag(question, tag, artifact, &once).await?,
         Order::Untag { tag } => shared.untag(question, tag, &once).await?,
         Order::RemoveArtifact { artifact, force } => json(&shared.remove_artifact(question, artifact, *force).await?)?,
@@ -130,6 +139,10 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
 
 fn job_of(job: JobId) -> Error {
     Error::new(Code::NOT_FOUND, format!("there is no job {job}")).hint("`rwasm job list` shows what there is")
+}
+
+fn object_of(object: ObjectId) -> Error {
+    Error::new(Code::NO_SUCH_OBJECT, format!("there is no object {object}")).hint("`rwasm list objects` shows what there is")
 }
 
 /// The cluster at a glance, with how many jobs are in each state.
