@@ -85,6 +85,8 @@ const ROWS: &[Row] = &[
     }),
     ("query tenants", |two| Sees::Forbidden(two.ask(&Query::Tenants).unwrap_err())),
     ("query tokens", |two| Sees::Forbidden(two.ask(&Query::Tokens { tenant: Some(two.other.clone()) }).unwrap_err())),
+    ("query invitations", |two| Sees::Forbidden(two.ask(&Query::Invitations).unwrap_err())),
+    ("order revoke-invitation", |two| two.forbidden(&Order::RevokeInvitation { token: TokenId::from_random([1; 8]) })),
     ("order stop-job", |two| {
         let stop = |job| two.order(&Order::StopJob { job }).unwrap_err();
         Sees::NotThere { told: stop(two.job), of_none: stop(two.no_job()) }

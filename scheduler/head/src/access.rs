@@ -187,6 +187,7 @@ impl Shared {
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
             | Order::ReleaseObject { .. }
+            | Order::RevokeInvitation { .. }
             | Order::CreateGroup(_)
             | Order::RemoveGroup { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
