@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
-use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request};
+use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request, objects::NoObjects};
 use rwasm_node::LocalRuns;
 use rwasm_types::{ArtifactDigest, Attempt, Error, Grants, JobId, NodeId, Result, TaskLimits, TaskOptions, Tenant};
 
@@ -61,6 +61,7 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
         args,
         limits: TaskLimits::default(),
         grants: Arc::new(Grants::default()),
+        objects: Arc::new(NoObjects),
         identity: Identity { task: job.task(0), job, attempt: Attempt::FIRST, node: NodeId::FIRST, tenant: Tenant::default() },
         output: Arc::new(Discard),
         control: Arc::new(Control::default()),

@@ -18,6 +18,7 @@ mod limit;
 mod link;
 mod meter;
 mod net;
+pub mod objects;
 mod output;
 mod prepared;
 mod raw;

@@ -180,6 +180,9 @@ codes! {
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
+
+    OBJECTS_ABSENT = 881, Refused, "The node keeps no objects.";
+    OBJECT_HANDLES = 882, Failed, "The task holds as many objects as it may.";
 }
 
 impl Code {
