@@ -186,6 +186,8 @@ codes! {
     NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
     OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
     OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
+    OBJECT_DAMAGED = 857, Failed, "The bytes of an object are not those that were sealed.";
+    SPILL_FAILED = 858, Failed, "Objects cannot be written to disk or read back.";
 }
 
 impl Code {
