@@ -23,6 +23,7 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-tls", dir: "host/tls", uses: &["rwasm-types"] },
     Room { package: "rwasm-wire", dir: "host/wire", uses: &["rwasm-tls", "rwasm-types"] },
     Room { package: "rwasm-history", dir: "host/history", uses: &["rwasm-runtime", "rwasm-types"] },
+    Room { package: "rwasm-objects", dir: "host/objects", uses: &["rwasm-types"] },
     Room { package: "rwasm-artifact", dir: "host/artifact", uses: &["rwasm-types", "rwasm-values"] },
     Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
     Room {

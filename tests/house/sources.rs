@@ -14,7 +14,11 @@ const GENERATED: &[&str] = &["host/wire/src/generated.rs"];
 
 /// Words of the code and the only places that may hold them.
 const PLACES: &[(&[&str], &[&str], &str)] = &[
-    (&["unsafe"], &["host/engine/src/raw.rs", "guest-sdk/rust/src/panic.rs"], "unsafe code has two modules in this repository"),
+    (
+        &["unsafe"],
+        &["host/engine/src/raw.rs", "host/objects/src/raw.rs", "guest-sdk/rust/src/panic.rs"],
+        "unsafe code has three modules in this repository",
+    ),
     (&["wasmtime", "wasmtime_wasi", "cranelift"], &["host/engine"], "only the engine names wasmtime"),
     (&["rustls", "tokio_rustls", "rcgen", "webpki", "ring"], &["host/tls"], "only the room of certificates names rustls and rcgen"),
     (&["prost", "tonic", "tonic_prost", "tonic_prost_build"], &["host/wire"], "only the wire names prost and tonic"),

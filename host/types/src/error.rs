@@ -180,7 +180,14 @@ codes! {
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
-
+    STORE_FULL = 851, Failed, "A node's object store is full.";
+    OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";
+    OBJECT_QUOTA = 853, Failed, "A tenant's objects take as much memory as they may.";
+    NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
+    OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
+    OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
+    OBJECT_DAMAGED = 857, Failed, "The bytes of an object are not those that were sealed.";
+    SPILL_FAILED = 858, Failed, "Objects cannot be written to disk or read back.";
     OBJECTS_ABSENT = 881, Refused, "The node keeps no objects.";
     OBJECT_HANDLES = 882, Failed, "The task holds as many objects as it may.";
 }
