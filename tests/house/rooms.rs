@@ -25,7 +25,7 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-history", dir: "host/history", uses: &["rwasm-runtime", "rwasm-types"] },
     Room { package: "rwasm-objects", dir: "host/objects", uses: &["rwasm-types"] },
     Room { package: "rwasm-artifact", dir: "host/artifact", uses: &["rwasm-types", "rwasm-values"] },
-    Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
+    Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-objects", "rwasm-types", "rwasm-values"] },
     Room {
         package: "rwasm-node",
         dir: "host/node",

@@ -38,8 +38,10 @@ pub(crate) enum Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error.code() {
-            Code::NOT_FOUND => Self::Lost,
-            Code::VALUE_TOO_LARGE => Self::TooLarge,
+            Code::NOT_FOUND | Code::NO_SUCH_OBJECT | Code::OBJECT_DAMAGED => Self::Lost,
+            Code::STORE_FULL | Code::OBJECT_QUOTA => Self::Quota,
+            Code::VALUE_TOO_LARGE | Code::OBJECT_TOO_LARGE => Self::TooLarge,
+            Code::OBJECT_UNFINISHED => Self::Unfinished,
             Code::MALFORMED_VALUE | Code::WRONG_TYPE | Code::INVALID_ARGUMENT => Self::Malformed,
             Code::OBJECT_HANDLES => Self::TooMany,
             Code::DEADLINE => Self::Deadline,

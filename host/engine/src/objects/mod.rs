@@ -11,6 +11,7 @@
 mod error;
 mod handles;
 mod imports;
+mod local;
 mod maps;
 mod window;
 
@@ -19,6 +20,7 @@ use std::{fmt, os::fd::BorrowedFd, pin::Pin, sync::Arc};
 use rwasm_types::{Code, Error, ObjectId, Result};
 use rwasm_values::Type;
 
+pub use self::local::LocalObjects;
 pub(crate) use self::{
     handles::{HANDLES_MAX, Handles},
     imports::{INTERFACE, add_to_linker},

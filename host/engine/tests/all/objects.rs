@@ -1,9 +1,10 @@
 //! Guests and objects: what they get and give, and what they are refused. Windows have tests of their own.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use rwasm_engine::objects::NoObjects;
-use rwasm_types::Code;
+use rwasm_engine::objects::{LocalObjects, NoObjects};
+use rwasm_objects::{Config, Store};
+use rwasm_types::{Code, NodeId, TaskId, Tenant};
 
 use crate::{
     common::{Lab, Task, Way, lab},
@@ -13,6 +14,7 @@ use crate::{
 
 /// The numbers that the guest tells for refusals: the place of the error case, from 1.
 pub(crate) mod refused {
+    pub(crate) const QUOTA: u32 = 2;
     pub(crate) const TOO_LARGE: u32 = 3;
     pub(crate) const UNFINISHED: u32 = 4;
     pub(crate) const OUT_OF_RANGE: u32 = 5;
@@ -160,6 +162,24 @@ async fn handles_are_counted() {
     // With the one that it was passed.
     assert_eq!(room.result(&format!("hoard-handles({object}, 200000)")).await, "99999");
     assert_eq!(room.shelf.held(), 0);
+}
+
+/// The same guest with the store that nodes have.
+#[tokio::test]
+async fn a_store_that_is_full_is_told() {
+    const ROOM: u64 = 1 << 20;
+    let room = Room::new(0, Files::Sealed).await;
+    let store = Store::open(Config::new(ROOM)).unwrap();
+    let task = TaskId { owner: NodeId::FIRST, session: 1, sequence: 7 };
+    let local = Arc::new(LocalObjects::new(store, Tenant::default(), task, Duration::from_millis(20)));
+    let object = local.put("list<u8>".parse().unwrap(), &pattern(700_000)).unwrap();
+    let result = async |call: &str| room.task(call).objects(&local).run(Way::Fiber).await.wave();
+    assert_eq!(result(&format!("scan(@ref({object}), 700000, 0)")).await, sum(&pattern(700_000)).to_string());
+    assert_eq!(result(&format!("scan-copy(@ref({object}))")).await, sum(&pattern(700_000)).to_string());
+    assert_eq!(result("stream([1, 2, 3, 4], 40000, 10000)").await, "ok(@ref(o1-1-7-2))");
+    assert_eq!(result("stream([1, 2, 3, 4], 400000, 100000)").await, format!("err({})", refused::QUOTA));
+    assert_eq!(result("stream([1, 2, 3, 4], 4000000, 1)").await, format!("err({})", refused::TOO_LARGE));
+    assert_eq!(result("put([255], \"string\")").await, format!("err({})", refused::MALFORMED));
 }
 
 #[tokio::test]

@@ -155,6 +155,21 @@ async fn a_window_outlives_its_handle_and_leaves_zeros() {
     }
 }
 
+#[tokio::test]
+async fn a_window_keeps_what_it_shows() {
+    let room = Room::new(0, Files::Sealed).await;
+    let bytes = pattern(SIZE);
+    let object = room.shelf.add("list<u8>", &bytes);
+    // The shelf, and this test.
+    let item = room.shelf.item(&object);
+    let kept = Arc::new(AtomicUsize::new(0));
+    let (told, shown) = (Arc::clone(&kept), Arc::clone(&item));
+    // While there is a window, and nobody reads: two handles of this test, the shelf's, the guest's and the window's.
+    on_second(&room, move || told.store(Arc::strong_count(&shown), Relaxed));
+    assert_eq!(room.result(&format!("scribble({object}, {SIZE})")).await, sum(&bytes).to_string());
+    assert_eq!(kept.load(Relaxed), 5);
+}
+
 /// However a guest with windows ends, the next one in its place, of another tenant, finds zeros, and its own data.
 #[tokio::test]
 async fn the_next_guest_finds_zeros() {
