@@ -8,7 +8,7 @@ use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, Pool
 use rwasm_node::LocalRuns;
 use rwasm_types::{ArtifactDigest, Attempt, Error, Grants, JobId, NodeId, Result, TaskLimits, TaskOptions, Tenant};
 
-use crate::{NOOP, Setup, bulk, timing::Suite};
+use crate::{NOOP, Setup, bulk, timing::Suite, windows};
 
 /// Tasks of one batch.
 const BATCH: usize = 1_000;
@@ -35,7 +35,8 @@ pub(crate) async fn inside(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
         })
         .await?;
     node(&prepared, export, suite)?;
-    bulk::rows(setup, &engine, suite).await
+    bulk::rows(setup, &engine, suite).await?;
+    windows::rows(&engine, suite).await
 }
 
 fn node(prepared: &Arc<Prepared>, export: usize, suite: &mut Suite<'_>) -> Result<()> {

@@ -10,6 +10,7 @@ mod journal;
 mod layers;
 mod timing;
 mod transport;
+mod windows;
 mod work;
 
 use std::path::Path;

@@ -47,10 +47,10 @@ pub(crate) fn bindings(function: &ItemFn) -> Result<TokenStream> {
             (quote!(-> ::core::result::Result<#returned, ::std::string::String>), quote!(#call.map(|value| #value).map_err(#text)))
         }
     };
-    // Bindings with handles are for the host that gives them out; elsewhere the function stays what it is.
+    // Bindings with handles are for the host that gives them out; elsewhere the function stays what it is, and counts as used.
     let (options, only) = if world.contains(OBJECTS) {
         let with = quote!(path: [#WIT], with: { #INTERFACE: ::rwasm::__private::objects }, );
-        (with, quote!(#[cfg(target_family = "wasm")]))
+        (with, quote!(#[cfg(not(target_family = "wasm"))] const _: () = { let _ = #name; }; #[cfg(target_family = "wasm")]))
     } else {
         (quote!(path: [],), quote!())
     };

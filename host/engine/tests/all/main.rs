@@ -14,6 +14,7 @@ mod guests;
 mod limits;
 mod network;
 mod objects;
+mod sdk;
 mod shelf;
 mod windows;
 mod worker;

@@ -40,7 +40,7 @@ pub(crate) fn sum(bytes: &[u8]) -> u64 {
 pub(crate) struct Room {
     pub(crate) lab: Lab,
     pub(crate) shelf: Arc<Shelf>,
-    reach: Arc<Reach>,
+    pub(crate) reach: Arc<Reach>,
     guest: Arc<rwasm_engine::Prepared>,
 }
 

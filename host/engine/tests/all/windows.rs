@@ -63,6 +63,42 @@ async fn what_is_written_into_a_window_is_seen_by_the_guest_alone() {
     }
 }
 
+/// What WASI gives, the host writes where the guest says: here, into a window.
+#[tokio::test]
+async fn wasi_writes_into_a_window() {
+    const MORE: &str = r#"
+  (import "wasi:random/random@0.2.0" (instance $random (export "get-random-bytes" (func (param "len" u64) (result (list u8))))))
+  (core func $random (canon lower (func $random "get-random-bytes") (memory $memory "memory") (realloc (func $memory "realloc"))))
+  (core module $Wasi
+    (import "host" "memory" (memory 2))
+    (import "host" "show" (func $show (param i32 i32 i32 i64 i32)))
+    (import "host" "give" (func $give (param i32)))
+    (import "host" "random" (func $random (param i64 i32)))
+    (func (export "random") (param $object i32) (result i32)
+      (local $at i32)
+      (local.set $at (i32.mul (memory.grow (i32.const 16)) (i32.const 65536)))
+      (call $show (local.get $object) (local.get $at) (i32.const 1048576) (i64.const 0) (i32.const 256))
+      (if (i32.load8_u (i32.const 256)) (then (unreachable)))
+      (call $give (local.get $at))
+      (call $random (i64.const 65536) (i32.const 256))
+      ;; Whether that is where the bytes are.
+      (i32.eq (i32.load (i32.const 256)) (local.get $at))))
+  (core instance $wasi (instantiate $Wasi (with "host" (instance
+    (export "memory" (memory $memory "memory")) (export "show" (func $show)) (export "give" (func $memory "give"))
+    (export "random" (func $random))))))
+  (func (export "random-into-window") (param "object" (own $object)) (result bool) (canon lift (core func $wasi "random"))))"#;
+    for profile in [0, 1] {
+        let room = Room::new(profile, Files::Sealed).await;
+        let bytes = pattern(SIZE);
+        let object = room.shelf.add("list<u8>", &bytes);
+        let guest = hostile("windows");
+        let guest = room.lab.prepare(&PROFILES[profile](&format!("{}{MORE}", guest.strip_suffix(')').unwrap()))).await;
+        let ran = Task::new(&guest, &format!("random-into-window({object})")).objects(&room.reach).run(Way::Fiber).await;
+        assert_eq!(ran.wave(), "true");
+        assert_eq!(room.shelf.item(&object).in_file(), bytes);
+    }
+}
+
 /// The guest starts with 2 pages, and has grown by 64.
 #[tokio::test]
 async fn a_region_that_is_not_the_guests_own_is_refused() {
