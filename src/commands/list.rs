@@ -7,10 +7,11 @@ use rwasm_types::{
     JobState, Result,
     api::{JobRecord, Listing, NodeRecord, Query, Reason, TaskRecord},
     format_bytes, format_duration,
+    view::{JobPage, TaskPage},
 };
 use serde::Serialize;
 
-use super::{artifact, status::clock};
+use super::{artifact, object, status::clock};
 use crate::{
     args::{ListCommand, ListOptions, WhyArgs},
     target, ui,
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
     match command {
         ListCommand::Tasks { job, list, view } => {
-            let query = Query::Tasks { job, state: list.state, limit: list.limit };
+            let query = Query::Tasks { job, state: list.state, limit: list.limit, page: TaskPage::default() };
             let listing: Listing<TaskRecord> = target::connect_into(&view).await?.query(&query).await?;
             show(&listing, json, &["TASK", "STATE", "EXPORT", "NODE", "ATTEMPT", "TOOK", "CPU", "ERROR"], task)
         }
@@ -33,13 +34,15 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
             Ok(code)
         }
         ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
+        ListCommand::Objects { limit, view } => object::objects(&target::connect_into(&view).await?, limit, json).await,
+        ListCommand::PlacementGroups { view } => super::group::list(&view, json).await,
         ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,
     }
 }
 
 /// Lists jobs.
 pub(crate) async fn jobs(client: &Client, list: &ListOptions<JobState>, json: bool) -> Result<ExitCode> {
-    let listing: Listing<JobRecord> = client.query(&Query::Jobs { state: list.state, limit: list.limit }).await?;
+    let listing: Listing<JobRecord> = client.query(&Query::Jobs { state: list.state, limit: list.limit, page: JobPage::default() }).await?;
     show(&listing, json, &["JOB", "STATE", "NAME", "TASKS", "FAILED", "SUBMITTED", "ERROR"], |row| {
         vec![
             row.id.to_string(),

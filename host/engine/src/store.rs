@@ -14,6 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2:
 use crate::{
     Control, Output,
     limit::{Budget, Limiter},
+    memory::Share,
     meter::CpuMeter,
     net::{Net, Reserved},
     objects::{HANDLES_MAX as OBJECT_HANDLES_MAX, Handles, Object, Objects},
@@ -36,8 +37,8 @@ pub struct Identity {
 }
 
 impl Budget {
-    pub(crate) fn new(limits: TaskLimits, control: Arc<Control>) -> Self {
-        Self { limits, started: Instant::now(), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
+    pub(crate) fn new(limits: TaskLimits, memory: Share, control: Arc<Control>) -> Self {
+        Self { limits, memory, started: Instant::now(), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
     }
 }
 
@@ -130,7 +131,7 @@ pub(crate) fn store(engine: &wasmtime::Engine, options: StoreOptions<'_>) -> Res
     let stderr = Pipe::new(output, &budget, Stream::Stderr);
     let wasi = wasi.map(|grants| world(grants, output, &budget, &stderr, reserved)).transpose()?;
     let fuel = budget.limits.result_bytes.saturating_add(HOSTCALL_SLACK_BYTES);
-    let limiter = Limiter::new(&budget.limits);
+    let limiter = Limiter::new(&budget);
     let objects = objects.map(|source| Box::new(Handles::new(source)));
     let has_objects = objects.is_some();
     let mut store = Store::new(engine, Host { identity, budget, limiter, stderr, log_lines_dropped: 0, wasi, objects });

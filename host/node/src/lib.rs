@@ -16,7 +16,9 @@ mod head_link;
 mod identity;
 mod local_runs;
 mod logs;
+mod metrics;
 mod node;
+mod objects;
 mod offer;
 mod owner;
 mod purge;
@@ -27,6 +29,7 @@ mod retention;
 mod runner;
 mod sessions;
 mod ship;
+mod tally;
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +39,7 @@ use std::{
 };
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
+use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
@@ -48,6 +52,7 @@ use self::{
     identity::Identity,
     logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared},
+    objects::Objects,
     owner::ledger::Ledger,
     reach::Reach,
     runner::Runner,
@@ -56,10 +61,12 @@ use self::{
 pub use rwasm_history::Retention;
 
 pub use self::{
+    access::Tokens,
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
     credential::Credential,
     identity::{check, renumber},
     local_runs::LocalRuns,
+    metrics::NodeMetrics,
     offer::{NodeOffer, Volume},
 };
 
@@ -94,6 +101,8 @@ pub struct NodeOptions {
     pub storage: StorageOptions,
     /// How long the past of jobs is kept.
     pub retention: Retention,
+    /// Bytes of shared memory that objects may take.
+    pub object_bytes: u64,
 }
 
 /// What a node keeps on disk.
@@ -137,11 +146,14 @@ const WINDOW: u64 = 2_000_000;
 const JOBS_KEPT: usize = 1_000;
 const TASKS_KEPT: u64 = 200_000;
 
-/// A running node.
+/// A running node. Clones are the same.
+#[derive(Clone)]
 pub struct Node {
     id: NodeId,
     cluster: String,
     shared: Weak<Shared>,
+    gateway: Weak<Gateway>,
+    scrapers: Option<rwasm_tls::Acceptor>,
 }
 
 impl std::fmt::Debug for Node {
@@ -172,13 +184,14 @@ impl Node {
             offer,
             storage,
             retention,
+            object_bytes,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
         let reserved = Arc::<Reserved>::default();
         let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
         reserved.add(own.filter(|address| !address.is_unspecified()));
-        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
+        let engine = Engine::new(EngineOptions { compile, pool, guest_memory_bytes: capacity.memory, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
@@ -202,6 +215,7 @@ impl Node {
         }
         identity.joined(&cluster, id)?;
         let acceptor = proof.acceptor()?;
+        let scrapers = proof.for_scrapers()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         let (door, tunnels) = duplex();
@@ -215,6 +229,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)),
             logs: LogThread::start()?,
             outputs,
             ledger,
@@ -237,6 +252,8 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if !embedded {
@@ -251,16 +268,44 @@ impl Node {
                 serve(scope, name, Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
             }
         }
+        let mut service = Weak::new();
         if let Some(gateway) = gateway {
-            let service = Arc::new(Gateway::new(&shared)?);
-            let mut server = Server::new().gateway(service);
+            let drivers = Arc::new(Gateway::new(&shared)?);
+            service = Arc::downgrade(&drivers);
+            let mut server = Server::new().gateway(drivers);
             if !embedded {
                 let relay = shared.reach.become_relay(id);
                 server = server.relay(Arc::new(relay::Service { relay, shared: Arc::downgrade(&shared) }));
             }
             serve(scope, "gateway", server, gateway.listener);
         }
-        Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
+        Ok(Self { id, cluster, shared: Arc::downgrade(&shared), gateway: service, scrapers })
+    }
+
+    /// Serves drivers on a further listener: one inside of this process.
+    ///
+    /// # Errors
+    ///
+    /// If the node has no gateway.
+    pub fn serve_drivers(&self, listener: Listener, scope: &Scope) -> Result<()> {
+        let service = self.gateway.upgrade().ok_or_else(|| Error::internal("a node without a gateway was to serve drivers"))?;
+        serve(scope, "gateway", Server::new().gateway(service), listener);
+        Ok(())
+    }
+
+    /// Who callers are, for other doors to the cluster in this process.
+    pub fn tokens(&self) -> Tokens {
+        Tokens(Weak::clone(&self.shared))
+    }
+
+    /// How those who read metrics are let in; `None` without TLS.
+    pub fn for_scrapers(&self) -> Option<rwasm_tls::Acceptor> {
+        self.scrapers.clone()
+    }
+
+    /// What it counts and measures.
+    pub fn metrics(&self) -> NodeMetrics {
+        NodeMetrics::of(&self.shared)
     }
 
     /// The number that the head gave.
@@ -273,6 +318,11 @@ impl Node {
         if let Some(shared) = self.shared.upgrade() {
             shared.leave(within).await;
         }
+    }
+
+    /// Whether the head hears this node now.
+    pub fn is_joined(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.head.is_there())
     }
 
     /// The cluster it joined.

@@ -1,17 +1,25 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rwasm_history::{Kept, past};
+use rwasm_history::{Found, Kept, past};
 use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
+    api::{
+        Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord,
+        UnixMs,
+    },
+    view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{logs::JobLog, node::Shared, owner::job::Job};
+use crate::{
+    logs::JobLog,
+    node::{Shared, shape},
+    owner::job::Job,
+};
 
 /// A job, as this node knows it.
 pub(crate) enum Known {
@@ -34,7 +42,11 @@ impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
     pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
-            Some(owner) if owner == self.id => self.answer_here(tenant, ask),
+            Some(owner) if owner == self.id => match ask {
+                Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
+                _ => self.answer_here(tenant, ask),
+            },
+            None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, token, ask).await,
             // Lists are put together by the head; without it, this node's part is better than nothing.
             None => match (self.head.ask(tenant, token, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
@@ -56,6 +68,8 @@ impl Shared {
         match query {
             Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
+            Query::Objects { .. } => mark::<ObjectRecord>(&answer?, error),
+            Query::Memory => mark::<MemoryRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
     }
@@ -63,18 +77,33 @@ impl Shared {
     /// Answers from what this node knows itself.
     pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
         match ask {
-            Ask::Query(Query::Jobs { state, limit }) => json(&self.job_list(tenant, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Jobs { state, limit, page }) => {
+                json(&self.job_list(tenant, Wanted { state: *state, page }, (*limit).min(LIMIT_MAX))?)
+            }
             Ask::Query(Query::Job { job }) => json(&self.known(tenant, *job)?.record()),
-            Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Tasks { job, state, limit, page }) => {
+                json(&self.tasks(tenant, *job, Wanted { state: *state, page }, (*limit).min(LIMIT_MAX))?)
+            }
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
+            Ask::Query(Query::Timeline { job, from_ms, to_ms, limit }) => {
+                json(&self.timeline(tenant, *job, *from_ms, *to_ms, (*limit).min(LIMIT_MAX))?)
+            }
+            Ask::Query(Query::Summary) => json(&self.summary(tenant)?),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::Query(Query::Objects { limit }) => json(&self.objects.list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Object { object }) => json(&self.objects.record(tenant, *object)?),
+            Ask::Query(Query::Memory) => json(&Listing { rows: vec![self.objects.memory(tenant)], total: 1, missing: Vec::new() }),
+            Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
             )
             | Ask::Order(Order::InviteNode { .. })
+            | Ask::Query(Query::Plan { .. } | Query::Groups)
+            | Ask::Place(_)
+            | Ask::Demand { .. }
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
                 let known = self.known(tenant, *job)?;
@@ -106,6 +135,8 @@ impl Shared {
                 | Order::UndrainNode { .. }
                 | Order::TagArtifact { .. }
                 | Order::Untag { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. }
                 | Order::CreateTenant { .. }
                 | Order::DeleteTenant { .. }
                 | Order::CreateToken { .. }
@@ -144,37 +175,88 @@ impl Shared {
         self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect()
     }
 
-    fn job_list(&self, tenant: &Tenant, state: Option<JobState>, limit: usize) -> Result<Listing<JobRecord>> {
-        let here = self.here(tenant);
+    /// A tenant's jobs, newest first: those in memory, and of the others what is on disk.
+    fn job_list(&self, tenant: &Tenant, wanted: JobsWanted<'_>, limit: usize) -> Result<Listing<JobRecord>> {
+        let JobsWanted { state, page } = wanted;
+        let mut here = self.here(tenant);
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
-        let (kept, kept_total) = self.ledger.past().view().jobs(tenant, state, limit, &known)?;
-        let mut rows: Vec<JobRecord> = here.iter().map(|job| job.record()).collect();
-        rows.retain(|row| state.is_none_or(|state| row.state == state));
-        let total = rows.len() as u64 + kept_total;
-        rows.extend(kept);
-        rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+        let found = self.ledger.past().view().jobs(tenant, wanted, limit, &known)?;
+        here.retain(|job| page.names(&job.name) && state.is_none_or(|state| job.job_state() == state));
+        let total = here.len() as u64 + found.total;
+        here.retain(|job| page.reaches(job.place()));
+        here.sort_by_key(|job| Reverse(job.place()));
+        let mut rows: Vec<JobRecord> = here.iter().take(limit).map(|job| job.record()).collect();
+        rows.extend(found.rows);
+        rows.sort_by_key(|row| Reverse(row.cursor()));
         rows.truncate(limit);
-        Ok(Listing { rows, total, missing: Vec::new() })
+        Ok(Listing { rows, total, missing: found.missing })
     }
 
-    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
-        let listing = |(rows, total)| Listing { rows, total, missing: Vec::new() };
+    /// Tasks, those of the newest jobs first.
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, wanted: TasksWanted<'_>, limit: usize) -> Result<Listing<TaskRecord>> {
         if let Some(job) = job {
             return Ok(listing(match self.known(tenant, job)? {
-                Known::Here(job) => job.tasks(state, limit),
-                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, state, limit)?,
-                Known::Kept(Kept::Began(_)) => (Vec::new(), 0),
+                Known::Here(job) => job.tasks(wanted, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, wanted, limit)?,
+                Known::Kept(Kept::Began(_)) => Found::default(),
             }));
         }
         let mut here = self.here(tenant);
-        here.sort_by_key(|job| std::cmp::Reverse(job.id));
+        here.sort_by_key(|job| Reverse(job.place()));
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
         let mut all = Listing::default();
         for job in here {
-            all.merge(listing(job.tasks(state, limit - all.rows.len())));
+            all.merge(listing(job.tasks(wanted, limit - all.rows.len())));
         }
-        all.merge(listing(self.ledger.past().view().tasks(tenant, state, limit - all.rows.len(), &known)?));
+        all.merge(listing(self.ledger.past().view().tasks(tenant, wanted, limit, &known)?));
+        all.rows.sort_by_key(|row: &TaskRecord| Reverse(row.cursor()));
+        all.rows.truncate(limit);
         Ok(all)
+    }
+
+    /// What ran between two times, the longest first.
+    fn timeline(&self, tenant: &Tenant, job: Option<JobId>, from_ms: UnixMs, to_ms: UnixMs, limit: usize) -> Result<Listing<Span>> {
+        if let Some(job) = job {
+            return Ok(listing(match self.known(tenant, job)? {
+                Known::Here(job) => job.spans(from_ms, to_ms, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().spans_of(&job, from_ms, to_ms, limit)?,
+                Known::Kept(Kept::Began(_)) => Found::default(),
+            }));
+        }
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let mut all = listing(self.ledger.past().view().spans(tenant, from_ms, to_ms, limit, &known)?);
+        for job in here {
+            all.merge(listing(job.spans(from_ms, to_ms, limit)));
+            Span::keep_longest(&mut all.rows, to_ms, limit);
+        }
+        Ok(all)
+    }
+
+    /// Jobs and tasks by state, and what ended lately.
+    fn summary(&self, tenant: &Tenant) -> Result<Summary> {
+        let now_s = now_ms() / 1_000;
+        let mut summary = Summary { now_s, ended_per_second: self.tally.ended_per_second(tenant, now_s), ..Summary::default() };
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let view = self.ledger.past().view();
+        for state in JobState::ALL {
+            let count = view.jobs_total(tenant, state, &known)?;
+            if count > 0 {
+                summary.jobs.insert(state.to_string(), count);
+            }
+        }
+        for state in TaskState::ALL {
+            *summary.tasks.of(state) += view.tasks_total(tenant, Some(state), &known)?;
+        }
+        for job in here {
+            *summary.jobs.entry(job.job_state().to_string()).or_default() += 1;
+            let mut counts = job.counts();
+            for state in TaskState::ALL {
+                *summary.tasks.of(state) += *counts.of(state);
+            }
+        }
+        Ok(summary)
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
@@ -186,6 +268,42 @@ impl Shared {
             Known::Kept(Kept::Began(_)) => None,
         };
         record.ok_or_else(unknown)
+    }
+
+    /// Why a task is where it is, with what the head says of the request that it waits for.
+    pub(crate) async fn answer_why(self: &Arc<Self>, tenant: &Tenant, task: TaskId) -> Result<Vec<u8>> {
+        let mut why = self.why(tenant, task)?;
+        let waits = self.task(tenant, task)?.state == TaskState::Queued;
+        let call = self.job(tenant, task.job())?.task_call(task.sequence).filter(|_| waits);
+        if let Some(request) = call.and_then(|call| self.spread.request_of(call.class)) {
+            let ask = Ask::Demand { owner: self.id, request };
+            // Without the head, what this node knows is better than nothing.
+            if let Ok(answer) = self.head.ask(tenant, None, &ask, Bytes::new()).await {
+                let elsewhere: Reason =
+                    serde_json::from_slice(&answer).map_err(|error| Error::internal(format!("the head gives no reason: {error}")))?;
+                if !elsewhere.why.is_empty() {
+                    why = format!("{why}; elsewhere it {}", elsewhere.why);
+                }
+            }
+        }
+        json(&Reason { why })
+    }
+
+    /// Where a submit would go: the artifact, which this node has, says what a task needs; the head says where there is room for that.
+    async fn answer_plan(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask) -> Result<Vec<u8>> {
+        let Ask::Query(Query::Plan { artifact, options, needs, tasks }) = ask else { return Err(Error::internal("no plan was asked for")) };
+        let info = self.artifacts.info(tenant, *artifact).ok_or_else(|| {
+            Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
+        })?;
+        let place = PlaceRequest {
+            owner: self.id,
+            shape: shape(options, info.memory_initial_bytes)?,
+            tasks: *tasks,
+            priority: options.priority,
+            placement: options.placement.clone(),
+            needs: needs.clone(),
+        };
+        self.head.ask(tenant, token, &Ask::Place(place), Bytes::new()).await.map(|answer| answer.to_vec())
     }
 
     /// Why a task is where it is, in one line.
@@ -215,6 +333,9 @@ impl Shared {
         if let Some(lacking) = self.lacks(&call.grants.needs()) {
             return format!("{task} waits for a node that offers {lacking} and has {}; node {} does not offer it", call.shape, self.id);
         }
+        if !self.may_run_here(&call.options.placement) {
+            return format!("{task} may not run on node {} ({} was asked for)", self.id, call.options.placement);
+        }
         if !capacity.contains(&call.shape) {
             return format!("{task} needs {}, which node {} does not have ({capacity}); it waits for another node", call.shape, self.id);
         }
@@ -225,22 +346,33 @@ impl Shared {
     }
 }
 
+fn listing<T>(found: Found<T>) -> Listing<T> {
+    Listing { rows: found.rows, total: found.total, missing: found.missing }
+}
+
 /// The node that alone can answer; `None` for what the whole cluster answers.
 fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => Some(object.task.owner),
         Ask::Query(
             Query::Status
             | Query::Nodes
             | Query::Jobs { .. }
             | Query::Tasks { .. }
+            | Query::Timeline { .. }
+            | Query::Summary
             | Query::Artifacts { .. }
             | Query::Artifact { .. }
             | Query::Tags { .. }
             | Query::Tenants
             | Query::Tokens { .. }
-            | Query::Policy,
+            | Query::Policy
+            | Query::Groups
+            | Query::Plan { .. }
+            | Query::Objects { .. }
+            | Query::Memory,
         )
         | Ask::Order(
             Order::DrainNode { .. }
@@ -249,6 +381,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::CreateGroup(_)
+            | Order::RemoveGroup { .. }
             | Order::CreateTenant { .. }
             | Order::DeleteTenant { .. }
             | Order::CreateToken { .. }
@@ -257,6 +391,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::InviteNode { .. },
         )
         | Ask::Offered { .. }
+        | Ask::Place(_)
+        | Ask::Demand { .. }
         | Ask::TenantUse => None,
     }
 }

@@ -3,17 +3,18 @@
 //!
 //! ```text
 //! Authority ── issues ──▶ Identity of the head and its gateway   head.rwasm.internal, and the names that it is reached by
-//!           ── issues ──▶ Identity of a node                     n3.rwasm.internal
+//!           ── issues ──▶ Identity of a node                     n3.rwasm.internal, node.rwasm.internal
 //!
 //! Connector: dials a name, believes what Trust says, may show an Identity
 //! Acceptor:  shows an Identity, and tells which node the other side proved to be
 //! ```
 //!
-//! TLS 1.3 and HTTP/2, nothing else: both sides are ours. An authority belongs to one cluster, so a certificate of it proves the cluster,
+//! TLS 1.3 and nothing else: both sides are ours, or a browser of today. Within is HTTP/2, for browsers HTTP/1.1. An authority belongs to one cluster, so a certificate of it proves the cluster,
 //! and the name in it proves who of the cluster it is. Nothing here opens sockets or files.
 
 mod acceptor;
 mod authority;
+mod clock;
 mod connector;
 mod fault;
 mod fingerprint;
@@ -44,6 +45,10 @@ const INTERNAL: &str = ".rwasm.internal";
 
 /// The name in a head's certificate, whatever address it is reached by.
 pub const HEAD_NAME: &str = "head.rwasm.internal";
+
+/// A name in the certificate of each node, for whoever wants to know no more than that it is one of the cluster's: Prometheus, which
+/// asks all of them the same way.
+pub const ANY_NODE_NAME: &str = "node.rwasm.internal";
 
 /// The first byte of what a TLS server says to whoever does not speak TLS: the type of an alert.
 pub const ALERT_BYTE: u8 = 0x15;

@@ -1,6 +1,8 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
 mod drain;
+mod groups;
+mod placing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -11,16 +13,18 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_auth::Edit;
-use rwasm_core::{Action, Core, DemandKey, Event};
+use rwasm_core::Event;
 use rwasm_journal::Journal;
 use rwasm_runtime::{Scope, now_ms};
 use rwasm_types::{
     Code, Error, Incarnation, LeaseId, Name, Needs, NodeId, Offer, ResourceSet, Result,
     api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
+    metrics::{Family, Kind},
 };
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
 
+use self::{groups::Groups, placing::Scheduler};
 use crate::{
     LOST_AFTER,
     access::Access,
@@ -58,9 +62,8 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-#[derive(Default)]
 struct State {
-    core: Core,
+    scheduler: Scheduler,
     nodes: BTreeMap<NodeId, Node>,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
@@ -68,6 +71,18 @@ struct State {
     drains: BTreeMap<NodeId, Drain>,
     /// Addresses of machines that are or were nodes of this life of the head.
     addresses: BTreeSet<IpAddr>,
+    groups: Groups,
+    counts: Counts,
+}
+
+/// What the head counts, since it started.
+#[derive(Debug, Default)]
+struct Counts {
+    nodes_lost: u64,
+    granted: u64,
+    refused: u64,
+    revoked: u64,
+    questions: u64,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -150,7 +165,8 @@ impl Shared {
         scope: Scope,
     ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
-        let state = State { core: Core::numbering(numbers.first_lease()), drains: drain::read(&journal)?, ..State::default() };
+        let mut state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        state.read_groups(&journal)?;
         let history = match history {
             Some(options) => Some(History::open(options, numbers.cluster()).await?),
             None => None,
@@ -220,7 +236,7 @@ impl Shared {
             gateway_address: text(&gateway_address),
             capacity: capacity.clone(),
             used: ResourceSet::default(),
-            labels,
+            labels: labels.clone(),
             tasks_queued: 0,
             tasks_running: 0,
             memory_bytes: 0,
@@ -247,7 +263,7 @@ impl Shared {
         state.nodes.insert(id, node);
         state.step(Event::NodeHolds { node: id, foreign });
         state.name_relay(id);
-        state.step(Event::NodeJoined { node: id, capacity, offer });
+        state.step(Event::NodeJoined { node: id, capacity, labels, offer });
         state.settle_drain(id);
         Ok((id, stream))
     }
@@ -310,7 +326,7 @@ impl Shared {
         if foreign.take(&report.local) {
             state.step(Event::NodeHolds { node: id, foreign });
         }
-        state.step(Event::NodeReported { node: id, local: report.local.clone() });
+        state.step(Event::NodeReported { node: id, local: report.local.clone(), leases: report.leases.clone() });
         Ok(())
     }
 
@@ -342,6 +358,7 @@ impl Shared {
                 node.sender = None;
                 node.waiting.clear();
             }
+            state.counts.nodes_lost += 1;
             state.step(Event::NodeLost { node: id });
         }
         let forget = now_ms().saturating_sub(SHOW_LOST_MS);
@@ -401,6 +418,23 @@ impl Shared {
         Err(Error::new(Code::NOT_OFFERED, message).hint(hint).with("refused_by", "node"))
     }
 
+    /// What the head counts and measures.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let state = self.state.lock();
+        let alive = state.nodes.values().filter(|node| node.record.alive).count() as f64;
+        let waiting: u64 = state.nodes.values().flat_map(|node| &node.waiting).map(|waiting| waiting.tasks).sum();
+        let Counts { nodes_lost, granted, refused, revoked, questions } = state.counts;
+        let nodes = [("alive", alive), ("lost", state.nodes.len() as f64 - alive)];
+        let leases = [("granted", granted as f64), ("refused", refused as f64), ("revoked", revoked as f64)];
+        vec![
+            Family::labelled(Kind::Gauge, "rwasm_cluster_nodes", "Nodes of the cluster; lost ones for an hour.", "state", nodes),
+            Family::counter("rwasm_cluster_nodes_lost_total", "Nodes that were lost.", nodes_lost as f64),
+            Family::gauge("rwasm_cluster_tasks_waiting", "Tasks that wait anywhere for a slot, as nodes last said.", waiting as f64),
+            Family::labelled(Kind::Counter, "rwasm_leases_total", "Requests of owners for slots elsewhere, by answer.", "answer", leases),
+            Family::counter("rwasm_head_questions_total", "Questions that the head passed on to nodes.", questions as f64),
+        ]
+    }
+
     /// Nodes that can be asked something now.
     pub(crate) fn nodes_reachable(&self) -> Vec<NodeId> {
         self.state.lock().nodes.iter().filter(|(_, node)| node.sender.is_some()).map(|(id, _)| *id).collect()
@@ -411,6 +445,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.last_question += 1;
         let number = state.last_question;
+        state.counts.questions += 1;
         let sender = state.nodes.get(&node)?.sender.clone()?;
         let (answer, answered) = oneshot::channel();
         let question = msg::Question { number, tenant: tenant.to_owned(), ask, ..msg::Question::default() };
@@ -434,6 +469,8 @@ impl Shared {
 pub(crate) struct Report {
     pub(crate) local: ResourceSet,
     pub(crate) used: ResourceSet,
+    /// Leases that its owner has.
+    pub(crate) leases: Vec<LeaseId>,
     pub(crate) tasks_queued: u64,
     pub(crate) tasks_running: u64,
     pub(crate) memory_bytes: u64,
@@ -444,6 +481,11 @@ pub(crate) struct Report {
 }
 
 impl State {
+    fn new(scheduler: Scheduler, drains: BTreeMap<NodeId, Drain>) -> Self {
+        let (nodes, questions, addresses) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { scheduler, nodes, questions, last_question: 0, drains, addresses, groups: Groups::default(), counts: Counts::default() }
+    }
+
     /// Tells a node that joins which addresses are the cluster's own, and the others which are new.
     fn learn_addresses(&mut self, joined: &Node, peer: Option<IpAddr>) {
         let told = [&joined.record.data_address, &joined.record.gateway_address];
@@ -467,46 +509,5 @@ impl State {
         let told = msg::head_message::Message::Relay(msg::RelayAddress { node: relay.get(), address });
         let to = self.nodes.iter().filter(|(id, _)| **id == joined || relay == joined);
         to.for_each(|(_, node)| node.tell(told.clone()));
-    }
-
-    fn step(&mut self, event: Event) {
-        let mut untold = self.act(event);
-        while let Some(lease) = untold.pop() {
-            untold.extend(self.act(Event::LeaseReturned { lease, unreachable: false }));
-        }
-    }
-
-    /// Takes an event and tells the nodes what follows. Gives the leases whose owners are away: they do not know of them, and ask again when
-    /// they are back.
-    fn act(&mut self, event: Event) -> Vec<LeaseId> {
-        let mut untold = Vec::new();
-        for action in self.core.step(event) {
-            let granted = if let Action::Grant { lease, .. } = action { Some(lease) } else { None };
-            let (owner, sent) = match action {
-                Action::Grant { key: DemandKey { owner, request }, lease, node, slots } => {
-                    let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
-                    let grant = msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots };
-                    tracing::debug!(%lease, %owner, %node, slots, "lease granted");
-                    (owner, msg::head_message::Message::LeaseGrant(grant))
-                }
-                Action::Refuse { key: DemandKey { owner, request }, error } => {
-                    let refusal = msg::LeaseRefusal { request, error: Some((&error).into()) };
-                    (owner, msg::head_message::Message::LeaseRefusal(refusal))
-                }
-                Action::Revoke { owner, lease, error } => {
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
-                    (owner, msg::head_message::Message::LeaseRevoke(revoke))
-                }
-                Action::Retire { owner, lease, error } => {
-                    let retire = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
-                    (owner, msg::head_message::Message::LeaseRevoke(retire))
-                }
-            };
-            let sender = self.nodes.get(&owner).and_then(|node| node.sender.as_ref());
-            if sender.is_none_or(|sender| sender.send(message(sent)).is_err()) {
-                untold.extend(granted);
-            }
-        }
-        untold
     }
 }

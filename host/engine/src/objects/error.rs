@@ -38,13 +38,13 @@ pub(crate) enum Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         match error.code() {
-            Code::NOT_FOUND | Code::NO_SUCH_OBJECT | Code::OBJECT_DAMAGED => Self::Lost,
+            Code::NOT_FOUND | Code::NO_SUCH_OBJECT | Code::OBJECT_LOST | Code::OBJECT_DAMAGED => Self::Lost,
             Code::STORE_FULL | Code::OBJECT_QUOTA => Self::Quota,
             Code::VALUE_TOO_LARGE | Code::OBJECT_TOO_LARGE => Self::TooLarge,
             Code::OBJECT_UNFINISHED => Self::Unfinished,
-            Code::MALFORMED_VALUE | Code::WRONG_TYPE | Code::INVALID_ARGUMENT => Self::Malformed,
+            Code::MALFORMED_VALUE | Code::WRONG_TYPE | Code::OBJECT_TYPE | Code::INVALID_ARGUMENT => Self::Malformed,
             Code::OBJECT_HANDLES => Self::TooMany,
-            Code::DEADLINE => Self::Deadline,
+            Code::DEADLINE | Code::OBJECT_DEADLINE => Self::Deadline,
             Code::OBJECTS_ABSENT => Self::Unavailable,
             code => Self::Other(format!("{code}: {}", error.message())),
         }

@@ -50,6 +50,7 @@ pub(crate) fn options(cache: &Path) -> EngineOptions {
             cache_bytes_max: CompileOptions::CACHE_BYTES_DEFAULT,
         },
         pool: PoolOptions { instances_max: 2, async_instances_max: 2, ..PoolOptions::default() },
+        guest_memory_bytes: u64::MAX,
         reserved: Arc::default(),
     }
 }
@@ -131,6 +132,7 @@ impl Task {
             export,
             args,
             limits: TaskLimits::default(),
+            memory_reserved: 0,
             grants: Arc::default(),
             objects: Arc::new(NoObjects),
             identity,
