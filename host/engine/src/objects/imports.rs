@@ -136,7 +136,7 @@ async fn read(object: &dyn Object, range: Option<(u64, u64)>) -> Answer<Bytes> {
         }
     }
     let sealed = object.bytes().await?;
-    let (offset, length) = range.unwrap_or((0, sealed.bytes().len() as u64));
+    let (offset, length) = range.unwrap_or_else(|| (0, sealed.bytes().len() as u64));
     let range = within(&*sealed, offset, length)?;
     if length > COPY_BYTES_MAX {
         return Err(Refusal::TooLarge);
