@@ -11,6 +11,7 @@ mod layers;
 mod scheduler;
 mod timing;
 mod transport;
+mod windows;
 mod work;
 
 use std::path::Path;

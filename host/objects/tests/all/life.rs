@@ -6,9 +6,9 @@ use std::{
 };
 
 use rwasm_objects::{Config, ObjectState, Store, Tally, may_wait};
-use rwasm_types::{Code, Error};
+use rwasm_types::Code;
 
-use crate::{PAGE, id, put, store, tenant};
+use crate::{PAGE, code, id, put, store, tenant};
 
 /// The pages of an object as another process sees them.
 fn pages(pin: &rwasm_objects::Pin) -> Vec<u8> {
@@ -19,10 +19,6 @@ fn pages(pin: &rwasm_objects::Pin) -> Vec<u8> {
     let mut bytes = vec![1; (region.length.div_ceil(PAGE).max(1) * PAGE) as usize];
     file.read_exact(&mut bytes).unwrap();
     bytes
-}
-
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
-    result.unwrap_err().code()
 }
 
 #[test]
