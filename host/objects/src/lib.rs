@@ -18,7 +18,9 @@ mod error;
 mod pin;
 mod queue;
 mod raw;
+mod receiver;
 mod relieve;
+pub mod size;
 mod spill;
 mod state;
 mod store;
@@ -30,6 +32,7 @@ mod writer;
 pub use self::{
     error::may_wait,
     pin::{Chunk, Pin, Region},
+    receiver::Receiver,
     relieve::Keeper,
     spill::{Spill, SpillTarget, directory::Directory},
     store::{Config, Store},
