@@ -81,7 +81,8 @@ mod tests {
     #[test]
     fn limits_of_control_groups() {
         const V1: &str = "12:cpu,cpuacct:/x\n11:memory:/docker/abc\n1:name=systemd:/x\n";
-        let rows: &[(&str, &[(&str, &str)], Option<u64>)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<u64>);
+        let rows: &[Row<'_>] = &[
             ("0::/a/b\n", &[("a/b/memory.max", "max\n"), ("a/memory.max", "1000\n")], Some(1_000)),
             ("0::/a/b\n", &[("a/b/memory.max", "500\n"), ("a/memory.max", "1000\n")], Some(500)),
             ("0::/\n", &[("memory.max", "7\n")], Some(7)),
