@@ -11,7 +11,7 @@ export RWASM_GUESTS
 say = @printf '== %s\n' "$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests build demo test test-guests lint bench install clean
+.PHONY: help setup guests build demo test test-guests test-ui ui lint bench install clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,16 @@ test: setup guests ## Run all tests
 test-guests: setup ## Check the guests' side: the SDK, the examples, the template
 	$(call say,checking the guests' side)
 	@tools/check-guests.sh
+
+test-ui: setup guests ## Test the dashboard: its pages in a browser, its API by the document
+	$(call say,building rwasm for tests)
+	@$(CARGO) build --locked --quiet
+	$(call say,testing the dashboard)
+	@tools/test-ui.sh
+
+ui: ## Build the dashboard's pages, which are committed
+	$(call say,building the pages)
+	@tools/build-ui.sh
 
 lint: setup ## Check format, lints and documentation
 	$(call say,format)

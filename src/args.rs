@@ -119,6 +119,15 @@ pub(crate) struct StartArgs {
     /// The port of the gateway, if there is one, where drivers attach; 0 takes a free one
     #[arg(long, value_name = "PORT", default_value_t = rwasm_client::Endpoint::PORT_DEFAULT)]
     pub(crate) client_port: u16,
+    /// The dashboard's port, for browsers, REST and metrics; 0 takes a free one [default: 8265, or a free one if that is taken]
+    #[arg(long, value_name = "PORT", requires = "head")]
+    pub(crate) dashboard_port: Option<u16>,
+    /// The address that the dashboard listens on; the one of --host by default
+    #[arg(long, value_name = "IP", requires = "head")]
+    pub(crate) dashboard_host: Option<std::net::IpAddr>,
+    /// Serve metrics of a node without a dashboard on this port; 0 takes a free one
+    #[arg(long, value_name = "PORT", conflicts_with = "head")]
+    pub(crate) metrics_port: Option<u16>,
     /// The node's own port, where other nodes reach it; 0 takes a free one, and `none` none: others reach it through the head's machine
     #[arg(long, value_name = "PORT|none", default_value = "0")]
     pub(crate) data_port: DataPort,

@@ -5,7 +5,9 @@
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
 //! ```
 
+mod driver;
 pub(crate) mod log;
+mod pages;
 mod register;
 mod security;
 
@@ -25,9 +27,11 @@ use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
-use self::register::Registration;
 pub(crate) use self::register::{Here, Registered, registered};
-use self::security::{Security, advertised};
+use self::{
+    register::Registration,
+    security::{Security, advertised},
+};
 use crate::{
     args::{DataPort, StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, node_token, pool_options, user_token},
@@ -56,6 +60,12 @@ pub(crate) struct Ready {
     /// Whether it is the head of a cluster with TLS.
     #[serde(default)]
     pub(crate) tls: bool,
+    /// Where browsers and REST clients go, and metrics are, if here.
+    #[serde(default)]
+    pub(crate) dashboard_address: Option<String>,
+    /// Where the metrics of a node without a dashboard are, if here.
+    #[serde(default)]
+    pub(crate) metrics_address: Option<String>,
     pub(crate) state_dir: PathBuf,
 }
 
@@ -104,6 +114,7 @@ impl Daemon {
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = data_port(args).await?;
+        let pages = pages::bind_dashboard(args, security.is_some()).await?;
         let (head_address, gateway_address) = (address(&listener, advertised), address(&gateway, advertised));
         let scope = Scope::new();
         let (listener, gateway) = match &security {
@@ -131,6 +142,7 @@ impl Daemon {
         let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
         (node.data, node.gateway) = (endpoint(data, advertised), endpoint(Some(gateway), advertised));
         let node = Node::start(node, &scope).await?;
+        let dashboard = pages::serve(pages, security.as_ref(), &head, &node, advertised, &scope)?;
         let endpoint = Endpoint {
             address: gateway_address.clone(),
             token: admin.reveal(),
@@ -146,6 +158,8 @@ impl Daemon {
             head_address,
             gateway_address: Some(gateway_address),
             tls: issues,
+            dashboard_address: Some(dashboard),
+            metrics_address: None,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
@@ -168,6 +182,7 @@ impl Daemon {
                 .hint("leave --gateway out; drivers attach to the head's"));
         }
         let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
+        let metrics = pages::bind_metrics(args).await?;
         let gateway_address = gateway.as_ref().map(|gateway| address(gateway, advertised));
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
@@ -180,6 +195,10 @@ impl Daemon {
                 error
             }
         })?;
+        let metrics_address = match metrics {
+            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args.gateway, advertised, &scope)?),
+            None => None,
+        };
         let ready = Ready {
             role: "node".to_owned(),
             pid: std::process::id(),
@@ -188,6 +207,8 @@ impl Daemon {
             head_address,
             gateway_address,
             tls: false,
+            dashboard_address: None,
+            metrics_address,
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
@@ -225,7 +246,7 @@ async fn bind(host: IpAddr, port: u16, flag: &str) -> Result<Listener> {
         if error.code() == Code::PORT_IN_USE {
             let message = error.message().to_owned();
             return Error::new(Code::PORT_IN_USE, message)
-                .hint(if flag == DATA_PORT {
+                .hint(if matches!(flag, DATA_PORT | pages::DASHBOARD_FLAG | pages::METRICS_FLAG) {
                     format!("choose another with {flag}, or leave it out to take a free one")
                 } else {
                     format!("choose another with {flag}, take free ones with --port 0 --client-port 0, or run `rwasm stop` if it is ours")
@@ -245,9 +266,13 @@ async fn data_port(args: &StartArgs) -> Result<Option<Listener>> {
 
 /// Where others reach a listener.
 fn address(listener: &Listener, advertised: &str) -> String {
-    let brackets = advertised.contains(':');
-    let host = if brackets { format!("[{advertised}]") } else { advertised.to_owned() };
-    listener.local_addr().map(|address| format!("{host}:{}", address.port())).unwrap_or_default()
+    listener.local_addr().map(|address| address_of(address, advertised)).unwrap_or_default()
+}
+
+/// A port at a host, as it is written.
+fn address_of(address: SocketAddr, host: impl AsRef<str>) -> String {
+    let host = host.as_ref();
+    if host.contains(':') { format!("[{host}]:{}", address.port()) } else { format!("{host}:{}", address.port()) }
 }
 
 fn endpoint(listener: Option<Listener>, advertised: &str) -> Option<rwasm_node::Endpoint> {

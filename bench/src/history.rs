@@ -18,6 +18,7 @@ use rwasm_runtime::now_ms;
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, JobId, JobState, NodeId, Result, TaskState, Tenant,
     api::{ClusterStatus, JobRecord, Listing, Query, TaskCounts, TaskRecord, UnixMs},
+    view::{JobPage, TaskPage},
 };
 
 use crate::timing::Suite;
@@ -77,8 +78,9 @@ pub(crate) async fn rows(start: fn(&Path) -> Result<HeadProcess>, suite: &mut Su
 /// What somebody looks at first, which must be all there.
 async fn lists(endpoint: &Endpoint) -> Result<()> {
     let client = Client::connect(endpoint).await?;
-    let jobs: Listing<JobRecord> = client.query(&Query::Jobs { state: None, limit: LIMIT }).await?;
-    let tasks: Listing<TaskRecord> = client.query(&Query::Tasks { job: None, state: None, limit: LIMIT }).await?;
+    let jobs: Listing<JobRecord> = client.query(&Query::Jobs { state: None, limit: LIMIT, page: JobPage::default() }).await?;
+    let tasks: Listing<TaskRecord> =
+        client.query(&Query::Tasks { job: None, state: None, limit: LIMIT, page: TaskPage::default() }).await?;
     let expected = (u64::from(JOBS) * 2, u64::from(JOBS) * 2 * TASKS);
     if (jobs.total, tasks.total) != expected || jobs.rows.len() != LIMIT || tasks.rows.len() != LIMIT {
         return Err(Error::internal(format!("the history has {} jobs and {} tasks, not {expected:?}", jobs.total, tasks.total)));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rwasm_runtime::random_bytes;
 use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, Error, JobId, Result, Tenant,
-    api::{ArtifactRecord, Order, Query},
+    api::{ArtifactRecord, Ask, Order, Query},
 };
 use rwasm_values::{ArtifactInfo, Export, Role};
 use rwasm_wire::{CHUNK_BYTES, Connector, GatewayClient, Inbound, Outbound, msg};
@@ -204,8 +204,25 @@ impl Client {
     ///
     /// What the cluster says.
     pub async fn query<T: DeserializeOwned>(&self, query: &Query) -> Result<T> {
-        let json = serde_json::to_vec(query).map_err(|error| Error::internal(format!("a question has no JSON: {error}")))?;
-        read(&self.gateway.clone().query(json.into()).await?)
+        read(&self.ask(&Ask::Query(query.clone())).await?)
+    }
+
+    /// Asks a question or gives an order; the answer is the JSON that it travels as.
+    ///
+    /// # Errors
+    ///
+    /// What the cluster says.
+    pub async fn ask(&self, ask: &Ask) -> Result<Bytes> {
+        let no_json = |error| Error::internal(format!("a question has no JSON: {error}"));
+        let mut gateway = self.gateway.clone();
+        match ask {
+            Ask::Query(query) => gateway.query(serde_json::to_vec(query).map_err(no_json)?.into()).await,
+            Ask::Order(order) => {
+                let key = random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
+                gateway.control(serde_json::to_vec(order).map_err(no_json)?.into(), Bytes::copy_from_slice(&key)).await
+            }
+            Ask::Offered { .. } | Ask::TenantUse => Err(Error::internal("a driver does not ask what nodes ask of each other")),
+        }
     }
 
     /// Gives an order.
@@ -214,9 +231,7 @@ impl Client {
     ///
     /// What the cluster says.
     pub async fn order<T: DeserializeOwned>(&self, order: &Order) -> Result<T> {
-        let json = serde_json::to_vec(order).map_err(|error| Error::internal(format!("an order has no JSON: {error}")))?;
-        let key = random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
-        read(&self.gateway.clone().control(json.into(), Bytes::copy_from_slice(&key)).await?)
+        read(&self.ask(&Ask::Order(order.clone())).await?)
     }
 
     /// A job's output.

@@ -7,6 +7,7 @@ use rwasm_types::{
     JobState, Result,
     api::{JobRecord, Listing, NodeRecord, Query, Reason, TaskRecord},
     format_bytes, format_duration,
+    view::{JobPage, TaskPage},
 };
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
     match command {
         ListCommand::Tasks { job, list, view } => {
-            let query = Query::Tasks { job, state: list.state, limit: list.limit };
+            let query = Query::Tasks { job, state: list.state, limit: list.limit, page: TaskPage::default() };
             let listing: Listing<TaskRecord> = target::connect_into(&view).await?.query(&query).await?;
             show(&listing, json, &["TASK", "STATE", "EXPORT", "NODE", "ATTEMPT", "TOOK", "CPU", "ERROR"], task)
         }
@@ -39,7 +40,7 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
 
 /// Lists jobs.
 pub(crate) async fn jobs(client: &Client, list: &ListOptions<JobState>, json: bool) -> Result<ExitCode> {
-    let listing: Listing<JobRecord> = client.query(&Query::Jobs { state: list.state, limit: list.limit }).await?;
+    let listing: Listing<JobRecord> = client.query(&Query::Jobs { state: list.state, limit: list.limit, page: JobPage::default() }).await?;
     show(&listing, json, &["JOB", "STATE", "NAME", "TASKS", "FAILED", "SUBMITTED", "ERROR"], |row| {
         vec![
             row.id.to_string(),

@@ -168,7 +168,7 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
     if json {
         return ui::json(ready);
     }
-    let Ready { role, cluster, node, head_address, gateway_address, tls, pid, .. } = ready;
+    let Ready { role, cluster, node, head_address, gateway_address, dashboard_address, metrics_address, tls, pid, .. } = ready;
     match gateway_address {
         Some(gateway) if role == "node" => {
             ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
@@ -179,9 +179,18 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
             ui::note(&format!("  submit work here:     rwasm submit FILE.wasm     (drivers attach at {gateway})"));
             let token = if *tls { "RWASM_JOIN_TOKEN=$(rwasm token join) " } else { "" };
             ui::note(&format!("  add a node:           {token}rwasm start --address {head_address}"));
+            if let Some(dashboard) = dashboard_address {
+                let scheme = if *tls { "https" } else { "http" };
+                ui::note(&format!("  see it in a browser:  {scheme}://{dashboard}     (sign in with a token of `rwasm token create`)"));
+            }
             ui::note("  see it, stop it:      rwasm status, rwasm stop");
         }
-        None => ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?,
+        None => {
+            ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
+            if let Some(metrics) = metrics_address {
+                ui::note(&format!("  its metrics:          http://{metrics}/metrics"));
+            }
+        }
     }
     Ok(())
 }

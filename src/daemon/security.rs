@@ -74,6 +74,16 @@ impl Security {
         Acceptor::new(&self.head, &self.outside, self.authority.pem(), Clients::Anybody)
     }
 
+    /// For the port of browsers.
+    pub(crate) fn for_browsers(&self) -> Result<Acceptor> {
+        Acceptor::for_browsers(&self.outside)
+    }
+
+    /// The names in the head's certificate.
+    pub(crate) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
     /// Renews what the head shows for as long as it runs.
     pub(crate) fn keep(&self, scope: &Scope) {
         let security = self.clone();

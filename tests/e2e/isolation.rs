@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, Policy, Result, Role, Tenant, TokenHash, TokenId, UserToken,
     api::{NewToken, Order, Query},
+    view::{JobPage, TaskPage},
 };
 use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, convert, hello, msg};
 use serde::de::DeserializeOwned;
@@ -35,7 +36,7 @@ enum Sees {
 const ROWS: &[Row] = &[
     ("query status", |two| Sees::Nothing(two.ask(&Query::Status).unwrap())),
     ("query nodes", |two| Sees::Nothing(two.ask(&Query::Nodes).unwrap())),
-    ("query jobs", |two| two.none_of(&Query::Jobs { state: None, limit: 10_000 })),
+    ("query jobs", |two| two.none_of(&Query::Jobs { state: None, limit: 10_000, page: JobPage::default() })),
     ("query artifacts", |two| two.none_of(&Query::Artifacts { limit: 10_000, digest: None })),
     ("query artifact", |two| {
         let ask = |artifact: ArtifactDigest| two.ask(&Query::Artifact { artifact: ArtifactName::Digest(artifact.into()) }).unwrap_err();
@@ -43,12 +44,21 @@ const ROWS: &[Row] = &[
     }),
     ("query tags", |two| two.none_of(&Query::Tags { limit: 10_000 })),
     ("query tasks", |two| {
-        two.none_of(&Query::Tasks { job: None, state: None, limit: 10_000 });
-        two.compare(|job| Query::Tasks { job: Some(job), state: None, limit: 10 })
+        two.none_of(&Query::Tasks { job: None, state: None, limit: 10_000, page: TaskPage::default() });
+        two.compare(|job| Query::Tasks { job: Some(job), state: None, limit: 10, page: TaskPage::default() })
     }),
     ("query job", |two| two.compare(|job| Query::Job { job })),
     ("query task", |two| two.compare(|job| Query::Task { task: job.task(0) })),
     ("query why", |two| two.compare(|job| Query::Why { task: job.task(0) })),
+    ("query timeline", |two| {
+        two.none_of(&Query::Timeline { job: None, from_ms: 0, to_ms: u64::MAX, limit: 10_000 });
+        two.compare(|job| Query::Timeline { job: Some(job), from_ms: 0, to_ms: u64::MAX, limit: 10 })
+    }),
+    ("query summary", |two| {
+        let summary = two.ask(&Query::Summary).unwrap();
+        assert!(summary["jobs"].as_object().unwrap().is_empty() && summary["tasks"]["succeeded"] == 0, "{summary}");
+        Sees::Nothing(summary)
+    }),
     ("query policy", |two| Sees::Nothing(two.ask(&Query::Policy).unwrap())),
     ("query tenants", |two| Sees::Forbidden(two.ask(&Query::Tenants).unwrap_err())),
     ("query tokens", |two| Sees::Forbidden(two.ask(&Query::Tokens { tenant: Some(two.other.clone()) }).unwrap_err())),
@@ -326,7 +336,7 @@ async fn say(sender: &rwasm_wire::Sender<msg::DriverMessage>, message: msg::driv
 /// Every question, asked of the other tenant by its name.
 fn looking_elsewhere(two: &Two) -> Sees {
     for name in variants::<Query>("ask") {
-        let example = json!({ "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact });
+        let example = json!({ "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "from_ms": 0, "to_ms": 1 });
         let query: Query = serde_json::from_value(example).unwrap_or_else(|error| panic!("{name}: {error}"));
         let of = |tenant: &Tenant| two.ask_into(Some(tenant), &query).unwrap_err();
         let (told, of_none) = (of(&two.other), of(&nobody()));

@@ -7,6 +7,7 @@ mod artifacts;
 mod bad_input;
 mod bench;
 mod call;
+mod dashboard;
 mod doctor;
 mod drain;
 mod evil;

@@ -95,6 +95,24 @@ fn a_node_whose_certificate_expired_comes_back_with_a_token() {
     });
 }
 
+/// Certificates are valid by each side's own clock, and whoever is refused for it is told to look at the clocks.
+#[test]
+fn a_node_whose_clock_is_wrong_by_more_than_a_certificate_is_valid_is_told() {
+    let cluster = encrypted(&[]);
+    let token = invite(&cluster, &[]);
+    let start = |ahead: &str| start(&cluster, "a").env("RWASM_JOIN_TOKEN", &token).env("RWASM_FAULT_CLOCK_MS", ahead);
+    for (ahead, says) in [("864000000", "expired at"), ("-864000000", "is valid from")] {
+        let refused = start(ahead).run().exits(2).json_error();
+        assert_eq!(code(&refused), "RW0544", "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(says), "{refused}");
+        assert!(refused["hint"].as_str().unwrap().contains("clocks"), "{refused}");
+    }
+    // Nothing was sent, so the token is good still.
+    let started = start("0").run().ok().json();
+    assert_eq!(started["node"], "n2");
+    Daemon::read(started).kill();
+}
+
 /// Four tasks at once on two nodes of one core each.
 fn shares_work(cluster: &Cluster) {
     let map = cluster.rwasm(["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for"]).stdin("[500]\n".repeat(4));

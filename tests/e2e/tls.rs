@@ -114,6 +114,43 @@ fn own_certificates_are_shown_to_drivers() {
     home.rwasm(["stop"]).run().ok();
 }
 
+/// Browsers and Prometheus are shown the same certificates as drivers, and nothing is said to them without TLS.
+#[test]
+fn the_dashboard_and_metrics_have_tls_where_the_cluster_has() {
+    let mut cluster = Cluster::build().args(&["--host", "0.0.0.0", "--advertise", "127.0.0.1"]).start();
+    let token = cluster.rwasm(["token", "join"]).run().ok().stdout();
+    let joins = ["--metrics-port", "0", "--join-token", token.trim()];
+    let node = cluster.add_node_with(&joins).ready.clone();
+    let at = |ready: &serde_json::Value, field: &str| ready[field].as_str().unwrap_or_else(|| panic!("no {field}: {ready}")).to_owned();
+    let (pages, metrics) = (at(&cluster.head.ready, "dashboard_address"), at(&node, "metrics_address"));
+    let plain = |address: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        Write::write_all(&mut stream, format!("GET /healthz HTTP/1.0\r\nhost: {address}\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // It may be reset.
+        let _ = Read::read_to_end(&mut stream, &mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert!(!plain(&pages).contains("HTTP/") && !plain(&metrics).contains("HTTP/"));
+    let unsafe_port = ["start", "--head", "--port", "0", "--client-port", "0", "--dashboard-host", "0.0.0.0", "--state-dir", "other"];
+    cluster.rwasm(unsafe_port).run().fails(2, "RW0545");
+    if !Path::new("/usr/bin/openssl").exists() {
+        eprintln!("skipped: there is no openssl here");
+        return;
+    }
+    let ca = format!("{}/ca.pem", at(&cluster.head.ready, "state_dir"));
+    let get = |address: &str, verify: [&str; 2], path: &str| {
+        let args = ["s_client", "-connect", address, "-CAfile", &ca, "-verify_return_error", "-quiet", verify[0], verify[1]];
+        let asks = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n\r\n");
+        cluster.home.command("openssl", args).stdin(asks).run().stdout()
+    };
+    let healthy = get(&pages, ["-verify_ip", "127.0.0.1"], "/healthz");
+    assert!(healthy.contains("200 OK") && healthy.ends_with(r#"{"status":"ok"}"#), "{healthy}");
+    let name = format!("{}.rwasm.internal", at(&node, "node"));
+    let told = get(&metrics, ["-verify_hostname", &name], "/metrics");
+    assert!(told.contains("rwasm_build_info"), "{told}");
+}
+
 /// Whoever goes without a word of TLS is gone, and no more: drivers do so after each submit, and processes that are killed.
 #[test]
 fn an_end_without_a_farewell_is_told_plainly() {

@@ -33,7 +33,7 @@ use rwasm_values::{ArtifactInfo, Profile};
 
 pub use self::{
     bare::Bare,
-    compile::{CompileLimits, CompileOptions},
+    compile::{CompileCounts, CompileLimits, CompileOptions},
     config::{EPOCH_TICK, PoolOptions},
     meter::Control,
     net::Reserved,
@@ -161,6 +161,11 @@ impl Engine {
     pub fn remove(&self, tenant: &Tenant, digest: ArtifactDigest) -> Result<u64> {
         self.forget(tenant, digest);
         self.compiler.remove(tenant, digest)
+    }
+
+    /// How artifacts were made ready since the engine started; those that were in memory are not counted.
+    pub fn compile_counts(&self) -> CompileCounts {
+        self.compiler.counts()
     }
 
     /// Drops an artifact from memory. What runs goes on; what comes finds it in the compile cache.

@@ -32,5 +32,5 @@ pub use self::{
     ship::PastBatch,
     shipped::Shipped,
     store::{PastStore, Retention},
-    view::{Kept, View},
+    view::{Found, Kept, View},
 };

@@ -257,6 +257,7 @@ impl EndedJob {
             state: line.state,
             attempt: line.attempt,
             node: line.node,
+            job_submitted_ms: self.record.submitted_ms,
             queued_ms: at(line.queued_ms),
             started_ms: line.node.map(|_| at(line.started_ms)),
             ended_ms: line.state.is_final().then(|| at(line.ended_ms)),

@@ -32,7 +32,7 @@ use crate::{
 mod ask;
 mod retain;
 
-pub use self::ask::{Absent, Found};
+pub use self::ask::Absent;
 
 /// The longest segment that is taken: an owner's own, and the largest batch on top of it.
 const SEGMENT_BYTES_MAX: u64 = 2 * BATCH_BYTES_MAX as u64;

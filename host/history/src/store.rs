@@ -251,10 +251,14 @@ pub(crate) fn change(past: &Past, at: Position) -> Option<Change> {
 pub(crate) mod tests {
     use std::collections::HashSet;
 
-    use rwasm_types::{ArtifactDigest, Attempt, Code, JobState, NodeId, TaskState, api::TaskCounts};
+    use rwasm_types::{
+        ArtifactDigest, Attempt, Code, JobState, NodeId, TaskState,
+        api::TaskCounts,
+        view::{JobsWanted, TasksWanted},
+    };
 
     use super::*;
-    use crate::view::Kept;
+    use crate::view::{Found, Kept};
 
     pub(crate) const RETENTION: Retention = Retention { age_ms: u64::MAX, bytes: 1 << 30 };
 
@@ -307,19 +311,19 @@ pub(crate) mod tests {
 
     fn check(store: &PastStore, tenant: &Tenant) {
         let none = HashSet::new();
-        let (jobs, total) = store.view().jobs(tenant, None, 10, &none).unwrap();
-        assert_eq!((jobs.iter().map(|job| job.id.session).collect::<Vec<_>>(), total), (vec![3, 2, 1], 3));
-        let failed = store.view().jobs(tenant, Some(JobState::Failed), 10, &none).unwrap();
-        assert_eq!((failed.0.len(), failed.1), (1, 1));
-        assert_eq!(store.view().jobs(tenant, None, 1, &HashSet::from([id(3)])).unwrap().1, 2);
+        let jobs = store.view().jobs(tenant, JobsWanted::newest(None), 10, &none).unwrap();
+        assert_eq!((jobs.rows.iter().map(|job| job.id.session).collect::<Vec<_>>(), jobs.total), (vec![3, 2, 1], 3));
+        let failed = store.view().jobs(tenant, JobsWanted::newest(Some(JobState::Failed)), 10, &none).unwrap();
+        assert_eq!((failed.rows.len(), failed.total), (1, 1));
+        assert_eq!(store.view().jobs(tenant, JobsWanted::newest(None), 1, &HashSet::from([id(3)])).unwrap().total, 2);
         let Kept::Ended(job) = store.view().job(tenant, id(1)).unwrap().unwrap() else { panic!("it ended") };
-        let (rows, total) = store.view().tasks_of(&job, Some(TaskState::Failed), 3).unwrap();
+        let Found { rows, total, .. } = store.view().tasks_of(&job, TasksWanted::newest(Some(TaskState::Failed)), 3).unwrap();
         assert_eq!((rows.iter().map(|row| row.id.sequence).collect::<Vec<_>>(), total), (vec![9_993, 9_983, 9_973], 1_000));
         let whole = store.view().task_of(&job, 3).unwrap().unwrap();
         assert_eq!((whole.error.unwrap().message(), whole.export.as_str(), whole.queued_ms), ("whole", "add", 1_002));
         assert_eq!(store.view().task_of(&job, 5_000).unwrap().unwrap().id, id(1).task(5_000));
         assert_eq!(store.view().task_of(&job, 10_000).unwrap(), None);
-        let (rows, total) = store.view().tasks(tenant, None, 3, &none).unwrap();
+        let Found { rows, total, .. } = store.view().tasks(tenant, TasksWanted::newest(None), 3, &none).unwrap();
         assert_eq!(
             (rows.iter().map(|row| row.id).collect::<Vec<_>>(), total),
             (vec![id(2).task(1), id(2).task(0), id(1).task(9_999)], 10_002)
@@ -355,8 +359,9 @@ pub(crate) mod tests {
         }
         let forgotten = store.retain(6).unwrap();
         assert!(forgotten.iter().any(|(_, job)| *job == id(1)) && forgotten.len() < 40, "{forgotten:?}");
-        let total = store.view().jobs(&tenant, None, 0, &HashSet::new()).unwrap().1;
-        assert_eq!((total, store.view().tasks(&tenant, None, 0, &HashSet::new()).unwrap().1), (40 - forgotten.len() as u64, total * 2_000));
+        let total = store.view().jobs(&tenant, JobsWanted::newest(None), 0, &HashSet::new()).unwrap().total;
+        let tasks = store.view().tasks(&tenant, TasksWanted::newest(None), 0, &HashSet::new()).unwrap().total;
+        assert_eq!((total, tasks), (40 - forgotten.len() as u64, total * 2_000));
         assert_eq!(store.view().job(&tenant, id(1)).unwrap(), None);
 
         store.began(&record(99, TaskCounts::default(), JobState::Running), 5).unwrap();
@@ -380,7 +385,7 @@ pub(crate) mod tests {
         std::fs::remove_file(dir.path().join("index.redb")).unwrap();
         let store = PastStore::open(dir.path(), origin(), RETENTION, 6).unwrap();
         assert_eq!(store.gaps().len(), 1);
-        let jobs = store.view().jobs(&Tenant::default(), None, 10, &HashSet::new()).unwrap().0;
+        let jobs = store.view().jobs(&Tenant::default(), JobsWanted::newest(None), 10, &HashSet::new()).unwrap().rows;
         assert_eq!(jobs.iter().map(|job| job.id.session).collect::<Vec<_>>(), [1]);
     }
 

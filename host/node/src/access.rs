@@ -3,7 +3,10 @@
 //! The copy is as old as the head's last word. While the head is away, tokens expire on time, and what was revoked meanwhile is learnt
 //! when the head is back. The time is the head's: a node whose clock is wrong neither turns good tokens away nor takes expired ones.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Weak,
+    time::{Duration, Instant},
+};
 
 use parking_lot::RwLock;
 use rwasm_auth::{Admitted, Directory, Door, Edit};
@@ -11,6 +14,8 @@ use rwasm_runtime::now_ms;
 use rwasm_types::{Code, Error, Identity, Policy, Result, Role, Tenant, api::UnixMs};
 use rwasm_wire::{Caller, convert, msg};
 use tokio::sync::watch;
+
+use crate::node::Shared;
 
 /// The longest sleep until a token expires; then it is looked at again, for clocks are set.
 const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
@@ -108,6 +113,29 @@ impl Access {
 
     fn still_admits(&self, identity: &Identity) -> Result<()> {
         self.directory.read().still_admits(identity, self.now_ms())
+    }
+}
+
+/// What a node knows of users' tokens, for other doors to the cluster in the same process.
+#[derive(Clone)]
+pub struct Tokens(pub(crate) Weak<Shared>);
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tokens").finish()
+    }
+}
+
+impl Tokens {
+    /// Whose a token is.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not good; [`Code::CONNECTION_LOST`] once the node has ended.
+    pub fn identify(&self, token: &str) -> Result<Identity> {
+        let shared = self.0.upgrade().ok_or_else(|| Error::new(Code::CONNECTION_LOST, "this node is shutting down"))?;
+        let caller = Caller { token: Some(token.to_owned()), ..Caller::default() };
+        shared.access.admit(&caller).map(|admitted| admitted.identity)
     }
 }
 

@@ -184,6 +184,17 @@ impl Proof {
         Acceptor::new(identity, identity, &kept.authority, Clients::Nodes).map(Some)
     }
 
+    /// How those who read metrics are let in; `None` without TLS.
+    ///
+    /// # Errors
+    ///
+    /// If TLS cannot be set up.
+    pub(crate) fn for_scrapers(&self) -> Result<Option<Acceptor>> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let current = certificate.current.read();
+        current.as_ref().map(|(_, identity)| Acceptor::for_browsers(identity)).transpose()
+    }
+
     /// Makes sure that a caller is a node of the cluster, and the one that it says it is.
     ///
     /// # Errors

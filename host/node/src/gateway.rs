@@ -121,7 +121,8 @@ impl Gateway {
             key: open.key.to_vec(),
             at_ms: now_ms(),
         };
-        let job = Job::open(id.owner, opened, log, &self.shared.ledger)?;
+        let counters = self.shared.tally.open_job(tenant);
+        let job = Job::open(id.owner, opened, log, &self.shared.ledger, counters)?;
         self.shared.jobs.write().insert(id, Arc::clone(&job));
         // Only now: a tenant that was deleted before is found here, and one that is deleted from now on has its jobs looked for.
         self.shared.access.there(tenant).inspect_err(|_gone| self.shared.purge(std::slice::from_ref(tenant)))?;
@@ -131,7 +132,7 @@ impl Gateway {
             let known = self.shared.jobs.read();
             keys.retain(|_, id| known.contains_key(id));
         }
-        tracing::info!(%tenant, job = %id, name = %open.name, "job opened");
+        tracing::info!(tenant = %job.tenant, job = %id, name = %open.name, "job opened");
         Ok(job)
     }
 }

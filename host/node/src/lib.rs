@@ -16,6 +16,7 @@ mod head_link;
 mod identity;
 mod local_runs;
 mod logs;
+mod metrics;
 mod node;
 mod offer;
 mod owner;
@@ -27,6 +28,7 @@ mod retention;
 mod runner;
 mod sessions;
 mod ship;
+mod tally;
 
 use std::{
     collections::BTreeMap,
@@ -56,10 +58,12 @@ use self::{
 pub use rwasm_history::Retention;
 
 pub use self::{
+    access::Tokens,
     artifacts::{ARTIFACT_BYTES_MAX, too_large},
     credential::Credential,
     identity::{check, renumber},
     local_runs::LocalRuns,
+    metrics::NodeMetrics,
     offer::{NodeOffer, Volume},
 };
 
@@ -142,6 +146,8 @@ pub struct Node {
     id: NodeId,
     cluster: String,
     shared: Weak<Shared>,
+    gateway: Weak<Gateway>,
+    scrapers: Option<rwasm_tls::Acceptor>,
 }
 
 impl std::fmt::Debug for Node {
@@ -202,6 +208,7 @@ impl Node {
         }
         identity.joined(&cluster, id)?;
         let acceptor = proof.acceptor()?;
+        let scrapers = proof.for_scrapers()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         let (door, tunnels) = duplex();
@@ -251,16 +258,44 @@ impl Node {
                 serve(scope, name, Server::new().peer(Arc::new(Runner(Arc::clone(&shared)))), listener);
             }
         }
+        let mut service = Weak::new();
         if let Some(gateway) = gateway {
-            let service = Arc::new(Gateway::new(&shared)?);
-            let mut server = Server::new().gateway(service);
+            let drivers = Arc::new(Gateway::new(&shared)?);
+            service = Arc::downgrade(&drivers);
+            let mut server = Server::new().gateway(drivers);
             if !embedded {
                 let relay = shared.reach.become_relay(id);
                 server = server.relay(Arc::new(relay::Service { relay, shared: Arc::downgrade(&shared) }));
             }
             serve(scope, "gateway", server, gateway.listener);
         }
-        Ok(Self { id, cluster, shared: Arc::downgrade(&shared) })
+        Ok(Self { id, cluster, shared: Arc::downgrade(&shared), gateway: service, scrapers })
+    }
+
+    /// Serves drivers on a further listener: one inside of this process.
+    ///
+    /// # Errors
+    ///
+    /// If the node has no gateway.
+    pub fn serve_drivers(&self, listener: Listener, scope: &Scope) -> Result<()> {
+        let service = self.gateway.upgrade().ok_or_else(|| Error::internal("a node without a gateway was to serve drivers"))?;
+        serve(scope, "gateway", Server::new().gateway(service), listener);
+        Ok(())
+    }
+
+    /// Who callers are, for other doors to the cluster in this process.
+    pub fn tokens(&self) -> Tokens {
+        Tokens(Weak::clone(&self.shared))
+    }
+
+    /// How those who read metrics are let in; `None` without TLS.
+    pub fn for_scrapers(&self) -> Option<rwasm_tls::Acceptor> {
+        self.scrapers.clone()
+    }
+
+    /// What it counts and measures.
+    pub fn metrics(&self) -> NodeMetrics {
+        NodeMetrics::of(&self.shared)
     }
 
     /// The number that the head gave.

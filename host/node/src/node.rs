@@ -41,6 +41,7 @@ use crate::{
     },
     reach::Reach,
     runner::Owners,
+    tally::Tally,
 };
 
 /// What stands above an artifact's initial memory in the reservation of a task that does not name one.
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     pub(crate) surplus: Notify,
     pub(crate) limits: NodeLimits,
     pub(crate) draining: Draining,
+    pub(crate) tally: Tally,
 }
 
 /// What drivers may ask of a node.
@@ -194,6 +196,7 @@ impl Shared {
             surplus: Notify::new(),
             limits,
             draining: Draining::default(),
+            tally: Tally::default(),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;

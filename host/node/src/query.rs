@@ -1,13 +1,14 @@
 //! Answers to questions about this node's own jobs and tasks, and the way of the others through the head.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rwasm_history::{Kept, past};
+use rwasm_history::{Found, Kept, past};
 use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord},
+    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord, UnixMs},
+    view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -63,11 +64,19 @@ impl Shared {
     /// Answers from what this node knows itself.
     pub(crate) fn answer_here(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
         match ask {
-            Ask::Query(Query::Jobs { state, limit }) => json(&self.job_list(tenant, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Jobs { state, limit, page }) => {
+                json(&self.job_list(tenant, Wanted { state: *state, page }, (*limit).min(LIMIT_MAX))?)
+            }
             Ask::Query(Query::Job { job }) => json(&self.known(tenant, *job)?.record()),
-            Ask::Query(Query::Tasks { job, state, limit }) => json(&self.tasks(tenant, *job, *state, (*limit).min(LIMIT_MAX))?),
+            Ask::Query(Query::Tasks { job, state, limit, page }) => {
+                json(&self.tasks(tenant, *job, Wanted { state: *state, page }, (*limit).min(LIMIT_MAX))?)
+            }
             Ask::Query(Query::Task { task }) => json(&self.task(tenant, *task)?),
             Ask::Query(Query::Why { task }) => json(&Reason { why: self.why(tenant, *task)? }),
+            Ask::Query(Query::Timeline { job, from_ms, to_ms, limit }) => {
+                json(&self.timeline(tenant, *job, *from_ms, *to_ms, (*limit).min(LIMIT_MAX))?)
+            }
+            Ask::Query(Query::Summary) => json(&self.summary(tenant)?),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
@@ -144,37 +153,88 @@ impl Shared {
         self.jobs.read().values().filter(|job| job.tenant == *tenant).map(Arc::clone).collect()
     }
 
-    fn job_list(&self, tenant: &Tenant, state: Option<JobState>, limit: usize) -> Result<Listing<JobRecord>> {
-        let here = self.here(tenant);
+    /// A tenant's jobs, newest first: those in memory, and of the others what is on disk.
+    fn job_list(&self, tenant: &Tenant, wanted: JobsWanted<'_>, limit: usize) -> Result<Listing<JobRecord>> {
+        let JobsWanted { state, page } = wanted;
+        let mut here = self.here(tenant);
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
-        let (kept, kept_total) = self.ledger.past().view().jobs(tenant, state, limit, &known)?;
-        let mut rows: Vec<JobRecord> = here.iter().map(|job| job.record()).collect();
-        rows.retain(|row| state.is_none_or(|state| row.state == state));
-        let total = rows.len() as u64 + kept_total;
-        rows.extend(kept);
-        rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+        let found = self.ledger.past().view().jobs(tenant, wanted, limit, &known)?;
+        here.retain(|job| page.names(&job.name) && state.is_none_or(|state| job.job_state() == state));
+        let total = here.len() as u64 + found.total;
+        here.retain(|job| page.reaches(job.place()));
+        here.sort_by_key(|job| Reverse(job.place()));
+        let mut rows: Vec<JobRecord> = here.iter().take(limit).map(|job| job.record()).collect();
+        rows.extend(found.rows);
+        rows.sort_by_key(|row| Reverse(row.cursor()));
         rows.truncate(limit);
-        Ok(Listing { rows, total, missing: Vec::new() })
+        Ok(Listing { rows, total, missing: found.missing })
     }
 
-    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, state: Option<TaskState>, limit: usize) -> Result<Listing<TaskRecord>> {
-        let listing = |(rows, total)| Listing { rows, total, missing: Vec::new() };
+    /// Tasks, those of the newest jobs first.
+    fn tasks(&self, tenant: &Tenant, job: Option<JobId>, wanted: TasksWanted<'_>, limit: usize) -> Result<Listing<TaskRecord>> {
         if let Some(job) = job {
             return Ok(listing(match self.known(tenant, job)? {
-                Known::Here(job) => job.tasks(state, limit),
-                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, state, limit)?,
-                Known::Kept(Kept::Began(_)) => (Vec::new(), 0),
+                Known::Here(job) => job.tasks(wanted, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().tasks_of(&job, wanted, limit)?,
+                Known::Kept(Kept::Began(_)) => Found::default(),
             }));
         }
         let mut here = self.here(tenant);
-        here.sort_by_key(|job| std::cmp::Reverse(job.id));
+        here.sort_by_key(|job| Reverse(job.place()));
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
         let mut all = Listing::default();
         for job in here {
-            all.merge(listing(job.tasks(state, limit - all.rows.len())));
+            all.merge(listing(job.tasks(wanted, limit - all.rows.len())));
         }
-        all.merge(listing(self.ledger.past().view().tasks(tenant, state, limit - all.rows.len(), &known)?));
+        all.merge(listing(self.ledger.past().view().tasks(tenant, wanted, limit, &known)?));
+        all.rows.sort_by_key(|row: &TaskRecord| Reverse(row.cursor()));
+        all.rows.truncate(limit);
         Ok(all)
+    }
+
+    /// What ran between two times, the longest first.
+    fn timeline(&self, tenant: &Tenant, job: Option<JobId>, from_ms: UnixMs, to_ms: UnixMs, limit: usize) -> Result<Listing<Span>> {
+        if let Some(job) = job {
+            return Ok(listing(match self.known(tenant, job)? {
+                Known::Here(job) => job.spans(from_ms, to_ms, limit),
+                Known::Kept(Kept::Ended(job)) => self.ledger.past().view().spans_of(&job, from_ms, to_ms, limit)?,
+                Known::Kept(Kept::Began(_)) => Found::default(),
+            }));
+        }
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let mut all = listing(self.ledger.past().view().spans(tenant, from_ms, to_ms, limit, &known)?);
+        for job in here {
+            all.merge(listing(job.spans(from_ms, to_ms, limit)));
+            Span::keep_longest(&mut all.rows, to_ms, limit);
+        }
+        Ok(all)
+    }
+
+    /// Jobs and tasks by state, and what ended lately.
+    fn summary(&self, tenant: &Tenant) -> Result<Summary> {
+        let now_s = now_ms() / 1_000;
+        let mut summary = Summary { now_s, ended_per_second: self.tally.ended_per_second(tenant, now_s), ..Summary::default() };
+        let here = self.here(tenant);
+        let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
+        let view = self.ledger.past().view();
+        for state in JobState::ALL {
+            let count = view.jobs_total(tenant, state, &known)?;
+            if count > 0 {
+                summary.jobs.insert(state.to_string(), count);
+            }
+        }
+        for state in TaskState::ALL {
+            *summary.tasks.of(state) += view.tasks_total(tenant, Some(state), &known)?;
+        }
+        for job in here {
+            *summary.jobs.entry(job.job_state().to_string()).or_default() += 1;
+            let mut counts = job.counts();
+            for state in TaskState::ALL {
+                *summary.tasks.of(state) += *counts.of(state);
+            }
+        }
+        Ok(summary)
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<TaskRecord> {
@@ -225,6 +285,10 @@ impl Shared {
     }
 }
 
+fn listing<T>(found: Found<T>) -> Listing<T> {
+    Listing { rows: found.rows, total: found.total, missing: found.missing }
+}
+
 /// The node that alone can answer; `None` for what the whole cluster answers.
 fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
@@ -235,6 +299,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Nodes
             | Query::Jobs { .. }
             | Query::Tasks { .. }
+            | Query::Timeline { .. }
+            | Query::Summary
             | Query::Artifacts { .. }
             | Query::Artifact { .. }
             | Query::Tags { .. }

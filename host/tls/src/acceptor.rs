@@ -11,7 +11,7 @@ use rustls::{
 use rwasm_types::{Code, Error, NodeId, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{INTERNAL, Identity, identity::certificates, named_node, protocols, provider};
+use crate::{INTERNAL, Identity, clock::Clock, identity::certificates, named_node, protocols, provider};
 
 /// How long a handshake may take, on either side.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,7 +55,7 @@ impl Acceptor {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
         let verifier = if clients == Clients::Anybody { verifier.allow_unauthenticated() } else { verifier };
         let verifier = verifier.build().map_err(|error| unusable(error.to_string()))?;
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let mut config = ServerConfig::builder_with_details(provider, Arc::new(Clock))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
             .with_client_cert_verifier(verifier)
@@ -64,6 +64,21 @@ impl Acceptor {
         // Connections live long, and each should prove anew who is there.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        Ok(Self(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
+    }
+
+    /// Shows `identity` to browsers and other clients of HTTP/1.1, and asks nothing of them.
+    ///
+    /// # Errors
+    ///
+    /// If TLS cannot be set up.
+    pub fn for_browsers(identity: &Identity) -> Result<Self> {
+        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Clock))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ByName { internal: identity.clone(), outside: identity.clone() }));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
     }
 

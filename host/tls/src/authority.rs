@@ -6,10 +6,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData,
     SignatureAlgorithm,
 };
-use rustls::pki_types::{CertificateDer, UnixTime, pem::PemObject};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rwasm_types::{Code, Error, NodeId, Result};
 
-use crate::{Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, fault, named_node, node_name};
+use crate::{Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, clock, fault, named_node, node_name};
 
 /// How long certificates of heads and nodes are valid unless told otherwise. They renew themselves, so a short time costs nothing.
 pub const LIFE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -133,7 +133,7 @@ impl Authority {
             let usage = webpki::KeyUsage::client_auth();
             parsed.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, std::slice::from_ref(&anchor), &[], at, usage, None, None).map(drop)
         };
-        match verify(UnixTime::now()) {
+        match verify(clock::now()) {
             Err(webpki::Error::CertExpired { not_after, .. }) => verify(not_after),
             outcome => outcome,
         }

@@ -6,7 +6,7 @@ use rustls::{ClientConfig, client::Resumption, pki_types::ServerName, version::T
 use rwasm_types::{Code, Error, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{HANDSHAKE_TIMEOUT, Identity, Trust, fault, protocols, provider, trust::Verifier};
+use crate::{HANDSHAKE_TIMEOUT, Identity, Trust, clock::Clock, fault, protocols, provider, trust::Verifier};
 
 /// An encrypted stream of a client.
 pub type ClientStream<S> = tokio_rustls::client::TlsStream<S>;
@@ -35,7 +35,7 @@ impl Connector {
             .map_err(|_| Error::new(Code::INVALID_ARGUMENT, format!("`{name}` is not a host that has a certificate")))?;
         let provider = provider();
         let verifier = Verifier { trust: trust.clone(), provider: Arc::clone(&provider) };
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_details(provider, Arc::new(Clock))
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| Error::internal(format!("TLS cannot be set up: {error}")))?
             .dangerous()

@@ -8,7 +8,7 @@ use rustls::{
 };
 use rwasm_types::{Code, Error};
 
-use crate::Fingerprint;
+use crate::{Fingerprint, clock};
 
 /// A certificate could not be made.
 pub(crate) fn unissued(error: &rcgen::Error) -> Error {
@@ -95,7 +95,7 @@ fn alerted(alert: AlertDescription, what: &str) -> Error {
             Code::CERTIFICATE_TIME,
             format!(
                 "{what} says that this side's certificate has expired or is not valid yet; the clock here says {}",
-                at(UnixTime::now())
+                at(clock::now())
             ),
         )
         .hint("check the clocks of both machines; a node that was away for longer than its certificate is valid joins with a token of `rwasm token join`"),

@@ -9,11 +9,12 @@
 //! Acceptor:  shows an Identity, and tells which node the other side proved to be
 //! ```
 //!
-//! TLS 1.3 and HTTP/2, nothing else: both sides are ours. An authority belongs to one cluster, so a certificate of it proves the cluster,
+//! TLS 1.3 and nothing else: both sides are ours, or a browser of today. Within is HTTP/2, for browsers HTTP/1.1. An authority belongs to one cluster, so a certificate of it proves the cluster,
 //! and the name in it proves who of the cluster it is. Nothing here opens sockets or files.
 
 mod acceptor;
 mod authority;
+mod clock;
 mod connector;
 mod fault;
 mod fingerprint;

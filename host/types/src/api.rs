@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
     TaskId, TaskState, Tenant, TokenHash, TokenId,
+    view::{JobPage, TaskPage},
 };
 
 pub use self::node::{Drain, NodeRecord};
@@ -35,6 +36,9 @@ pub enum Query {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
+        /// Which part of them.
+        #[serde(default)]
+        page: JobPage,
     },
     /// One job; answered by [`JobRecord`].
     Job {
@@ -52,6 +56,9 @@ pub enum Query {
         /// How many at most.
         #[serde(default = "limit_default")]
         limit: usize,
+        /// Which part of them.
+        #[serde(default)]
+        page: TaskPage,
     },
     /// One task; answered by [`TaskRecord`].
     Task {
@@ -63,6 +70,21 @@ pub enum Query {
         /// Which.
         task: TaskId,
     },
+    /// What ran on which node between two times; answered by [`Listing`] of [`Span`](crate::view::Span), the longest first.
+    Timeline {
+        /// Only tasks of this job.
+        #[serde(default)]
+        job: Option<JobId>,
+        /// The first moment.
+        from_ms: UnixMs,
+        /// The last moment.
+        to_ms: UnixMs,
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// Jobs and tasks by state; answered by [`Summary`](crate::view::Summary).
+    Summary,
     /// Artifacts, newest first; answered by [`Listing`] of [`ArtifactRecord`].
     Artifacts {
         /// How many at most.
@@ -357,6 +379,9 @@ pub struct TaskRecord {
     /// The node it runs or ran on.
     #[serde(default)]
     pub node: Option<NodeId>,
+    /// When its job was submitted.
+    #[serde(default)]
+    pub job_submitted_ms: UnixMs,
     /// When it was submitted.
     pub queued_ms: UnixMs,
     /// When it was given a slot.

@@ -177,6 +177,11 @@ codes! {
     AMBIGUOUS_DIGEST = 654, Refused, "The digits fit more than one artifact.";
     OUTPUT_GONE = 655, Refused, "The job's output is not kept any more.";
 
+    HOST_REFUSED = 701, Refused, "The dashboard does not answer to the host that was asked.";
+    ORIGIN_REFUSED = 702, Refused, "The request comes from a page of another site.";
+    METHOD_REFUSED = 703, Refused, "The path does not take this method.";
+    BODY_TOO_LARGE = 704, Refused, "The body of the request is too large.";
+
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";

@@ -10,12 +10,14 @@ mod grant;
 mod id;
 mod identity;
 mod limit;
+pub mod metrics;
 mod name;
 mod options;
 mod policy;
 mod resource;
 mod state;
 mod unit;
+pub mod view;
 
 pub use artifact::{ArtifactName, DigestPrefix, ParseArtifactError, Tag};
 pub use error::{Class, Code, CodeInfo, Error, Result};

@@ -80,6 +80,14 @@ impl Listener {
         Self { tls: Some(acceptor), ..self }
     }
 
+    /// The socket, for another protocol than ours; `None` in memory, or if it was to be encrypted.
+    pub fn into_tcp(self) -> Option<TcpListener> {
+        match (self.source, self.tls) {
+            (Source::Tcp(listener), None) => Some(listener),
+            _ => None,
+        }
+    }
+
     /// The bound address; `None` in memory.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         match &self.source {

@@ -35,6 +35,8 @@ impl Door<'_> {
                 | Query::Job { .. }
                 | Query::Tasks { .. }
                 | Query::Task { .. }
+                | Query::Timeline { .. }
+                | Query::Summary
                 | Query::Why { .. }
                 | Query::Artifacts { .. }
                 | Query::Artifact { .. }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rwasm_types::{
     Code, Error, Identity, JobId, NodeId, Result, Tenant,
     api::{Ask, LIMIT_MAX, Listing, Order, Query},
+    view::Wanted,
 };
 use rwasm_wire::{convert, msg};
 use serde::{Serialize, de::DeserializeOwned};
@@ -45,8 +46,16 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
         Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
         Ask::TenantUse => Err(Error::internal("the head was asked what only it asks")),
-        Ask::Query(Query::Jobs { state, limit }) => json(&shared.job_list(question, &tenant, *state, *limit).await?),
-        Ask::Query(Query::Tasks { job: None, state, limit }) => json(&shared.task_list(question, &tenant, *state, *limit).await?),
+        Ask::Query(Query::Jobs { state, limit, page }) => {
+            json(&shared.job_list(question, &tenant, Wanted { state: *state, page }, *limit).await?)
+        }
+        Ask::Query(Query::Tasks { job: None, state, limit, page }) => {
+            json(&shared.task_list(question, &tenant, Wanted { state: *state, page }, *limit).await?)
+        }
+        Ask::Query(Query::Timeline { job: None, from_ms, to_ms, limit }) => {
+            json(&shared.timeline(question, &tenant, *from_ms, *to_ms, *limit).await?)
+        }
+        Ask::Query(Query::Summary) => json(&shared.summary(question, &tenant).await?),
         Ask::Query(Query::Artifacts { limit, digest }) => {
             let mut all = shared.artifacts(question, digest.as_ref()).await?;
             all.rows.truncate((*limit).min(LIMIT_MAX));
@@ -54,7 +63,7 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         }
         Ask::Query(Query::Artifact { artifact }) => json(&shared.artifact(question, artifact).await?),
         Ask::Query(Query::Tags { limit }) => json(&shared.tags(&question.tenant, *limit)?),
-        Ask::Query(query @ (Query::Tasks { job: Some(job), .. } | Query::Job { job })) => {
+        Ask::Query(query @ (Query::Tasks { job: Some(job), .. } | Query::Timeline { job: Some(job), .. } | Query::Job { job })) => {
             known_of(shared, question, &tenant, query, job.owner, &job_of(*job)).await
         }
         Ask::Order(order) => carry_out(shared, question, &identity, order).await,
@@ -118,11 +127,10 @@ fn job_of(job: JobId) -> Error {
 /// The cluster at a glance, with how many jobs are in each state.
 async fn status(shared: &Shared, question: &msg::Question, tenant: &Tenant) -> Result<Bytes> {
     let mut status = shared.status();
-    let jobs = serde_json::to_vec(&Ask::Query(Query::Jobs { state: None, limit: LIMIT_MAX })).map_err(no_json)?;
-    let jobs = msg::Question { ask: jobs.into(), ..question.clone() };
-    for job in shared.job_list(&jobs, tenant, None, LIMIT_MAX).await?.rows {
-        *status.jobs.entry(job.state.to_string()).or_default() += 1;
-    }
+    let ask = serde_json::to_vec(&Ask::Query(Query::Summary)).map_err(no_json)?;
+    let question = msg::Question { ask: ask.into(), ..question.clone() };
+    let summary = shared.summary(&question, tenant).await?;
+    status.jobs = summary.jobs;
     json(&status)
 }
 

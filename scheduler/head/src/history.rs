@@ -17,17 +17,23 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_history::{Kept, PastBatch, Position, Retention, Shipped, past, ship::BATCH_BYTES, shipped::Absent};
+use rwasm_history::{
+    Found, Kept, PastBatch, Position, Retention, Shipped, View,
+    past::{self, EndedJob},
+    ship::BATCH_BYTES,
+    shipped::Absent,
+};
 use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{
-    Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant,
-    api::{JobRecord, LIMIT_MAX, Listing, Query, Reason, TaskRecord},
+    Code, Error, JobId, NodeId, Result, TaskId, Tenant,
+    api::{JobRecord, LIMIT_MAX, Listing, Query, Reason, TaskRecord, UnixMs},
+    view::{JobsWanted, Span, Summary, TasksWanted},
 };
 use rwasm_wire::{convert, msg};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::{
-    ask::{from_those_there, json},
+    ask::{each, from_those_there, json},
     state::{Shared, ToNode},
 };
 
@@ -239,19 +245,22 @@ impl Shared {
         Absent { owner, lost_ms }
     }
 
+    /// Owners that did not answer, as far as something is kept of them.
+    fn absent_but(&self, answered: &HashSet<NodeId>) -> Option<(&History, Vec<Absent>)> {
+        let history = self.history.as_ref()?;
+        let owners = history.store.owners().into_iter().filter(|owner| !answered.contains(owner));
+        let absent: Vec<Absent> = owners.map(|owner| self.absent(history, owner)).collect();
+        (!absent.is_empty()).then_some((history, absent))
+    }
+
     /// Adds what is kept of owners that did not answer.
     async fn with_history<T>(
         &self,
         mut all: Listing<T>,
         answered: &HashSet<NodeId>,
-        ask: impl FnOnce(&Shipped, &[Absent]) -> Result<rwasm_history::shipped::Found<T>>,
+        ask: impl FnOnce(&Shipped, &[Absent]) -> Result<Found<T>>,
     ) -> Result<Listing<T>> {
-        let Some(history) = &self.history else { return Ok(all) };
-        let owners = history.store.owners().into_iter().filter(|owner| !answered.contains(owner));
-        let absent: Vec<Absent> = owners.map(|owner| self.absent(history, owner)).collect();
-        if absent.is_empty() {
-            return Ok(all);
-        }
+        let Some((history, absent)) = self.absent_but(answered) else { return Ok(all) };
         let found = aside(async { ask(&history.store, &absent) }).await?;
         all.merge(Listing { rows: found.rows, total: found.total, missing: found.missing });
         all.missing.extend(absent.iter().flat_map(|absent| history.store.missing(absent.owner)));
@@ -267,18 +276,18 @@ impl Shared {
         &self,
         question: &msg::Question,
         tenant: &Tenant,
-        state: Option<JobState>,
+        wanted: JobsWanted<'_>,
         limit: usize,
     ) -> Result<Listing<JobRecord>> {
         let limit = limit.min(LIMIT_MAX);
         let (all, answered) = from_those_there::<JobRecord>(self, question).await?;
-        let mut all = self.with_history(all, &answered, |store, absent| store.jobs(tenant, state, limit, absent)).await?;
-        all.rows.sort_by_key(|row| std::cmp::Reverse((row.submitted_ms, row.id)));
+        let mut all = self.with_history(all, &answered, |store, absent| store.jobs(tenant, wanted, limit, absent)).await?;
+        all.rows.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
         all.rows.truncate(limit);
         Ok(all)
     }
 
-    /// A tenant's tasks at all owners, newest first.
+    /// A tenant's tasks at all owners, those of the newest jobs first.
     ///
     /// # Errors
     ///
@@ -287,15 +296,56 @@ impl Shared {
         &self,
         question: &msg::Question,
         tenant: &Tenant,
-        state: Option<TaskState>,
+        wanted: TasksWanted<'_>,
         limit: usize,
     ) -> Result<Listing<TaskRecord>> {
         let limit = limit.min(LIMIT_MAX);
         let (all, answered) = from_those_there::<TaskRecord>(self, question).await?;
-        let mut all = self.with_history(all, &answered, |store, absent| store.tasks(tenant, state, limit, absent)).await?;
-        all.rows.sort_by_key(|row| std::cmp::Reverse((row.queued_ms, row.id)));
+        let mut all = self.with_history(all, &answered, |store, absent| store.tasks(tenant, wanted, limit, absent)).await?;
+        all.rows.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
         all.rows.truncate(limit);
         Ok(all)
+    }
+
+    /// What of a tenant ran between two times, the longest first.
+    ///
+    /// # Errors
+    ///
+    /// If an answer is not understood, or the history cannot be read.
+    pub(crate) async fn timeline(
+        &self,
+        question: &msg::Question,
+        tenant: &Tenant,
+        from_ms: UnixMs,
+        to_ms: UnixMs,
+        limit: usize,
+    ) -> Result<Listing<Span>> {
+        let limit = limit.min(LIMIT_MAX);
+        let (all, answered) = from_those_there::<Span>(self, question).await?;
+        let mut all = self.with_history(all, &answered, |store, absent| store.spans(tenant, from_ms, to_ms, limit, absent)).await?;
+        Span::keep_longest(&mut all.rows, to_ms, limit);
+        Ok(all)
+    }
+
+    /// A tenant's jobs and tasks at all owners, by state.
+    ///
+    /// # Errors
+    ///
+    /// If an answer is not understood, or the history cannot be read.
+    pub(crate) async fn summary(&self, question: &msg::Question, tenant: &Tenant) -> Result<Summary> {
+        let (parts, missing) = each(self, question).await;
+        let answered = parts.iter().map(|(node, _)| *node).collect();
+        let mut summary = Summary { missing, ..Summary::default() };
+        for (node, part) in parts {
+            let part = serde_json::from_slice(&part)
+                .map_err(|error| convert::malformed(format_args!("node {node} answers in another way: {error}")))?;
+            summary.merge(part);
+        }
+        if let Some((history, absent)) = self.absent_but(&answered) {
+            summary.merge(aside(async { history.store.summary(tenant, &absent) }).await?);
+            summary.missing.extend(absent.iter().flat_map(|absent| history.store.missing(absent.owner)));
+        }
+        Ok(summary)
     }
 
     /// Answers for an owner that does not; `None` if what is asked for is not known here.
@@ -311,8 +361,14 @@ impl Shared {
                     let kept = history.store.view(job.owner).job(tenant, *job)?;
                     kept.map(|kept| json(&self.absent(history, job.owner).shown(&kept))).transpose()
                 }
-                Query::Tasks { job: Some(job), state, limit } => {
-                    let listing = history.tasks_of(tenant, *job, *state, (*limit).min(LIMIT_MAX))?;
+                Query::Tasks { job: Some(job), state, limit, page } => {
+                    let wanted = TasksWanted { state: *state, page };
+                    let listing = history.of_job(tenant, *job, |view, job| view.tasks_of(job, wanted, (*limit).min(LIMIT_MAX)))?;
+                    listing.map(|listing| json(&listing)).transpose()
+                }
+                Query::Timeline { job: Some(job), from_ms, to_ms, limit } => {
+                    let listing =
+                        history.of_job(tenant, *job, |view, job| view.spans_of(job, *from_ms, *to_ms, (*limit).min(LIMIT_MAX)))?;
                     listing.map(|listing| json(&listing)).transpose()
                 }
                 Query::Task { task } => history.task(tenant, *task)?.map(|task| json(&task)).transpose(),
@@ -325,22 +381,25 @@ impl Shared {
 }
 
 impl History {
-    fn tasks_of(&self, tenant: &Tenant, job: JobId, state: Option<TaskState>, limit: usize) -> Result<Option<Listing<TaskRecord>>> {
+    /// A list of what belongs to one job.
+    fn of_job<T>(
+        &self,
+        tenant: &Tenant,
+        job: JobId,
+        ask: impl FnOnce(&View<'_>, &EndedJob) -> Result<Found<T>>,
+    ) -> Result<Option<Listing<T>>> {
         let view = self.store.view(job.owner);
-        let mut missing = self.store.missing(job.owner);
         let Some(kept) = view.job(tenant, job)? else { return Ok(None) };
-        let (rows, total) = match kept {
-            Kept::Ended(job) => {
-                // All of it is here.
-                missing.clear();
-                view.tasks_of(&job, state, limit)?
-            }
+        let found = match kept {
+            // All of it is here.
+            Kept::Ended(job) => ask(&view, &job)?,
             Kept::Began(_) => {
+                let mut missing = self.store.missing(job.owner);
                 missing.push(format!("job {job} had not ended when node {} was heard of last: which tasks it had is not known", job.owner));
-                (Vec::new(), 0)
+                Found { missing, ..Found::default() }
             }
         };
-        Ok(Some(Listing { rows, total, missing }))
+        Ok(Some(Listing { rows: found.rows, total: found.total, missing: found.missing }))
     }
 
     fn task(&self, tenant: &Tenant, task: TaskId) -> Result<Option<TaskRecord>> {

@@ -27,7 +27,7 @@ use std::{sync::Arc, time::Duration};
 
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::{Result, UserToken};
+use rwasm_types::{Result, UserToken, metrics::Family};
 use rwasm_wire::{Listener, Server};
 
 pub use rwasm_history::Retention;
@@ -103,6 +103,12 @@ impl Head {
     /// The cluster's id, made when its journal was.
     pub fn cluster(&self) -> &str {
         self.shared.numbers.cluster()
+    }
+
+    /// What it counts and measures; to be called at each scrape.
+    pub fn metrics(&self) -> impl Fn() -> Vec<Family> + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.families()
     }
 
     /// Nodes that are alive.

@@ -17,6 +17,7 @@ use rwasm_runtime::{Scope, now_ms};
 use rwasm_types::{
     Code, Error, Incarnation, LeaseId, Name, Needs, NodeId, Offer, ResourceSet, Result,
     api::{ClusterStatus, Drain, NodeRecord, PendingDemand, UnixMs},
+    metrics::{Family, Kind},
 };
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
@@ -68,6 +69,17 @@ struct State {
     drains: BTreeMap<NodeId, Drain>,
     /// Addresses of machines that are or were nodes of this life of the head.
     addresses: BTreeSet<IpAddr>,
+    counts: Counts,
+}
+
+/// What the head counts, since it started.
+#[derive(Debug, Default)]
+struct Counts {
+    nodes_lost: u64,
+    granted: u64,
+    refused: u64,
+    revoked: u64,
+    questions: u64,
 }
 
 /// Messages to a node. They wait without limit of their own: what is sent answers what the node sent, or is rare.
@@ -342,6 +354,7 @@ impl Shared {
                 node.sender = None;
                 node.waiting.clear();
             }
+            state.counts.nodes_lost += 1;
             state.step(Event::NodeLost { node: id });
         }
         let forget = now_ms().saturating_sub(SHOW_LOST_MS);
@@ -401,6 +414,23 @@ impl Shared {
         Err(Error::new(Code::NOT_OFFERED, message).hint(hint).with("refused_by", "node"))
     }
 
+    /// What the head counts and measures.
+    pub(crate) fn families(&self) -> Vec<Family> {
+        let state = self.state.lock();
+        let alive = state.nodes.values().filter(|node| node.record.alive).count() as f64;
+        let waiting: u64 = state.nodes.values().flat_map(|node| &node.waiting).map(|waiting| waiting.tasks).sum();
+        let Counts { nodes_lost, granted, refused, revoked, questions } = state.counts;
+        let nodes = [("alive", alive), ("lost", state.nodes.len() as f64 - alive)];
+        let leases = [("granted", granted as f64), ("refused", refused as f64), ("revoked", revoked as f64)];
+        vec![
+            Family::labelled(Kind::Gauge, "rwasm_cluster_nodes", "Nodes of the cluster; lost ones for an hour.", "state", nodes),
+            Family::counter("rwasm_cluster_nodes_lost_total", "Nodes that were lost.", nodes_lost as f64),
+            Family::gauge("rwasm_cluster_tasks_waiting", "Tasks that wait anywhere for a slot, as nodes last said.", waiting as f64),
+            Family::labelled(Kind::Counter, "rwasm_leases_total", "Requests of owners for slots elsewhere, by answer.", "answer", leases),
+            Family::counter("rwasm_head_questions_total", "Questions that the head passed on to nodes.", questions as f64),
+        ]
+    }
+
     /// Nodes that can be asked something now.
     pub(crate) fn nodes_reachable(&self) -> Vec<NodeId> {
         self.state.lock().nodes.iter().filter(|(_, node)| node.sender.is_some()).map(|(id, _)| *id).collect()
@@ -411,6 +441,7 @@ impl Shared {
         let mut state = self.state.lock();
         state.last_question += 1;
         let number = state.last_question;
+        state.counts.questions += 1;
         let sender = state.nodes.get(&node)?.sender.clone()?;
         let (answer, answered) = oneshot::channel();
         let question = msg::Question { number, tenant: tenant.to_owned(), ask, ..msg::Question::default() };
@@ -485,15 +516,18 @@ impl State {
             let (owner, sent) = match action {
                 Action::Grant { key: DemandKey { owner, request }, lease, node, slots } => {
                     let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
+                    self.counts.granted += 1;
                     let grant = msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots };
                     tracing::debug!(%lease, %owner, %node, slots, "lease granted");
                     (owner, msg::head_message::Message::LeaseGrant(grant))
                 }
                 Action::Refuse { key: DemandKey { owner, request }, error } => {
+                    self.counts.refused += 1;
                     let refusal = msg::LeaseRefusal { request, error: Some((&error).into()) };
                     (owner, msg::head_message::Message::LeaseRefusal(refusal))
                 }
                 Action::Revoke { owner, lease, error } => {
+                    self.counts.revoked += 1;
                     let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
                     (owner, msg::head_message::Message::LeaseRevoke(revoke))
                 }

@@ -89,7 +89,8 @@ impl Builder {
     pub(crate) fn start(self) -> Cluster {
         let home = if self.own_cache { Home::with_own_cache() } else { Home::new() };
         let cpus = self.cpus.to_string();
-        let head = home.rwasm(["start", "--head", "--port", "0", "--client-port", "0", "--num-cpus", &cpus, "--json"]).args(&self.args);
+        let ports = ["--port", "0", "--client-port", "0", "--dashboard-port", "0"];
+        let head = home.rwasm(["start", "--head", "--num-cpus", &cpus, "--json"]).args(ports).args(&self.args);
         let head = self.env.iter().fold(head, |head, (name, value)| head.env(name, value));
         let head = Daemon::read(head.run().ok().json());
         let mut cluster = Cluster { home, head, nodes: Vec::new(), builder: self.clone() };

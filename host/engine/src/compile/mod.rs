@@ -18,9 +18,9 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -87,6 +87,29 @@ pub(crate) struct Compiler {
     running: Mutex<HashMap<(Tenant, ArtifactDigest), Compiling>>,
     /// Whether something was added to the cache.
     grown: AtomicBool,
+    counts: Counts,
+}
+
+/// What came of looking for compiled artifacts.
+#[derive(Debug, Default)]
+struct Counts {
+    found: AtomicU64,
+    compiled: AtomicU64,
+    failed: AtomicU64,
+    ns: AtomicU64,
+}
+
+/// How artifacts were made ready since the engine started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompileCounts {
+    /// Found compiled on disk.
+    pub found: u64,
+    /// Compiled in a child.
+    pub compiled: u64,
+    /// Refused by the compiler, or beyond its limits.
+    pub failed: u64,
+    /// What the children took together, waiting for a turn left out.
+    pub time: Duration,
 }
 
 impl Compiler {
@@ -97,6 +120,7 @@ impl Compiler {
             permits: tokio::sync::Semaphore::new(options.workers_max.max(1)),
             running: Mutex::default(),
             grown: AtomicBool::new(true),
+            counts: Counts::default(),
             options,
         })
     }
@@ -114,14 +138,27 @@ impl Compiler {
 
     async fn artifact_once(&self, tenant: &Tenant, digest: ArtifactDigest, bytes: &[u8]) -> Result<Compiled> {
         if let Some(compiled) = self.cache.look_up(tenant, digest) {
+            self.counts.found.fetch_add(1, Relaxed);
             return Ok(compiled);
         }
         let _permit = self.permits.acquire().await;
         let scratch = self.cache.scratch()?;
-        let info = child::compile(&self.options, scratch.path(), bytes, child::Goal::Code).await?;
-        let compiled = self.cache.insert(tenant, digest, info, scratch)?;
-        self.grown.store(true, Relaxed);
-        Ok(compiled)
+        let begun = Instant::now();
+        let made = child::compile(&self.options, scratch.path(), bytes, child::Goal::Code).await;
+        self.counts.ns.fetch_add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        let compiled = made.and_then(|info| self.cache.insert(tenant, digest, info, scratch));
+        if compiled.is_ok() { &self.counts.compiled } else { &self.counts.failed }.fetch_add(1, Relaxed);
+        if compiled.is_ok() {
+            self.grown.store(true, Relaxed);
+        }
+        compiled
+    }
+
+    /// How artifacts were made ready.
+    pub(crate) fn counts(&self) -> CompileCounts {
+        let of = |counter: &AtomicU64| counter.load(Relaxed);
+        let Counts { found, compiled, failed, ns } = &self.counts;
+        CompileCounts { found: of(found), compiled: of(compiled), failed: of(failed), time: Duration::from_nanos(of(ns)) }
     }
 
     /// Keeps the cache within its size, if it has grown since this was last called. What is in use stays.

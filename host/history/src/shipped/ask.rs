@@ -6,12 +6,13 @@ use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, SessionId, TaskState, Tenant,
     api::{JobRecord, TaskRecord, UnixMs},
     format_time,
+    view::{Cursor, JobsWanted, Span, Summary, TasksWanted},
 };
 
 use super::{Note, Shipped};
 use crate::{
     index::{self, Entry},
-    view::{Kept, View},
+    view::{Budget, Found, Kept, View},
 };
 
 /// Entries that are read of an owner at once.
@@ -24,17 +25,6 @@ pub struct Absent {
     pub owner: NodeId,
     /// Since when it is lost, so that its unfinished jobs are; absent while it may be back in a moment.
     pub lost_ms: Option<UnixMs>,
-}
-
-/// What was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found<T> {
-    /// The newest.
-    pub rows: Vec<T>,
-    /// How many there are.
-    pub total: u64,
-    /// What could not be read, a line each.
-    pub missing: Vec<String>,
 }
 
 impl Absent {
@@ -110,18 +100,37 @@ impl Shipped {
     /// # Errors
     ///
     /// If the index cannot be read.
-    pub fn jobs(&self, tenant: &Tenant, state: Option<JobState>, limit: usize, absent: &[Absent]) -> Result<Found<JobRecord>> {
-        let mut found = Found { rows: Vec::new(), total: 0, missing: Vec::new() };
-        for at in absent {
-            for state in at.states(state) {
-                found.total += self.index.jobs_total(tenant, at.owner, Some(state))?;
+    pub fn jobs(&self, tenant: &Tenant, wanted: JobsWanted<'_>, limit: usize, absent: &[Absent]) -> Result<Found<JobRecord>> {
+        let JobsWanted { state, page } = wanted;
+        let (mut found, mut budget, mut missing) = (Found::default(), Budget::new(), Vec::new());
+        let in_state = |absent: &Absent, entry: &Entry| absent.states(state).contains(&entry.state);
+        if page.name.is_some() {
+            self.newest(tenant, absent, &in_state, &mut missing, &|_| Ok(None), |absent, _, kept| {
+                let record = absent.shown(&kept);
+                if !budget.job(record.submitted_ms, &mut found.missing) {
+                    return Ok(false);
+                }
+                if page.names(&record.name) {
+                    found.total += 1;
+                    if found.rows.len() < limit && page.reaches(record.cursor()) {
+                        found.rows.push(record);
+                    }
+                }
+                Ok(true)
+            })?;
+        } else {
+            for at in absent {
+                for state in at.states(state) {
+                    found.total += self.index.jobs_total(tenant, at.owner, Some(state))?;
+                }
             }
+            let absent = if limit > 0 { absent } else { &[] };
+            self.newest(tenant, absent, &in_state, &mut missing, &|view| view.behind(tenant, page.after), |absent, _, kept| {
+                found.rows.push(absent.shown(&kept));
+                Ok(found.rows.len() < limit)
+            })?;
         }
-        let wanted = |absent: &Absent, entry: &Entry| absent.states(state).contains(&entry.state);
-        self.newest(tenant, absent, &wanted, &mut found.missing, limit, |absent, _, kept| {
-            found.rows.push(absent.shown(&kept));
-            Ok(found.rows.len() < limit)
-        })?;
+        found.missing.extend(missing);
         Ok(found)
     }
 
@@ -130,39 +139,102 @@ impl Shipped {
     /// # Errors
     ///
     /// If the index cannot be read.
-    pub fn tasks(&self, tenant: &Tenant, state: Option<TaskState>, limit: usize, absent: &[Absent]) -> Result<Found<TaskRecord>> {
-        let mut found = Found { rows: Vec::new(), total: 0, missing: Vec::new() };
-        for at in absent {
-            found.total += self.index.tasks_total(tenant, at.owner, state)?;
-        }
-        let wanted = |_: &Absent, entry: &Entry| index::tasks_in(entry.tasks, state) > 0;
-        self.newest(tenant, absent, &wanted, &mut found.missing, limit, |_, view, kept| {
-            if let Kept::Ended(job) = kept {
-                found.rows.extend(view.tasks_of(&job, state, limit - found.rows.len())?.0);
+    pub fn tasks(&self, tenant: &Tenant, wanted: TasksWanted<'_>, limit: usize, absent: &[Absent]) -> Result<Found<TaskRecord>> {
+        let TasksWanted { state, page } = wanted;
+        let (mut found, mut budget, mut missing) = (Found::default(), Budget::new(), Vec::new());
+        let has_some = |_: &Absent, entry: &Entry| index::tasks_in(entry.tasks, state) > 0;
+        if page.is_counted() {
+            let mut total = 0;
+            for at in absent {
+                total += self.index.tasks_total(tenant, at.owner, state)?;
             }
-            Ok(found.rows.len() < limit)
-        })?;
+            // The job in which the page before ended is not over: it stands before its last task's place.
+            let after = page
+                .after
+                .map(|after| Cursor { at_ms: after.at_ms, id: JobId { session: after.id.session.saturating_add(1), ..after.id.job() } });
+            let absent = if limit > 0 { absent } else { &[] };
+            self.newest(tenant, absent, &has_some, &mut missing, &|view| view.behind(tenant, after), |_, view, kept| {
+                if let Kept::Ended(job) = kept {
+                    view.add_tasks(&job, wanted, limit, &mut budget, &mut found)?;
+                }
+                Ok(found.rows.len() < limit)
+            })?;
+            found.total = total;
+        } else {
+            self.newest(tenant, absent, &has_some, &mut missing, &|_| Ok(None), |_, view, kept| {
+                let Kept::Ended(job) = kept else { return Ok(true) };
+                if !budget.job(job.record.submitted_ms, &mut found.missing) {
+                    return Ok(false);
+                }
+                view.add_tasks(&job, wanted, limit, &mut budget, &mut found)?;
+                Ok(true)
+            })?;
+        }
+        found.missing.extend(missing);
         Ok(found)
     }
 
-    /// Gives jobs of several owners, newest first, as long as `more` says so. What cannot be read is said once for each owner.
+    /// What ran between two times for owners that are not there, the longest first.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be read.
+    pub fn spans(&self, tenant: &Tenant, from_ms: UnixMs, to_ms: UnixMs, limit: usize, absent: &[Absent]) -> Result<Found<Span>> {
+        let (mut found, mut budget, mut missing) = (Found::default(), Budget::new(), Vec::new());
+        let has_some = |_: &Absent, entry: &Entry| index::tasks_in(entry.tasks, None) > 0;
+        // Nothing that was submitted later can have run by then.
+        let begin = |view: &View<'_>| view.first(tenant, |place| place.at_ms <= to_ms).map(Some);
+        self.newest(tenant, absent, &has_some, &mut missing, &begin, |_, view, kept| {
+            let Kept::Ended(job) = kept else { return Ok(true) };
+            if !budget.job(job.record.submitted_ms, &mut found.missing) {
+                return Ok(false);
+            }
+            view.add_spans(&job, from_ms, to_ms, limit, &mut budget, &mut found)?;
+            Ok(true)
+        })?;
+        found.missing.extend(missing);
+        Ok(found)
+    }
+
+    /// How many jobs and tasks of a tenant there are at owners that are not there, by state.
+    ///
+    /// # Errors
+    ///
+    /// If the index cannot be read.
+    pub fn summary(&self, tenant: &Tenant, absent: &[Absent]) -> Result<Summary> {
+        let mut summary = Summary::default();
+        for at in absent {
+            for state in JobState::ALL {
+                for kept in at.states(Some(state)) {
+                    let count = self.index.jobs_total(tenant, at.owner, Some(kept))?;
+                    if count > 0 {
+                        *summary.jobs.entry(state.to_string()).or_default() += count;
+                    }
+                }
+            }
+            for state in TaskState::ALL {
+                *summary.tasks.of(state) += self.index.tasks_total(tenant, at.owner, Some(state))?;
+            }
+        }
+        Ok(summary)
+    }
+
+    /// Gives jobs of several owners from where each is to begin, newest first, as long as `more` says so. What cannot be read is said once for each owner.
     fn newest(
         &self,
         tenant: &Tenant,
         absent: &[Absent],
         wanted: &dyn Fn(&Absent, &Entry) -> bool,
         missing: &mut Vec<String>,
-        limit: usize,
+        begin: &dyn Fn(&View<'_>) -> Result<Option<SessionId>>,
         mut more: impl FnMut(&Absent, &View<'_>, Kept) -> Result<bool>,
     ) -> Result<()> {
-        let feed = |absent: &Absent| Feed {
-            absent: *absent,
-            view: self.view(absent.owner),
-            ahead: VecDeque::new(),
-            before: None,
-            over: limit == 0,
+        let feed = |absent: &Absent| {
+            let view = self.view(absent.owner);
+            let before = begin(&view)?;
+            Ok(Feed { absent: *absent, view, ahead: VecDeque::new(), before, over: false })
         };
-        let mut feeds: Vec<Feed<'_>> = absent.iter().map(feed).collect();
+        let mut feeds = absent.iter().map(feed).collect::<Result<Vec<Feed<'_>>>>()?;
         let mut broken = |owner: NodeId, error: &Error| {
             let line = format!("node {owner}: a part of its history cannot be read: {}", error.message());
             if missing.last() != Some(&line) {

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use rwasm_types::{
-    JobState, Tenant,
+    Code, JobState, Tenant,
     api::{JobRecord, TaskCounts},
+    view::{JobsWanted, Span, TaskPage, TasksWanted},
 };
 
 use super::*;
 use crate::{
-    PastStore,
+    Found, PastStore,
     segment::HEADER_BYTES,
     store::tests::{RETENTION, end_job, id, origin, record},
 };
@@ -84,17 +85,31 @@ impl Pair {
     }
 
     fn jobs(&self, limit: usize) -> Found<JobRecord> {
-        self.head().jobs(&Tenant::default(), None, limit, &[absent(None)]).unwrap()
+        self.head().jobs(&Tenant::default(), JobsWanted::newest(None), limit, &[absent(None)]).unwrap()
     }
 
     /// The head answers as the owner does.
     fn agree(&self) {
         let tenant = Tenant::default();
-        let (jobs, total) = self.owner().view().jobs(&tenant, None, 1_000, &HashSet::new()).unwrap();
-        assert_eq!(self.jobs(1_000), Found { rows: jobs, total, missing: vec![] });
-        let (tasks, total) = self.owner().view().tasks(&tenant, None, 100, &HashSet::new()).unwrap();
-        let found = self.head().tasks(&tenant, None, 100, &[absent(None)]).unwrap();
-        assert_eq!(found, Found { rows: tasks, total, missing: vec![] });
+        let (none, there) = (HashSet::new(), [absent(None)]);
+        let jobs = self.owner().view().jobs(&tenant, JobsWanted::newest(None), 1_000, &none).unwrap();
+        assert_eq!(self.jobs(1_000), jobs);
+        let tasks = self.owner().view().tasks(&tenant, TasksWanted::newest(None), 100, &none).unwrap();
+        assert_eq!(self.head().tasks(&tenant, TasksWanted::newest(None), 100, &there).unwrap(), tasks);
+        let after = |number: usize| tasks.rows.get(number).map(|row| row.cursor());
+        for page in [
+            TaskPage { after: after(tasks.rows.len() / 2), ..TaskPage::default() },
+            TaskPage { code: Some(Code::TRAP), ..TaskPage::default() },
+            TaskPage { export: Some("F".to_owned()), after: after(1), ..TaskPage::default() },
+        ] {
+            let wanted = TasksWanted { state: None, page: &page };
+            let told = self.owner().view().tasks(&tenant, wanted, 7, &none).unwrap();
+            assert_eq!(self.head().tasks(&tenant, wanted, 7, &there).unwrap(), told, "{page:?}");
+        }
+        let spans = self.owner().view().spans(&tenant, 0, u64::MAX, 9, &none).unwrap();
+        let mut told = self.head().spans(&tenant, 0, u64::MAX, 9, &there).unwrap();
+        Span::keep_longest(&mut told.rows, u64::MAX, 9);
+        assert_eq!(told, spans);
     }
 
     fn gaps(&self) -> usize {
@@ -153,7 +168,7 @@ fn the_head_answers_as_the_owner_did_and_after_a_restart() {
     pair.agree();
     assert_eq!((pair.gaps(), pair.jobs(2).rows.len(), pair.jobs(0).total), (0, 2, 3));
     let other = Tenant::new("other").unwrap();
-    assert_eq!(pair.head().jobs(&other, None, 9, &[absent(None)]).unwrap().total, 0);
+    assert_eq!(pair.head().jobs(&other, JobsWanted::newest(None), 9, &[absent(None)]).unwrap().total, 0);
     assert_eq!(pair.head().view(OWNER).job(&other, id(1)).unwrap(), None);
 }
 
@@ -165,7 +180,7 @@ fn a_job_whose_owner_is_lost_is_lost() {
     pair.pull_all(1);
     let tenant = Tenant::default();
     let of = |state, lost_ms| {
-        let found = pair.head().jobs(&tenant, Some(state), 9, &[absent(lost_ms)]).unwrap();
+        let found = pair.head().jobs(&tenant, JobsWanted::newest(Some(state)), 9, &[absent(lost_ms)]).unwrap();
         assert_eq!(found.total, found.rows.len() as u64);
         found.rows.into_iter().map(|row| (row.id.session, row.state, row.ended_ms, row.error.map(|error| error.code()))).collect::<Vec<_>>()
     };
@@ -187,7 +202,7 @@ fn what_was_removed_before_it_was_sent_is_a_gap() {
     }
     assert!(!pair.owner().retain(UnixMs::MAX).unwrap().is_empty());
     pair.pull_all(BATCH_BYTES_MAX);
-    let (left, _) = pair.owner().view().jobs(&Tenant::default(), None, 1_000, &HashSet::new()).unwrap();
+    let left = pair.owner().view().jobs(&Tenant::default(), JobsWanted::newest(None), 1_000, &HashSet::new()).unwrap().rows;
     let rows = pair.jobs(1_000).rows;
     assert_eq!((&rows[..left.len()], rows.last().unwrap().id), (&left[..], id(1)), "what was sent stays, what is sent comes");
     assert_eq!(pair.gaps(), 1);

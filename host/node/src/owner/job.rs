@@ -40,6 +40,7 @@ use crate::{
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,
+    tally::JobCounters,
 };
 
 /// What a driver said of a call, checked.
@@ -83,9 +84,10 @@ pub(crate) struct Job {
     pub(crate) key: Bytes,
     /// This one, for those who are told of it.
     me: Weak<Self>,
-    submitted_ms: UnixMs,
-    state: Mutex<State>,
-    calls: RwLock<Vec<Arc<JobCall>>>,
+    pub(super) submitted_ms: UnixMs,
+    pub(super) state: Mutex<State>,
+    pub(super) calls: RwLock<Vec<Arc<JobCall>>>,
+    counters: JobCounters,
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
@@ -95,8 +97,8 @@ pub(crate) struct Job {
     released: AtomicBool,
 }
 
-struct State {
-    tasks: TaskTable,
+pub(super) struct State {
+    pub(super) tasks: TaskTable,
     /// The driver submits no more.
     finished: bool,
     /// Somebody stopped it.
@@ -105,7 +107,7 @@ struct State {
     error: Option<Error>,
     /// Why its call was refused, while it has none: then that is why it ended.
     refused: Option<Error>,
-    ended_ms: Option<UnixMs>,
+    pub(super) ended_ms: Option<UnixMs>,
 }
 
 /// What of a job was written down and is still to be done.
@@ -123,23 +125,38 @@ impl Job {
     /// # Errors
     ///
     /// If it cannot be written down.
-    pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Result<Arc<Self>> {
+    pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, ledger: &Arc<Ledger>, counters: JobCounters) -> Result<Arc<Self>> {
         ledger.opened(&opened)?;
         let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
-        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, ledger);
+        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, ledger, counters);
         ledger.job_began(&job);
         Ok(job)
     }
 
     /// A job that an earlier life of this node left.
-    pub(crate) fn restored(owner: NodeId, opened: Opened, unfinished: Unfinished, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Arc<Self> {
+    pub(crate) fn restored(
+        owner: NodeId,
+        opened: Opened,
+        unfinished: Unfinished,
+        log: Arc<JobLog>,
+        ledger: &Arc<Ledger>,
+        counters: JobCounters,
+    ) -> Arc<Self> {
         let outbox = Outbox::restored(opened.detached);
-        let job = Self::new(owner, opened, unfinished, outbox, log, ledger);
+        let job = Self::new(owner, opened, unfinished, outbox, log, ledger, counters);
         ledger.job_began(&job);
         job
     }
 
-    fn new(owner: NodeId, opened: Opened, unfinished: Unfinished, outbox: Outbox, log: Arc<JobLog>, ledger: &Arc<Ledger>) -> Arc<Self> {
+    fn new(
+        owner: NodeId,
+        opened: Opened,
+        unfinished: Unfinished,
+        outbox: Outbox,
+        log: Arc<JobLog>,
+        ledger: &Arc<Ledger>,
+        counters: JobCounters,
+    ) -> Arc<Self> {
         let Opened { session, tenant, name, detached, key, at_ms } = opened;
         let Unfinished { tasks, finished, stopped, error } = unfinished;
         Arc::new_cyclic(|me| Self {
@@ -153,6 +170,7 @@ impl Job {
             state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
             outbox,
+            counters,
             log,
             ledger: Arc::clone(ledger),
             archived: AtomicBool::new(false),
@@ -231,6 +249,7 @@ impl Job {
             state.tasks.push(call.number, first, now);
             items.push(Item { task: self.id.task(sequence), attempt: Attempt::FIRST, args });
         }
+        self.counters.submitted(items.len());
         Ok(items)
     }
 
@@ -263,6 +282,7 @@ impl Job {
         let again = self.task_call(item.task.sequence).filter(|call| item.attempt.0 <= call.retries_max && !self.is_stopped());
         match again {
             Some(_) => {
+                self.counters.tried_again();
                 let attempt = item.attempt.next();
                 self.state.lock().tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
             }
@@ -301,7 +321,11 @@ impl Job {
             let mut state = self.state.lock();
             let mut counting = |end: &Ended| {
                 let error = end.result.as_ref().err().or(end.failed.as_ref());
-                state.tasks.ended(end.task.sequence, end.attempt, error, end.cpu, now)
+                let counts = state.tasks.ended(end.task.sequence, end.attempt, error, end.cpu, now);
+                if counts {
+                    self.counters.ended(error.map(Error::code), end.wall, end.cpu, now);
+                }
+                counts
             };
             let counted: Vec<Ended> = ended.into_iter().filter(|end| counting(end)).collect();
             if !counted.is_empty() {
@@ -452,22 +476,7 @@ impl Job {
         Some(self.task_record(&calls, &state.tasks, sequence, entry))
     }
 
-    /// Records of the newest tasks in a state, and how many there are.
-    pub(crate) fn tasks(&self, wanted: Option<TaskState>, limit: usize) -> (Vec<TaskRecord>, u64) {
-        let calls = self.calls.read();
-        let state = self.state.lock();
-        let total = match wanted {
-            None => state.tasks.len(),
-            Some(wanted) => {
-                let mut counts = *state.tasks.counts();
-                *counts.of(wanted)
-            }
-        };
-        let matching = state.tasks.newest().filter(|(_, entry)| wanted.is_none_or(|wanted| entry.state == wanted));
-        (matching.take(limit).map(|(sequence, entry)| self.task_record(&calls, &state.tasks, sequence, entry)).collect(), total)
-    }
-
-    fn task_record(&self, calls: &[Arc<JobCall>], tasks: &TaskTable, sequence: u64, entry: &TaskEntry) -> TaskRecord {
+    pub(super) fn task_record(&self, calls: &[Arc<JobCall>], tasks: &TaskTable, sequence: u64, entry: &TaskEntry) -> TaskRecord {
         let call = calls.get(usize::from(entry.call));
         let started = matches!(entry.state, TaskState::Running) || entry.node.is_some();
         TaskRecord {
@@ -479,6 +488,7 @@ impl Job {
             state: entry.state,
             attempt: entry.attempt,
             node: entry.node,
+            job_submitted_ms: self.submitted_ms,
             queued_ms: tasks.at(entry.queued_ms),
             started_ms: started.then(|| tasks.at(entry.started_ms)),
             ended_ms: entry.state.is_final().then(|| tasks.at(entry.ended_ms)),
@@ -498,7 +508,7 @@ impl State {
         over
     }
 
-    fn job_state(&self) -> JobState {
+    pub(super) fn job_state(&self) -> JobState {
         let counts = self.tasks.counts();
         match () {
             () if self.ended_ms.is_none() => JobState::Running,

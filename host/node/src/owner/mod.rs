@@ -3,6 +3,7 @@
 pub(crate) mod job;
 pub(crate) mod ledger;
 pub(crate) mod link;
+pub(crate) mod listing;
 pub(crate) mod outbox;
 pub(crate) mod received;
 pub(crate) mod restore;

@@ -154,7 +154,8 @@ impl Shared {
             tasks.get(sequence).is_some_and(|entry| entry.attempt == attempt && entry.node.is_some_and(|node| node != self.id))
         };
         let log = self.logs.reopen(&opened.tenant, self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
-        let job = Job::restored(self.id, opened, unfinished, log, &self.ledger);
+        let counters = self.tally.job_of(&opened.tenant);
+        let job = Job::restored(self.id, opened, unfinished, log, &self.ledger, counters);
         self.jobs.write().insert(job.id, Arc::clone(&job));
         for (number, call) in (0..).zip(calls) {
             let CallOf { artifact, export, options, grants } = call;

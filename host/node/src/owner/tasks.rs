@@ -78,7 +78,8 @@ impl TaskTable {
 
     /// Adds a task in its first state.
     pub(crate) fn push(&mut self, call: u16, state: TaskState, now_ms: UnixMs) {
-        let queued_ms = self.since(now_ms);
+        // Places in lists are found by time, so it does not go back where the clock does.
+        let queued_ms = self.since(now_ms).max(self.entries.last().map_or(0, |last| last.queued_ms));
         self.entries.push(TaskEntry {
             state,
             call,
@@ -166,7 +167,13 @@ impl TaskTable {
 
     /// Entries from the newest, with their numbers.
     pub(crate) fn newest(&self) -> impl Iterator<Item = (u64, &TaskEntry)> {
-        self.entries.iter().enumerate().rev().map(|(number, entry)| (number as u64, entry))
+        self.newest_below(u64::MAX)
+    }
+
+    /// The same, of those with smaller numbers than this.
+    pub(crate) fn newest_below(&self, below: u64) -> impl Iterator<Item = (u64, &TaskEntry)> {
+        let below = usize::try_from(below).unwrap_or(usize::MAX).min(self.entries.len());
+        self.entries.iter().take(below).enumerate().rev().map(|(number, entry)| (number as u64, entry))
     }
 }
 
