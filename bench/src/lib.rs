@@ -8,6 +8,7 @@ mod bulk;
 mod history;
 mod journal;
 mod layers;
+mod objects;
 mod timing;
 mod transport;
 mod work;
@@ -71,6 +72,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     journal::rows(&mut suite).await?;
     access::rows(&mut suite)?;
     work::rows(&mut suite)?;
+    objects::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     let history_memory_bytes = history::rows(setup.start_head, &mut suite).await?;

@@ -49,6 +49,7 @@ impl Row {
             () if name.starts_with("across processes") && name.ends_with("one at a time") => Some("transport: stream round trip"),
             () if name.starts_with("journal: commit") => Some(crate::journal::BARE),
             () if name.starts_with("work: submit") => Some(crate::work::BARE),
+            () if name == "objects: put and delete 64 MiB" => Some(crate::objects::BARE),
             () if name.starts_with("bulk: 1 MiB") => Some("bulk: one copy of 1 MiB into new memory"),
             () if name.starts_with("bulk: 64 MiB") => Some("bulk: one copy of 64 MiB into new memory"),
             () if ["engine: ", "node: ", "embedded: ", "across "].iter().any(|layer| name.starts_with(layer)) => Some(BARE),

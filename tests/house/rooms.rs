@@ -61,6 +61,7 @@ const ROOMS: &[Room] = &[
             "rwasm-history",
             "rwasm-journal",
             "rwasm-node",
+            "rwasm-objects",
             "rwasm-runtime",
             "rwasm-types",
             "rwasm-values",

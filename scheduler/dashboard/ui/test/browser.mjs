@@ -91,9 +91,9 @@ try {
     await heading("Sign in to rwasm");
     await usable("the sign-in");
     await picture("signin");
-    await page.getByLabel("Token").fill("rwasm_wrong");
+    await page.getByLabel("Token").fill(`rwu_${"0".repeat(16)}_${"0".repeat(64)}`);
     await page.getByRole("button", { name: "Sign in" }).click();
-    await page.getByRole("alert").getByText("the token was not accepted").waitFor();
+    await page.getByRole("alert").getByText("this cluster knows no such token").waitFor();
     await picture("signin-refused");
   });
 
