@@ -5,6 +5,8 @@ mod bench;
 mod doctor;
 mod explain;
 pub(crate) mod grants;
+mod group;
+mod health;
 mod input;
 mod inspect;
 mod job;
@@ -51,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ui::out(&script).map(|()| ExitCode::SUCCESS)
         }
         Command::Doctor(args) => block_on(doctor::doctor(&args, json)),
+        Command::Health => block_on(health::health(json)),
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
         Command::State(args) => block_on(state::state(args.command, json)),
@@ -66,6 +69,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Get(args) => block_on(object::get(&args, json)),
         Command::Rm(args) => block_on(object::rm(&args, json)),
         Command::Memory(args) => block_on(object::memory(&args, json)),
+        Command::PlacementGroup(args) => block_on(group::group(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
         Command::Tenant(args) => block_on(tenant::tenant(args.command, json)),

@@ -5,11 +5,12 @@ mod files;
 mod outcome;
 mod output;
 mod plan;
+mod planned;
 
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use rwasm_client::{Call, Client, Job, JobEvent, JobOptions};
+use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
 use rwasm_runtime::Termination;
 use rwasm_types::{ArtifactName, Code, Error, Result};
 
@@ -51,6 +52,17 @@ impl Source {
     fn of(args: &WorkArgs) -> Result<Self> {
         stored_name(args).map_or_else(|| input::artifact(&args.file).map(Self::File), |name| Ok(Self::Stored(name)))
     }
+
+    /// Makes sure that the cluster has it.
+    async fn send(self, client: &Client) -> Result<Artifact> {
+        let spinner = ui::spinner("sending the artifact");
+        let artifact = match self {
+            Self::File(bytes) => client.artifact(&bytes).await,
+            Self::Stored(name) => client.stored(&name).await,
+        };
+        spinner.finish_and_clear();
+        artifact
+    }
 }
 
 fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
@@ -66,6 +78,9 @@ pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
             grants::on_cluster(&mut args.work.grants)?;
             block_on(async {
                 let client = found.connect().await?.reconnecting(args.reconnect);
+                if args.plan {
+                    return plan(&client, &args.work, source, json).await;
+                }
                 work(&client, &args.work, source, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await
             })
         }
@@ -74,6 +89,10 @@ pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
         None => {
             if let Source::Stored(name) = &source {
                 return Err(no_cluster(name));
+            }
+            if args.plan {
+                return Err(Error::new(Code::NOT_EMBEDDED, "no cluster is named, and an embedded one has nothing to plan")
+                    .hint("start one with `rwasm start --head`"));
             }
             ui::note("rwasm: no cluster is named and none was started here; running on an embedded one");
             embedded(&args.work, &EngineArgs::default(), source, json)
@@ -103,17 +122,18 @@ fn embedded(args: &WorkArgs, engine: &EngineArgs, source: Source, json: bool) ->
     })
 }
 
+/// Checks a submit as if it were one, and shows where it would go.
+async fn plan(client: &Client, args: &WorkArgs, source: Source, json: bool) -> Result<ExitCode> {
+    let artifact = source.send(client).await?;
+    let plan = Plan::of(client, args, &artifact, json).await?;
+    planned::show(client, &artifact, &plan, json).await
+}
+
 async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json: bool) -> Result<ExitCode> {
     let mut interrupt =
         rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
     let open = async {
-        let spinner = ui::spinner("sending the artifact");
-        let artifact = match source {
-            Source::File(bytes) => client.artifact(&bytes).await,
-            Source::Stored(name) => client.stored(&name).await,
-        };
-        spinner.finish_and_clear();
-        let artifact = artifact?;
+        let artifact = source.send(client).await?;
         let plan = Plan::of(client, args, &artifact, json).await?;
         let name =
             args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());

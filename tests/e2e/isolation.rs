@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use bytes::Bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, ObjectId, Policy, Result, Role, Tenant, TokenHash, TokenId, UserToken,
-    api::{NewToken, Order, Query},
+    ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet, Result,
+    Role, Tenant, TokenHash, TokenId, UserToken,
+    api::{NewGroup, NewToken, Order, Query},
     view::{JobPage, TaskPage},
 };
 use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, convert, hello, msg};
@@ -60,6 +61,14 @@ const ROWS: &[Row] = &[
         Sees::Nothing(summary)
     }),
     ("query policy", |two| Sees::Nothing(two.ask(&Query::Policy).unwrap())),
+    ("query groups", |two| two.none_of(&Query::Groups)),
+    ("query plan", |two| {
+        let plan = |artifact| {
+            let query = Query::Plan { artifact, options: Box::default(), needs: Default::default(), tasks: 1 };
+            two.ask(&query).unwrap_err()
+        };
+        Sees::NotThere { told: plan(two.artifact), of_none: plan(ArtifactDigest([7; 32])) }
+    }),
     ("query objects", |two| two.none_of(&Query::Objects { limit: 10_000 })),
     ("query object", |two| {
         let ask = |object: ObjectId| two.ask(&Query::Object { object }).unwrap_err();
@@ -97,6 +106,24 @@ const ROWS: &[Row] = &[
     ("order collect-artifacts", |two| two.forbidden(&Order::CollectArtifacts { unused_for_ms: 0, dry_run: false, keep: Vec::new() })),
     ("order drain-node", |two| two.forbidden(&Order::DrainNode { node: two.job.owner, within_ms: 0 })),
     ("order undrain-node", |two| two.forbidden(&Order::UndrainNode { node: two.job.owner })),
+    // Groups are a tenant's own: one of another's name is another group.
+    ("order create-group", |two| {
+        let bundles = vec![ResourceSet::cpus(1)];
+        let group = NewGroup {
+            name: Name::new("theirs").unwrap(),
+            bundles,
+            strategy: GroupStrategy::Pack,
+            labels: Vec::new(),
+            priority: Priority::default(),
+            wait: true,
+        };
+        two.order(&Order::CreateGroup(group)).unwrap();
+        Sees::Checked
+    }),
+    ("order remove-group", |two| {
+        let remove = |name: &str| two.order(&Order::RemoveGroup { name: Name::new(name).unwrap() }).unwrap_err();
+        Sees::NotThere { told: remove("other"), of_none: remove("nobody") }
+    }),
     ("order create-tenant", |two| two.forbidden(&Order::CreateTenant { tenant: two.other.clone() })),
     ("order delete-tenant", |two| two.forbidden(&Order::DeleteTenant { tenant: two.other.clone(), force: true })),
     ("order create-token", |two| {
@@ -108,7 +135,7 @@ const ROWS: &[Row] = &[
     ("order set-policy", |two| two.forbidden(&Order::SetPolicy { tenant: two.other.clone(), policy: Policy::open() })),
     ("order invite-node", |two| {
         let id = TokenId::from_random([1; 8]);
-        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000 })
+        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000, nodes: 1 })
     }),
     ("rpc Attach", |two| two.refused_session(&[])),
     ("rpc Query", looking_elsewhere),
@@ -223,6 +250,8 @@ impl Two {
         let artifact = ArtifactDigest(*blake3::hash(&fs::read(path).unwrap()).as_bytes());
         let tag = ["artifact", "tag", &artifact.to_string(), "other:1"];
         cluster.rwasm(tag).env("RWASM_TOKEN", &other_token).run().ok();
+        let group = ["placement-group", "create", "other", "--bundle", "cpu=0.1"];
+        cluster.rwasm(group).env("RWASM_TOKEN", &other_token).run().ok();
         let put = cluster.rwasm(["put", "-"]).stdin(SECRET.repeat(10_000)).env("RWASM_TOKEN", &other_token).run().ok();
         let object = put.stdout().trim().parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

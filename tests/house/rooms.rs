@@ -42,6 +42,7 @@ const ROOMS: &[Room] = &[
         ],
     },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-sim", dir: "scheduler/sim", uses: &["rwasm-core", "rwasm-types"] },
     Room { package: "rwasm-auth", dir: "scheduler/auth", uses: &["rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room {
@@ -57,6 +58,7 @@ const ROOMS: &[Room] = &[
         uses: &[
             "rwasm-auth",
             "rwasm-client",
+            "rwasm-core",
             "rwasm-engine",
             "rwasm-history",
             "rwasm-journal",

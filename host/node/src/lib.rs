@@ -146,7 +146,8 @@ const WINDOW: u64 = 2_000_000;
 const JOBS_KEPT: usize = 1_000;
 const TASKS_KEPT: u64 = 200_000;
 
-/// A running node.
+/// A running node. Clones are the same.
+#[derive(Clone)]
 pub struct Node {
     id: NodeId,
     cluster: String,
@@ -190,7 +191,7 @@ impl Node {
         let reserved = Arc::<Reserved>::default();
         let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
         reserved.add(own.filter(|address| !address.is_unspecified()));
-        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
+        let engine = Engine::new(EngineOptions { compile, pool, guest_memory_bytes: capacity.memory, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
@@ -317,6 +318,11 @@ impl Node {
         if let Some(shared) = self.shared.upgrade() {
             shared.leave(within).await;
         }
+    }
+
+    /// Whether the head hears this node now.
+    pub fn is_joined(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.head.is_there())
     }
 
     /// The cluster it joined.

@@ -109,6 +109,7 @@ impl LocalRuns {
                 prepared,
                 export,
                 limits: TaskLimits::default(),
+                memory_reserved: 0,
                 grants: Arc::new(Grants::default()),
                 tenant: Tenant::default(),
                 job: JobId { owner: NodeId::FIRST, session: 1 },

@@ -380,7 +380,14 @@ impl Shared {
         };
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
-        let class = self.dispatcher.lock().add_class(shape.clone(), options.priority, false);
+        let class = {
+            let mut dispatcher = self.dispatcher.lock();
+            let class = dispatcher.add_class(shape.clone(), options.priority, false);
+            if !self.may_run_here(&options.placement) {
+                dispatcher.send_away(class);
+            }
+            class
+        };
         let call = JobCall {
             number,
             artifact,
@@ -443,6 +450,7 @@ impl Shared {
             prepared: Arc::clone(&load.prepared),
             export: load.export,
             limits: load.options.limits,
+            memory_reserved: self.dispatcher.lock().memory_of(load.class),
             grants: Arc::clone(&load.grants),
             tenant: load.tenant.clone(),
             job: load.job,
@@ -579,7 +587,7 @@ pub(crate) fn find_export(info: &rwasm_values::ArtifactInfo, name: &str) -> Resu
 }
 
 /// What one task of a call holds while it runs.
-fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
+pub(crate) fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
     let limit = options.limits.memory_bytes;
     if memory_initial_bytes > limit {
         let message = format!(

@@ -181,10 +181,15 @@ codes! {
     ORIGIN_REFUSED = 702, Refused, "The request comes from a page of another site.";
     METHOD_REFUSED = 703, Refused, "The path does not take this method.";
     BODY_TOO_LARGE = 704, Refused, "The body of the request is too large.";
+    UNWELL = 721, Failed, "A daemon runs and does not do its work.";
+    NODE_MEMORY = 722, Failed, "The guests of the node have taken up its memory.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
+    PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
+    LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
+    GROUP_REMOVED = 823, Failed, "The placement group was removed.";
 
     STORE_FULL = 851, Failed, "A node's object store is full.";
     OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";

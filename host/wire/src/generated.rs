@@ -407,6 +407,28 @@ pub struct Options {
     pub reuse: bool,
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "7")]
+    pub placement: ::core::option::Option<Placement>,
+}
+/// Where a task may run. Conditions on labels are in their text form, as `zone in (a, b)`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Placement {
+    /// Work is spread over nodes from the beginning, not packed first.
+    #[prost(bool, tag = "1")]
+    pub spread: bool,
+    /// The only node that may run it, 0 if any.
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(string, repeated, tag = "3")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The node that is taken while it has room, 0 if none.
+    #[prost(uint32, tag = "4")]
+    pub prefer_node: u32,
+    #[prost(string, repeated, tag = "5")]
+    pub prefer_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The placement group that it comes out of, as `trainer` or `trainer:1` for a bundle; empty for none.
+    #[prost(string, tag = "6")]
+    pub group: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Volume {
@@ -1921,6 +1943,11 @@ pub struct LeaseRequest {
     pub slots: u32,
     #[prost(sint32, tag = "6")]
     pub priority: i32,
+    /// Whether its work may be taken back while it runs, because it can run again.
+    #[prost(bool, tag = "7")]
+    pub retryable: bool,
+    #[prost(message, optional, tag = "8")]
+    pub placement: ::core::option::Option<Placement>,
     /// What the tasks need of their node beside resources, as JSON; empty for nothing.
     #[prost(bytes = "bytes", tag = "20")]
     pub needs: ::prost::bytes::Bytes,
@@ -1971,6 +1998,11 @@ pub struct LeaseHeld {
     pub shape: ::core::option::Option<Resources>,
     #[prost(uint32, tag = "6")]
     pub slots: u32,
+    #[prost(sint32, tag = "7")]
+    pub priority: i32,
+    /// Whether its work may be taken back while it runs.
+    #[prost(bool, tag = "8")]
+    pub retryable: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseReturn {

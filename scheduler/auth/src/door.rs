@@ -45,10 +45,12 @@ impl Door<'_> {
                 | Query::Artifacts { .. }
                 | Query::Artifact { .. }
                 | Query::Tags { .. }
+                | Query::Groups
                 | Query::Policy
                 | Query::Objects { .. }
                 | Query::Object { .. }
                 | Query::Memory => (Role::Viewer, Some(Role::Operator)),
+                Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
                 Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
             },
@@ -57,7 +59,9 @@ impl Door<'_> {
                 | Order::TagArtifact { .. }
                 | Order::Untag { .. }
                 | Order::RemoveArtifact { .. }
-                | Order::ReleaseObject { .. } => (Role::Submitter, Some(Role::Admin)),
+                | Order::ReleaseObject { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {
                     (Role::Operator, Some(Role::Operator))
                 }
@@ -69,9 +73,9 @@ impl Door<'_> {
                 | Order::InviteNode { .. } => (Role::Admin, Some(Role::Admin)),
             },
             // A part of a submit.
-            Door::Ask(Ask::Offered { .. }) => (Role::Submitter, None),
+            Door::Ask(Ask::Offered { .. } | Ask::Place(_)) => (Role::Submitter, None),
             // Asked by nodes of each other, never by callers.
-            Door::Ask(Ask::TenantUse) => (Role::Admin, None),
+            Door::Ask(Ask::TenantUse | Ask::Demand { .. }) => (Role::Admin, None),
         }
     }
 

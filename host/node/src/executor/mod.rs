@@ -77,6 +77,8 @@ pub(crate) struct LoadedCall {
     /// Which of the artifact's exports.
     pub(crate) export: usize,
     pub(crate) limits: TaskLimits,
+    /// Memory that each attempt was admitted with, in bytes.
+    pub(crate) memory_reserved: u64,
     pub(crate) grants: Arc<Grants>,
     pub(crate) tenant: Tenant,
     pub(crate) job: JobId,
@@ -135,6 +137,7 @@ impl LoadedCall {
             export: self.export,
             args,
             limits: self.limits,
+            memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,

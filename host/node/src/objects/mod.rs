@@ -204,7 +204,7 @@ impl Objects {
         }
         let held = self.with(|directory| {
             let holder = Holder::Task(task);
-            let held = objects.iter().map(|id| directory.hold(tenant, *id, holder)).collect::<Result<()>>();
+            let held = objects.iter().try_for_each(|id| directory.hold(tenant, *id, holder));
             if held.is_err() {
                 directory.release_all(holder);
             }
