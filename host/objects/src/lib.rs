@@ -18,7 +18,9 @@ mod error;
 mod pin;
 mod queue;
 mod raw;
+mod receiver;
 mod relieve;
+pub mod size;
 mod spill;
 mod state;
 mod store;
@@ -32,6 +34,7 @@ pub mod refs;
 pub use self::{
     error::may_wait,
     pin::{Chunk, Pin, Region},
+    receiver::Receiver,
     relieve::Keeper,
     spill::{Spill, SpillTarget, directory::Directory},
     store::{Config, Store},

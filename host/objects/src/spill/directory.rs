@@ -40,9 +40,8 @@ impl Directory {
             let name = entry.file_name();
             let Some(number) = name.to_str().and_then(|name| name.strip_prefix(LIFE)?.parse::<u64>().ok()) else { continue };
             next = next.max(number.saturating_add(1));
-            if entry.file_type()?.is_dir() && flock(File::open(entry.path())?, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                fs::remove_dir_all(entry.path())?;
-            }
+            // What cannot be removed is in nobody's way.
+            let _ = remove_left(&entry);
         }
         let path = parent.join(format!("{LIFE}{next}"));
         DirBuilder::new().mode(0o700).create(&path)?;
@@ -59,6 +58,15 @@ impl Directory {
     fn file(&self, number: u64) -> PathBuf {
         self.path.join(number.to_string())
     }
+}
+
+/// Removes the directory of a life, if that is gone.
+fn remove_left(entry: &fs::DirEntry) -> io::Result<()> {
+    if entry.file_type()?.is_dir() {
+        flock(File::open(entry.path())?, FlockOperation::NonBlockingLockExclusive)?;
+        fs::remove_dir_all(entry.path())?;
+    }
+    Ok(())
 }
 
 impl SpillTarget for Directory {

@@ -3,10 +3,12 @@
 #![cfg(test)]
 
 mod life;
+mod model;
+mod receive;
 mod spill;
 mod waiting;
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use parking_lot::Mutex;
 use rwasm_objects::{Config, Pin, Spill, SpillTarget, Store};
@@ -42,6 +44,15 @@ fn put(store: &Store, name: &str, sequence: u64, bytes: &[u8]) -> Result<Pin> {
     let mut writer = store.create(&tenant(name), id(sequence), bytes.len() as u64)?;
     writer.write(bytes)?;
     writer.seal([0; 32], Vec::new())
+}
+
+/// The pages of an object as another process sees them.
+fn pages(pin: &Pin) -> Vec<u8> {
+    let region = pin.region();
+    let file = File::from(region.file.try_clone_to_owned().unwrap());
+    let mut bytes = vec![1; (region.length.div_ceil(PAGE).max(1) * PAGE) as usize];
+    file.read_exact_at(&mut bytes, region.offset).unwrap();
+    bytes
 }
 
 /// Files in memory, with the faults of a disk.
