@@ -58,7 +58,7 @@ pub(crate) struct Ready {
     pub(crate) head_address: String,
     /// Where drivers attach, if here.
     pub(crate) gateway_address: Option<String>,
-    /// Whether it is the head of a cluster with TLS.
+    /// Whether the cluster has TLS.
     #[serde(default)]
     pub(crate) tls: bool,
     /// Where browsers and REST clients go, and metrics are, if here.
@@ -215,7 +215,7 @@ impl Daemon {
             node: node.id(),
             head_address,
             gateway_address,
-            tls: false,
+            tls: node.for_scrapers().is_some(),
             dashboard_address: None,
             metrics_address,
             state_dir: state.dir().to_owned(),

@@ -41,7 +41,7 @@ prepare() {
     trap 'rm -rf "$work" "$root/docker/rwasm"' EXIT
     say "putting base images together from Debian's packages"
     bootstrap "$suite" base libc6,libgcc-s1 && bootstrap "$suite" builder libc6,busybox-static &&
-        bootstrap "$tools_suite" tools prometheus,docker-compose || skip "Debian's packages cannot be had"
+        bootstrap "$tools_suite" tools base-files,prometheus,docker-compose || skip "Debian's packages cannot be had"
     chroot "$work/builder" /bin/busybox --install -s /bin
     mkdir -p "$work/tools/prometheus" && chown 65534:65534 "$work/tools/prometheus"
     strip --strip-debug -o docker/rwasm "$binary"
@@ -75,7 +75,7 @@ inside() {
     export DOCKER_HOST=unix://$work/docker.sock DOCKER_CONFIG=$work/client
     export PATH=$work/bin:$PATH
     mkdir -p "$work/bin" "$DOCKER_CONFIG/cli-plugins" "$work/home"
-    ln -s "$2" "$work/bin/rwasm"
+    cp "$2" "$work/bin/rwasm"
     cp "$work/tools/usr/libexec/docker/cli-plugins/docker-compose" "$DOCKER_CONFIG/cli-plugins/"
     ip link set lo up
     # What the document leaves in /tmp is its own.

@@ -188,7 +188,8 @@ fn show(ready: &Ready, json: bool) -> Result<()> {
         None => {
             ui::line(&format!("node {node} joined cluster {cluster} at {head_address} (process {pid})"))?;
             if let Some(metrics) = metrics_address {
-                ui::note(&format!("  its metrics:          http://{metrics}/metrics"));
+                let scheme = if *tls { "https" } else { "http" };
+                ui::note(&format!("  its metrics:          {scheme}://{metrics}/metrics"));
             }
         }
     }
