@@ -108,18 +108,15 @@ const ROWS: &[Row] = &[
     ("order collect-artifacts", |two| two.forbidden(&Order::CollectArtifacts { unused_for_ms: 0, dry_run: false, keep: Vec::new() })),
     ("order drain-node", |two| two.forbidden(&Order::DrainNode { node: two.job.owner, within_ms: 0 })),
     ("order undrain-node", |two| two.forbidden(&Order::UndrainNode { node: two.job.owner })),
-    // Groups are a tenant's own: one of another's name is another group.
+    // Groups are a tenant's own: another's name is free, as far as that goes.
     ("order create-group", |two| {
-        let bundles = vec![ResourceSet::cpus(1)];
-        let group = NewGroup {
-            name: Name::new("theirs").unwrap(),
-            bundles,
-            strategy: GroupStrategy::Pack,
-            labels: Vec::new(),
-            priority: Priority::default(),
-            wait: true,
+        let create = |name: &str| {
+            let (name, bundles) = (Name::new(name).unwrap(), vec![ResourceSet::cpus(10_000)]);
+            let (strategy, labels, priority) = (GroupStrategy::Pack, Vec::new(), Priority::default());
+            two.order(&Order::CreateGroup(NewGroup { name, bundles, strategy, labels, priority, wait: false })).unwrap_err()
         };
-        two.order(&Order::CreateGroup(group)).unwrap();
+        let told = [create("other"), create("nobody")].map(|error| (error.code(), error.to_string()));
+        assert!(told[0] == told[1] && told[0].0 == Code::INFEASIBLE, "{told:?}");
         Sees::Checked
     }),
     ("order remove-group", |two| {

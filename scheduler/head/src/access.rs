@@ -24,7 +24,7 @@ use crate::{
 
 /// The directory, and the right to change it.
 pub(crate) struct Access {
-    directory: RwLock<Directory>,
+    pub(crate) directory: RwLock<Directory>,
     /// Held from the check of an order until its effect.
     order: tokio::sync::Mutex<()>,
 }
