@@ -212,7 +212,7 @@ impl Core {
             let Some(group) = self.groups.get(&key) else { return Met::Blocked };
             let bundles = group.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at));
             let room = bundles.map(|(bundle, at)| {
-                (bundle.place, bundle.free.count_of(&group.drawn(at as usize, &class.shape)).unwrap_or(u64::from(wish.slots)), at)
+                (bundle.place, bundle.free.count_of(&group.drawn(at as usize, &class.shape)).unwrap_or_else(|| u64::from(wish.slots)), at)
             });
             let reached = |place: u32| self.cluster.get(place).is_some_and(|node| self.reaches(wish, node.id));
             let room = room.filter_map(|(place, room, at)| Some((place?, room, at))).find(|(place, room, _)| *room > 0 && reached(*place));
