@@ -8,10 +8,13 @@ export CARGO_TARGET_DIR
 RWASM_GUESTS ?= $(CURDIR)/target/guests
 export RWASM_GUESTS
 
+# How many seeds `make sim` runs.
+SEEDS ?= 20000
+
 say = @printf '== %s\n' "$(1)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup guests build demo test test-guests test-ui ui lint bench install clean
+.PHONY: help setup guests build demo test test-guests test-ui test-docker ui image lint sim bench install clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,9 +50,20 @@ test-ui: setup guests ## Test the dashboard: its pages in a browser, its API by 
 	$(call say,testing the dashboard)
 	@tools/test-ui.sh
 
+test-docker: setup guests ## Run docs/docker.md in a Docker engine of its own; skips where none can be started
+	$(call say,building rwasm for tests)
+	@$(CARGO) build --locked --quiet
+	$(call say,testing in Docker)
+	@tools/test-docker.sh
+
 ui: ## Build the dashboard's pages, which are committed
 	$(call say,building the pages)
 	@tools/build-ui.sh
+
+image: build ## Build the Docker image, with the program that is built here
+	$(call say,building the image)
+	@install -m 755 "$(CARGO_TARGET_DIR)/release/rwasm" docker/rwasm
+	@docker build --tag rwasm --file docker/Dockerfile .; status=$$?; rm -f docker/rwasm; exit $$status
 
 lint: setup ## Check format, lints and documentation
 	$(call say,format)
@@ -58,6 +72,10 @@ lint: setup ## Check format, lints and documentation
 	@$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
 	$(call say,documentation)
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked --quiet
+
+sim: ## Run the scheduler's simulator over many seeds: make sim SEEDS=100000
+	$(call say,simulating $(SEEDS) seeds)
+	@SEEDS=$(SEEDS) $(CARGO) test --release --locked --quiet -p rwasm-sim whatever_happens -- --nocapture
 
 bench: build ## Measure what a task costs, layer by layer
 	$(call say,measuring)

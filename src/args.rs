@@ -2,8 +2,11 @@
 
 pub(crate) mod access;
 mod artifact;
+mod group;
+mod needs;
 mod network;
 mod node;
+mod object;
 mod state;
 mod storage;
 
@@ -16,8 +19,11 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
     artifact::{ArtifactArgs, ArtifactCommand},
+    group::{CreateGroupArgs, GroupArgs, GroupCommand},
+    needs::NeedArgs,
     network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
+    object::{GetArgs, MemoryArgs, PutArgs, RmArgs},
     state::{StateArgs, StateCommand, StateDirArgs},
     storage::{HistoryArgs, StorageArgs},
 };
@@ -52,12 +58,22 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List, look into, follow and stop jobs
     Job(JobArgs),
-    /// List tasks, nodes, jobs or artifacts
+    /// List tasks, nodes, jobs, artifacts or objects
     List(ListArgs),
     /// List, tag and remove artifacts that the cluster has stored
     Artifact(ArtifactArgs),
+    /// Store a file as an object, and print its ref
+    Put(PutArgs),
+    /// Print an object's value
+    Get(GetArgs),
+    /// Let go of objects that were put
+    Rm(RmArgs),
+    /// Show what objects take of each node's memory
+    Memory(MemoryArgs),
     /// Take a node out of use, and back
     Node(NodeArgs),
+    /// Reserve resources together, for work that is submitted into them
+    PlacementGroup(GroupArgs),
     /// Say in one line why a task is where it is
     Why(WhyArgs),
     /// Create, list and delete tenants, and set what their guests may be granted
@@ -66,6 +82,8 @@ pub(crate) enum Command {
     Token(TokenArgs),
     /// Look whether this machine has what rwasm needs, and say what to do where it has not
     Doctor(DoctorArgs),
+    /// Ask the daemons that this user started here whether they do their work; for container engines and other supervisors
+    Health,
     /// Back up, restore and check what a daemon keeps on disk
     State(StateArgs),
     /// Make a new project
@@ -106,7 +124,7 @@ pub(crate) struct StartArgs {
     #[arg(long)]
     pub(crate) block: bool,
     /// The address to listen on; others than loopback's need TLS, for which the head makes certificates at its first start
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    #[arg(long, value_name = "IP", env = "RWASM_HOST", default_value = "127.0.0.1")]
     pub(crate) host: std::net::IpAddr,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
@@ -146,6 +164,9 @@ pub(crate) struct StartArgs {
     /// Memory for guests; 60 % of the machine's or container's by default
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What the node gives")]
     pub(crate) memory: Option<u64>,
+    /// Shared memory for objects; 30 % of the machine's or container's by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What the node gives")]
+    pub(crate) object_store_memory: Option<u64>,
     /// Custom resources, as JSON: '{"license": 2}'
     #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What the node gives")]
     pub(crate) resources: Option<Resources>,
@@ -164,6 +185,9 @@ pub(crate) struct StartArgs {
     /// Where the daemon keeps what must survive; a directory of its own below the user's state directory by default
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub(crate) state_dir: Option<PathBuf>,
+    /// A file with the token of an admin, for whoever wants to choose it; the head draws one at its first start without it
+    #[arg(long, value_name = "FILE", env = "RWASM_ADMIN_TOKEN_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) admin_token_file: Option<PathBuf>,
     /// Set in the daemon itself: says on standard output when it is ready
     #[arg(long, hide = true)]
     pub(crate) daemon: bool,
@@ -215,6 +239,9 @@ pub(crate) struct SubmitArgs {
     /// Leave when the job is submitted; `rwasm job` follows it
     #[arg(long, conflicts_with = "output")]
     pub(crate) no_wait: bool,
+    /// Show where the tasks would go, and why not elsewhere, and submit nothing
+    #[arg(long, conflicts_with_all = ["no_wait", "output"])]
+    pub(crate) plan: bool,
     /// How long to try to come back if the connection to the cluster breaks; 0s gives up at once
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s")]
     pub(crate) reconnect: Duration,
@@ -260,26 +287,6 @@ pub(crate) struct WorkArgs {
     /// Arguments of a command
     #[arg(last = true, value_name = "ARGS")]
     pub(crate) args: Vec<String>,
-}
-
-/// What a task holds while it runs.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct NeedArgs {
-    /// Cores that a task holds
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "What each task needs")]
-    pub(crate) num_cpus: Quantity,
-    /// Graphics processors that a task holds
-    #[arg(long, value_name = "N", default_value = "0", help_heading = "What each task needs")]
-    pub(crate) num_gpus: Quantity,
-    /// Custom resources that a task holds, as JSON: '{"license": 1}'
-    #[arg(long, value_name = "JSON", value_parser = resources, help_heading = "What each task needs")]
-    pub(crate) resources: Option<Resources>,
-    /// Tries after a node was lost; 3 for functions and 0 for commands by default
-    #[arg(long, value_name = "N", help_heading = "What each task needs")]
-    pub(crate) max_retries: Option<u32>,
-    /// Who goes first, -100 to 100
-    #[arg(long, value_name = "N", default_value = "0", allow_negative_numbers = true, value_parser = priority, help_heading = "What each task needs")]
-    pub(crate) priority: Priority,
 }
 
 /// Where a task ends.
@@ -444,6 +451,19 @@ pub(crate) enum ListCommand {
     Jobs {
         #[command(flatten)]
         list: ListOptions<JobState>,
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Placement groups, by name
+    PlacementGroups {
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Objects, in the order of their ids, with who holds them
+    Objects {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
+        limit: usize,
         #[command(flatten)]
         view: ViewArgs,
     },

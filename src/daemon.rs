@@ -3,9 +3,13 @@
 //! ```text
 //! RUNTIME/endpoint.json       where drivers of this user find the cluster, 0600
 //! RUNTIME/daemons/PID.json    what runs here, for `stop`
+//! RUNTIME/daemons/PID.sock    whether it does its work, for `health`
 //! ```
 
+mod address;
 mod driver;
+mod health;
+mod invite;
 pub(crate) mod log;
 mod pages;
 mod register;
@@ -14,12 +18,12 @@ mod security;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use rwasm_client::Endpoint;
+use rwasm_client::{Endpoint, token_in};
 use rwasm_head::{Head, HeadOptions, HistoryOptions};
 use rwasm_node::{Credential, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
@@ -27,11 +31,8 @@ use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::register::{Here, Registered, registered};
-use self::{
-    register::Registration,
-    security::{Security, advertised},
-};
+pub(crate) use self::register::{Here, Registered, ask_health, registered};
+use self::{register::Registration, security::Security};
 use crate::{
     args::{DataPort, StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, node_token, pool_options, user_token},
@@ -83,7 +84,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts what the arguments say. When this returns, it takes work.
     pub(crate) async fn start(args: &StartArgs) -> Result<Self> {
-        let advertised = advertised(args)?;
+        let advertised = address::advertised(args).await?;
         let dirs = Dirs::from_env();
         let runtime_dir = |error| Error::new(Code::IO, format!("cannot use {}: {error}", dirs.runtime.display()));
         create_private_dir(&dirs.runtime).map_err(runtime_dir)?;
@@ -106,16 +107,17 @@ impl Daemon {
         }
     }
 
-    async fn head(args: &StartArgs, dirs: &Dirs, state: State, advertised: &str) -> Result<Self> {
-        let (token, admin) = (state.node_token()?, state.admin()?);
+    async fn head(args: &StartArgs, dirs: &Dirs, state: State, advertised: &[String]) -> Result<Self> {
+        let (token, admin) = (state.node_token()?, state.admin(args.admin_token_file.as_deref())?);
         let journal = state.journal()?;
-        let security = Security::open(args, &state, &rwasm_head::cluster(&journal).await?)?;
+        let security = Security::open(args, advertised, &state, &rwasm_head::cluster(&journal).await?)?;
+        let told = address::told(args, advertised);
         // Everything is bound before anything is done.
         let listener = bind(args.host, args.port, "--port").await?;
         let gateway = bind(args.host, args.client_port, "--client-port").await?;
         let data = data_port(args).await?;
         let pages = pages::bind_dashboard(args, security.is_some()).await?;
-        let (head_address, gateway_address) = (address(&listener, advertised), address(&gateway, advertised));
+        let (head_address, gateway_address) = (address::of(&listener, &told), address::of(&gateway, &told));
         let scope = Scope::new();
         let (listener, gateway) = match &security {
             Some(security) => {
@@ -140,9 +142,15 @@ impl Daemon {
             None => Credential::Shared(token.clone()),
         };
         let mut node = node_options(args, dirs, &state, to_head.into(), credential)?;
-        (node.data, node.gateway) = (endpoint(data, advertised), endpoint(Some(gateway), advertised));
+        (node.data, node.gateway) = (endpoint(data, &told), endpoint(Some(gateway), &told));
         let node = Node::start(node, &scope).await?;
-        let dashboard = pages::serve(pages, security.as_ref(), &head, &node, advertised, &scope)?;
+        if let Some(file) = &args.network.ca_out {
+            invite::tell_authority(file, security.as_ref())?;
+        }
+        if let Some(file) = &args.network.join_token_out {
+            invite::keep(file, &head, &scope).await?;
+        }
+        let dashboard = pages::serve(pages, security.as_ref(), &head, &node, &told, &scope)?;
         let endpoint = Endpoint {
             address: gateway_address.clone(),
             token: admin.reveal(),
@@ -163,13 +171,14 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, Some(&endpoint))?;
+        health::serve(&registration.socket, node.clone(), &scope);
         Ok(Self { scope, node, ready, _registration: registration, _state: Arc::new(state), _head: Some(head) })
     }
 
-    async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>, advertised: &str) -> Result<Self> {
-        let head_address = args.address.clone().unwrap_or_default();
-        let head_address = if head_address.contains(':') { head_address } else { format!("{head_address}:6379") };
-        let credential = credential(args, dirs, &state, &head_address)?;
+    async fn node(args: &StartArgs, dirs: &Dirs, state: Arc<State>, advertised: &[String]) -> Result<Self> {
+        let head_address = address::head_address(args.address.as_deref().unwrap_or_default());
+        let told = address::told(args, advertised);
+        let credential = credential(args, dirs, &state, &head_address).await?;
         if !args.host.is_loopback() && matches!(credential, Credential::Shared(_)) {
             let message = format!("a node without TLS cannot listen on {}", args.host);
             return Err(
@@ -183,20 +192,20 @@ impl Daemon {
         }
         let gateway = if args.gateway { Some(bind(args.host, args.client_port, "--client-port").await?) } else { None };
         let metrics = pages::bind_metrics(args).await?;
-        let gateway_address = gateway.as_ref().map(|gateway| address(gateway, advertised));
+        let gateway_address = gateway.as_ref().map(|gateway| address::of(gateway, &told));
         let scope = Scope::new();
         let mut options = node_options(args, dirs, &state, Connector::tcp(&head_address), credential)?;
-        (options.data, options.gateway) = (endpoint(data, advertised), endpoint(gateway, advertised));
+        (options.data, options.gateway) = (endpoint(data, &told), endpoint(gateway, &told));
         let node = Node::start(options, &scope).await.map_err(|error| {
             let needs_tls = error.code() == Code::TLS_REQUIRED;
             if needs_tls {
-                error.hint("join with a token of `rwasm token join`: pass it with --join-token or RWASM_JOIN_TOKEN")
+                error.hint("join with a token of `rwasm token join`: pass it with --join-token or RWASM_JOIN_TOKEN, or in a file with --join-token-file")
             } else {
                 error
             }
         })?;
         let metrics_address = match metrics {
-            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args.gateway, advertised, &scope)?),
+            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args.gateway, &told, &scope)?),
             None => None,
         };
         let ready = Ready {
@@ -212,6 +221,7 @@ impl Daemon {
             state_dir: state.dir().to_owned(),
         };
         let registration = Registration::leave(dirs, &ready, None)?;
+        health::serve(&registration.socket, node.clone(), &scope);
         Ok(Self { scope, node, ready, _registration: registration, _state: state, _head: None })
     }
 
@@ -264,25 +274,19 @@ async fn data_port(args: &StartArgs) -> Result<Option<Listener>> {
     }
 }
 
-/// Where others reach a listener.
-fn address(listener: &Listener, advertised: &str) -> String {
-    listener.local_addr().map(|address| address_of(address, advertised)).unwrap_or_default()
-}
-
-/// A port at a host, as it is written.
-fn address_of(address: SocketAddr, host: impl AsRef<str>) -> String {
-    let host = host.as_ref();
-    if host.contains(':') { format!("[{host}]:{}", address.port()) } else { format!("{host}:{}", address.port()) }
-}
-
-fn endpoint(listener: Option<Listener>, advertised: &str) -> Option<rwasm_node::Endpoint> {
-    listener.map(|listener| rwasm_node::Endpoint { address: address(&listener, advertised), listener })
+fn endpoint(listener: Option<Listener>, told: &str) -> Option<rwasm_node::Endpoint> {
+    listener.map(|listener| rwasm_node::Endpoint { address: address::of(&listener, told), listener })
 }
 
 /// With what a node joins: a token that was given, what it has of an earlier join, or on loopback what the head left for this user.
-fn credential(args: &StartArgs, dirs: &Dirs, state: &State, head_address: &str) -> Result<Credential> {
+async fn credential(args: &StartArgs, dirs: &Dirs, state: &State, head_address: &str) -> Result<Credential> {
     if let Some(token) = args.network.join_token.as_ref().filter(|token| !token.is_empty()) {
         return token.parse().map(Some).map(Credential::Join);
+    }
+    if let Some(file) = &args.network.join_token_file {
+        // A node that has joined needs none, and the file may have another by now.
+        let is_there = file.exists() || !Credential::is_kept(state.dir());
+        return Ok(Credential::Join(if is_there { Some(invite::wait(file).await?) } else { None }));
     }
     if Credential::is_kept(state.dir()) || !rwasm_client::is_loopback(head_address) {
         return Ok(Credential::Join(None));
@@ -309,9 +313,11 @@ fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, c
         custom: args.resources.clone().unwrap_or_default(),
     };
     let machine = rustix::system::uname();
+    let capacity = machine::capacity(wanted)?;
     Ok(NodeOptions {
+        object_bytes: machine::object_bytes(args.object_store_memory, capacity.memory)?,
         name: args.name.clone().unwrap_or_else(|| Name::lossy(&machine.nodename().to_string_lossy())),
-        capacity: machine::capacity(wanted)?,
+        capacity,
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         state_dir: state.dir().to_owned(),
         compile: compile_options(&args.engine, dirs),
@@ -360,8 +366,12 @@ impl State {
         self.once("node-token", node_token)
     }
 
-    /// The token of the admin who starts the cluster, made at the first start.
-    fn admin(&self) -> Result<UserToken> {
+    /// The token of the admin who starts the cluster: the one in the file, else one that is made at the first start.
+    fn admin(&self, file: Option<&Path>) -> Result<UserToken> {
+        if let Some(file) = file {
+            let hint = "write one there: `rwu_`, 16 hexadecimal digits, `_`, and 64 more, drawn at random";
+            return UserToken::parse(&token_in(file)?).map_err(|error| error.context(file.display()).hint(hint));
+        }
         let text = self.once("token", || Ok(user_token()?.reveal()))?;
         UserToken::parse(&text).map_err(|error| {
             let path = self.dir().join("token");

@@ -65,10 +65,12 @@ impl Embedded {
         let mut pool = pool_options(engine);
         pool.instances_max = pool.instances_max.min(engine.instances.unwrap_or(INSTANCES));
         pool.async_instances_max = pool.async_instances_max.min(100);
+        let capacity = machine::capacity(machine::Wanted::default())?;
         Node::start(
             NodeOptions {
                 name: Name::lossy("embedded"),
-                capacity: machine::capacity(machine::Wanted::default())?,
+                object_bytes: machine::object_bytes(None, capacity.memory)?,
+                capacity,
                 labels: std::collections::BTreeMap::new(),
                 state_dir: state.path().to_owned(),
                 compile: compile_options(engine, &dirs),

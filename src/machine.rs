@@ -51,6 +51,31 @@ pub(crate) fn capacity(wanted: Wanted) -> Result<ResourceSet> {
     })
 }
 
+/// What objects get of a machine's memory unless told otherwise.
+const OBJECT_PERCENT: u64 = 30;
+
+/// Bytes of shared memory for a node's objects.
+///
+/// # Errors
+///
+/// [`Code::NO_CAPACITY`], with numbers, if they do not fit beside what guests have.
+pub(crate) fn object_bytes(wanted: Option<u64>, guests: u64) -> Result<u64> {
+    let memory = memory_bytes();
+    let usable = memory.saturating_sub(OVERHEAD_BYTES);
+    let bytes = wanted.unwrap_or_else(|| (usable / 100 * OBJECT_PERCENT).min(usable.saturating_sub(guests)));
+    if bytes.saturating_add(guests) > usable {
+        let message = format!(
+            "{} for objects, {} for guests and {} for the daemon do not fit into the {} of this machine or container",
+            format_bytes(bytes),
+            format_bytes(guests),
+            format_bytes(OVERHEAD_BYTES),
+            format_bytes(memory)
+        );
+        return Err(Error::new(Code::NO_CAPACITY, message).hint("lower --object-store-memory or --memory, or give the container more"));
+    }
+    Ok(bytes)
+}
+
 /// The memory of the container, else of the machine.
 fn memory_bytes() -> u64 {
     let machine = total_bytes();
@@ -68,12 +93,27 @@ pub(crate) fn memory_limit() -> Option<u64> {
     cgroup_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
 }
 
-/// The smallest `memory.max` on the way from our control group to the root; version 2 only.
+/// The smallest limit on the way from our control group to the root: `memory.max` of version 2, `memory.limit_in_bytes` of version 1. In a
+/// container the root may be our own group, whatever path the kernel says it has.
 fn cgroup_limit(membership: &Path, root: &Path) -> Option<u64> {
     let text = fs::read_to_string(membership).ok()?;
-    let own = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let limits = Path::new(own.trim_start_matches('/')).ancestors().filter_map(|group| {
-        let limit = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
+    let limits = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, controllers, group) = (parts.next()?, parts.next()?, parts.next()?);
+        match controllers {
+            "" => smallest(root, group, "memory.max"),
+            controllers if controllers.split(',').any(|controller| controller == "memory") => {
+                smallest(&root.join("memory"), group, "memory.limit_in_bytes")
+            }
+            _ => None,
+        }
+    });
+    limits.min()
+}
+
+fn smallest(root: &Path, group: &str, file: &str) -> Option<u64> {
+    let limits = Path::new(group.trim_start_matches('/')).ancestors().filter_map(|group| {
+        let limit = fs::read_to_string(root.join(group).join(file)).ok()?;
         limit.trim().parse::<u64>().ok()
     });
     limits.min()
@@ -95,6 +135,20 @@ mod tests {
         fs::write(root.join("a/b/memory.max"), "500").unwrap();
         assert_eq!(cgroup_limit(&root.join("membership"), root), Some(500));
         assert_eq!(cgroup_limit(&root.join("absent"), root), None);
+    }
+
+    #[test]
+    fn version_1_is_read_where_it_has_the_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        // What a container sees: its own group as the root, and the path that the machine knows it by.
+        fs::create_dir_all(root.join("memory")).unwrap();
+        fs::write(root.join("membership"), "9:name=systemd:/docker/1\n4:cpu,memory:/docker/1\n0::/\n").unwrap();
+        fs::write(root.join("memory/memory.limit_in_bytes"), "536870912\n").unwrap();
+        assert_eq!(cgroup_limit(&root.join("membership"), root), Some(512 << 20));
+        fs::create_dir_all(root.join("memory/docker/1")).unwrap();
+        fs::write(root.join("memory/docker/1/memory.limit_in_bytes"), "1000\n").unwrap();
+        assert_eq!(cgroup_limit(&root.join("membership"), root), Some(1000));
     }
 
     #[test]

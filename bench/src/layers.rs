@@ -19,7 +19,8 @@ const NO_ARGS: &[u8] = &[1, 0, 0];
 /// Rows without a cluster.
 pub(crate) async fn inside(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
     let pool = PoolOptions { instances_max: 256, async_instances_max: 16, ..PoolOptions::default() };
-    let engine = Engine::new(EngineOptions { compile: setup.compile.clone(), pool, reserved: Arc::default() })?;
+    let engine =
+        Engine::new(EngineOptions { compile: setup.compile.clone(), pool, guest_memory_bytes: u64::MAX, reserved: Arc::default() })?;
     let bytes = Bytes::from_static(NOOP.as_bytes());
     let digest = ArtifactDigest(*blake3_of(&bytes).as_bytes());
     let prepared = engine.prepare(&Tenant::default(), digest, &bytes).await?;
@@ -60,6 +61,7 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
         export,
         args,
         limits: TaskLimits::default(),
+        memory_reserved: 0,
         grants: Arc::new(Grants::default()),
         identity: Identity { task: job.task(0), job, attempt: Attempt::FIRST, node: NodeId::FIRST, tenant: Tenant::default() },
         output: Arc::new(Discard),

@@ -9,6 +9,7 @@ mod history;
 mod journal;
 mod layers;
 mod objects;
+mod scheduler;
 mod timing;
 mod transport;
 mod work;
@@ -73,6 +74,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     access::rows(&mut suite)?;
     work::rows(&mut suite)?;
     objects::rows(&mut suite)?;
+    scheduler::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
     let history_memory_bytes = history::rows(setup.start_head, &mut suite).await?;

@@ -18,11 +18,11 @@ use crate::{Endpoint, Job, JobOptions, TaskOutput, session::Session};
 /// A connection to a cluster's gateway. Clones share it.
 #[derive(Clone)]
 pub struct Client {
-    gateway: GatewayClient,
+    pub(crate) gateway: GatewayClient,
     /// Opened with the first job.
     session: Arc<OnceCell<Arc<Session>>>,
     /// How long jobs wait for a connection that broke.
-    reconnect: Duration,
+    pub(crate) reconnect: Duration,
 }
 
 impl std::fmt::Debug for Client {
@@ -221,7 +221,9 @@ impl Client {
                 let key = random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
                 gateway.control(serde_json::to_vec(order).map_err(no_json)?.into(), Bytes::copy_from_slice(&key)).await
             }
-            Ask::Offered { .. } | Ask::TenantUse => Err(Error::internal("a driver does not ask what nodes ask of each other")),
+            Ask::Offered { .. } | Ask::TenantUse | Ask::Place(_) | Ask::Demand { .. } => {
+                Err(Error::internal("a driver does not ask what nodes ask of each other"))
+            }
         }
     }
 

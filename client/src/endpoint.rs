@@ -47,7 +47,7 @@ impl Endpoint {
 
     /// Finds the cluster: the address given, else `RWASM_ADDRESS`, else the endpoint file. `None` if none of them names one.
     ///
-    /// The token is `RWASM_TOKEN`, else the one of the endpoint file. The authority is the one given, a fingerprint or a file's path, else
+    /// The token is `RWASM_TOKEN`, else what the file `RWASM_TOKEN_FILE` holds, else the one of the endpoint file. The authority is the one given, a fingerprint or a file's path, else
     /// `RWASM_CA`, else the one of the endpoint file.
     ///
     /// # Errors
@@ -58,7 +58,11 @@ impl Endpoint {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let address = address.map(str::to_owned).or_else(|| variable("RWASM_ADDRESS"));
         let ca = ca.map(str::to_owned).or_else(|| variable("RWASM_CA")).map(|ca| authority(&ca)).transpose()?;
-        Self::pick(address, variable("RWASM_TOKEN"), ca, &Self::file(dirs))
+        let token = match (variable("RWASM_TOKEN"), variable("RWASM_TOKEN_FILE")) {
+            (None, Some(file)) => Some(token_in(Path::new(&file))?),
+            (token, _) => token,
+        };
+        Self::pick(address, token, ca, &Self::file(dirs))
     }
 
     fn pick(address: Option<String>, token: Option<String>, ca: Option<String>, file: &Path) -> Result<Option<Self>> {
@@ -142,6 +146,20 @@ fn authority(named: &str) -> Result<String> {
     })
 }
 
+/// The token in a file, as Docker and others hand secrets to a program.
+///
+/// # Errors
+///
+/// [`Code::IO`] if the file cannot be read or is empty.
+pub fn token_in(file: &Path) -> Result<String> {
+    let bad = |why: &dyn std::fmt::Display| Error::new(Code::IO, format!("cannot take a token from {}: {why}", file.display()));
+    let token = fs::read_to_string(file).map_err(|error| bad(&error))?;
+    if token.trim().is_empty() {
+        return Err(bad(&"it is empty"));
+    }
+    Ok(token.trim().to_owned())
+}
+
 /// The host of an address with a port, without the brackets of IPv6.
 pub fn host(address: &str) -> &str {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -212,6 +230,17 @@ mod tests {
         assert_eq!(ca(Some("10.0.0.1:6"), None).as_deref(), Some("left"));
         assert_eq!(ca(Some("10.0.0.1:6"), Some("named")).as_deref(), Some("named"));
         assert!(authority("/nowhere").is_err() && authority("sha256:xyz").is_ok());
+    }
+
+    #[test]
+    fn a_token_in_a_file_is_read_without_the_space_around_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        assert_eq!(token_in(&file).unwrap_err().code(), Code::IO);
+        fs::write(&file, " \n").unwrap();
+        assert_eq!(token_in(&file).unwrap_err().code(), Code::IO);
+        fs::write(&file, "rwu_x\n").unwrap();
+        assert_eq!(token_in(&file).unwrap(), "rwu_x");
     }
 
     #[test]

@@ -11,10 +11,12 @@ mod client;
 mod endpoint;
 mod job;
 mod kept;
+mod objects;
 mod session;
 
 pub use self::{
     client::{Artifact, Client, LogFilter, LogStream},
-    endpoint::{Endpoint, host, is_loopback},
+    endpoint::{Endpoint, host, is_loopback, token_in},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
+    objects::{Hold, ObjectReader},
 };

@@ -121,11 +121,14 @@ pub(crate) enum TokenCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
-    /// Make a token with which one node can join a cluster with TLS, once
+    /// Make a token with which one node can join a cluster with TLS, once; or several nodes, as many as --nodes says
     Join {
         /// How long it is good for
         #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
         expires: Duration,
+        /// How many nodes it is good for, up to 10,000
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        nodes: u32,
         #[command(flatten)]
         target: TargetArgs,
     },

@@ -28,9 +28,19 @@ impl FromStr for DataPort {
 /// How others reach a daemon, and by what they know it.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct NetworkArgs {
-    /// A name or address that others reach this daemon by; the first is the one that they are told. May be given several times
+    /// A name or address that others reach this daemon by; the first is the one that they are told. May be given several times. With a --host
+    /// that is every address, the one that leads to the head, or out, without it
     #[arg(long, value_name = "HOST", value_parser = host, help_heading = "Network")]
     pub(crate) advertise: Vec<String>,
+    /// Keep a join token in this file, for nodes that are started beside the head: good for up to 1,000 of them, and made anew every half hour
+    #[arg(long, value_name = "FILE", requires = "head", value_hint = ValueHint::FilePath, help_heading = "Network")]
+    pub(crate) join_token_out: Option<PathBuf>,
+    /// Keep the certificate of the cluster's authority in this file, which anybody may read: for whoever is to believe this cluster
+    #[arg(long, value_name = "FILE", requires = "head", value_hint = ValueHint::FilePath, help_heading = "Network")]
+    pub(crate) ca_out: Option<PathBuf>,
+    /// Join with the token in this file, which is waited for; a node that has joined needs none
+    #[arg(long, value_name = "FILE", env = "RWASM_JOIN_TOKEN_FILE", value_hint = ValueHint::FilePath, help_heading = "Network")]
+    pub(crate) join_token_file: Option<PathBuf>,
     /// Join an encrypted cluster with what `rwasm token join` printed; a node that has joined needs none
     #[arg(long, value_name = "TOKEN", env = "RWASM_JOIN_TOKEN", hide_env_values = true, help_heading = "Network")]
     pub(crate) join_token: Option<String>,

@@ -4,7 +4,9 @@ use std::{fs, io::Read, path::Path};
 
 use bytes::Bytes;
 use rwasm_node::Volume;
-use rwasm_types::{Access, Code, Error, Grants, Name, ResourceSet, Result, TaskLimits, TaskOptions, VolumeGrant, VolumeSource};
+use rwasm_types::{
+    Access, Code, Error, Grants, Name, Placement, ResourceSet, Result, Strategy, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+};
 
 use crate::args::{GrantArgs, LimitArgs, NeedArgs, WorkArgs};
 
@@ -99,7 +101,8 @@ fn read_stdin(path: &Path) -> Result<Bytes> {
 
 /// The options of a submit's tasks.
 pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
-    let NeedArgs { num_cpus, num_gpus, resources, max_retries, priority } = work.needs.clone();
+    let NeedArgs { num_cpus, num_gpus, resources, max_retries, priority, label, prefer_label, prefer_node, node, spread, placement_group } =
+        work.needs.clone();
     let custom = resources.unwrap_or_default();
     if custom.len() > ResourceSet::CUSTOM_MAX {
         return Err(Error::new(Code::LIMIT, format!("a task may name {} custom resources", ResourceSet::CUSTOM_MAX)));
@@ -109,6 +112,15 @@ pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
         limits: limits(&work.limits)?,
         retries_max: max_retries,
         priority,
+        placement: Placement {
+            strategy: if spread { Strategy::Spread } else { Strategy::Pack },
+            node,
+            labels: label,
+            prefer_node,
+            prefer_labels: prefer_label,
+            group: placement_group,
+        }
+        .checked()?,
         name: work.name.as_deref().map(Name::lossy),
         ..TaskOptions::default()
     })

@@ -12,6 +12,8 @@ use rwasm_node::{ARTIFACT_BYTES_MAX, too_large};
 use rwasm_types::{Code, Error, Result};
 use rwasm_values::json;
 
+use super::submit::Files;
+
 /// The most bytes of one line of `--map`.
 const LINE_BYTES_MAX: u64 = 256 << 20;
 /// The most lines of `--map`; what a job may have under way.
@@ -44,7 +46,7 @@ pub(crate) fn artifact(path: &Path) -> Result<Bytes> {
 /// # Errors
 ///
 /// [`Code::BAD_INPUT_LINE`] with the number of the first line that does not fit, and why.
-pub(crate) fn map_lines(path: &Path, call: &Call) -> Result<(Vec<u32>, Vec<Bytes>)> {
+pub(crate) fn map_lines(path: &Path, call: &Call, files: &mut Files) -> Result<(Vec<u32>, Vec<Bytes>)> {
     let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {}: {error}", path.display())).hint("check the path");
     let mut reader: Box<dyn BufRead> = if path == Path::new("-") {
         Box::new(BufReader::new(io::stdin().lock()))
@@ -75,6 +77,8 @@ pub(crate) fn map_lines(path: &Path, call: &Call) -> Result<(Vec<u32>, Vec<Bytes
         if all.len() == LINES_MAX {
             return Err(bad(&Error::new(Code::LIMIT, format!("a job may have {LINES_MAX} lines"))));
         }
+        let with_refs = files.in_json(text);
+        let text = with_refs.as_deref().unwrap_or(text);
         let args = json::parse_args(text, &call.export().signature, &rwasm_values::Limits::default()).map_err(|error| bad(&error))?;
         numbers.push(number);
         all.push(call.encode(&args).map_err(|error| bad(&error))?);

@@ -11,7 +11,7 @@ use rwasm_types::{
 };
 use serde::Serialize;
 
-use super::{artifact, status::clock};
+use super::{artifact, object, status::clock};
 use crate::{
     args::{ListCommand, ListOptions, WhyArgs},
     target, ui,
@@ -34,6 +34,8 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
             Ok(code)
         }
         ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
+        ListCommand::Objects { limit, view } => object::objects(&target::connect_into(&view).await?, limit, json).await,
+        ListCommand::PlacementGroups { view } => super::group::list(&view, json).await,
         ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,
     }
 }

@@ -5,12 +5,15 @@ mod bench;
 mod doctor;
 mod explain;
 pub(crate) mod grants;
+mod group;
+mod health;
 mod input;
 mod inspect;
 mod job;
 mod list;
 mod new;
 mod node;
+pub(crate) mod object;
 mod start;
 mod state;
 mod status;
@@ -50,6 +53,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             ui::out(&script).map(|()| ExitCode::SUCCESS)
         }
         Command::Doctor(args) => block_on(doctor::doctor(&args, json)),
+        Command::Health => block_on(health::health(json)),
         Command::Explain(args) => explain::explain(args.code, json),
         Command::New(args) => new::new(&args),
         Command::State(args) => block_on(state::state(args.command, json)),
@@ -61,6 +65,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Job(args) => block_on(job::job(args.command, json)),
         Command::List(args) => block_on(list::list(args.command, json)),
         Command::Artifact(args) => block_on(artifact::artifact(args.command, json)),
+        Command::Put(args) => block_on(object::put(&args, json)),
+        Command::Get(args) => block_on(object::get(&args, json)),
+        Command::Rm(args) => block_on(object::rm(&args, json)),
+        Command::Memory(args) => block_on(object::memory(&args, json)),
+        Command::PlacementGroup(args) => block_on(group::group(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),
         Command::Tenant(args) => block_on(tenant::tenant(args.command, json)),

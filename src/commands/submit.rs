@@ -1,18 +1,20 @@
 //! `submit` and `run`: an artifact's command, one call, or one call for each line of a file.
 
 mod file;
+mod files;
 mod outcome;
 mod output;
 mod plan;
+mod planned;
 
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use rwasm_client::{Call, Client, Job, JobEvent, JobOptions};
+use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
 use rwasm_runtime::Termination;
 use rwasm_types::{ArtifactName, Code, Error, Result};
 
-pub(crate) use self::output::Outputs;
+pub(crate) use self::{file::ResultFile, files::Files, output::Outputs};
 use self::{outcome::Collector, plan::Plan};
 use super::{
     artifact::{no_cluster, stored},
@@ -50,6 +52,17 @@ impl Source {
     fn of(args: &WorkArgs) -> Result<Self> {
         stored_name(args).map_or_else(|| input::artifact(&args.file).map(Self::File), |name| Ok(Self::Stored(name)))
     }
+
+    /// Makes sure that the cluster has it.
+    async fn send(self, client: &Client) -> Result<Artifact> {
+        let spinner = ui::spinner("sending the artifact");
+        let artifact = match self {
+            Self::File(bytes) => client.artifact(&bytes).await,
+            Self::Stored(name) => client.stored(&name).await,
+        };
+        spinner.finish_and_clear();
+        artifact
+    }
 }
 
 fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
@@ -65,6 +78,9 @@ pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
             grants::on_cluster(&mut args.work.grants)?;
             block_on(async {
                 let client = found.connect().await?.reconnecting(args.reconnect);
+                if args.plan {
+                    return plan(&client, &args.work, source, json).await;
+                }
                 work(&client, &args.work, source, if args.no_wait { Stay::No } else { Stay::OnCluster }, json).await
             })
         }
@@ -73,6 +89,10 @@ pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
         None => {
             if let Source::Stored(name) = &source {
                 return Err(no_cluster(name));
+            }
+            if args.plan {
+                return Err(Error::new(Code::NOT_EMBEDDED, "no cluster is named, and an embedded one has nothing to plan")
+                    .hint("start one with `rwasm start --head`"));
             }
             ui::note("rwasm: no cluster is named and none was started here; running on an embedded one");
             embedded(&args.work, &EngineArgs::default(), source, json)
@@ -102,40 +122,46 @@ fn embedded(args: &WorkArgs, engine: &EngineArgs, source: Source, json: bool) ->
     })
 }
 
+/// Checks a submit as if it were one, and shows where it would go.
+async fn plan(client: &Client, args: &WorkArgs, source: Source, json: bool) -> Result<ExitCode> {
+    let artifact = source.send(client).await?;
+    let plan = Plan::of(client, args, &artifact, json).await?;
+    planned::show(client, &artifact, &plan, json).await
+}
+
 async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json: bool) -> Result<ExitCode> {
     let mut interrupt =
         rwasm_runtime::termination().map_err(|error| Error::internal(format!("signals cannot be listened for: {error}")))?;
     let open = async {
-        let spinner = ui::spinner("sending the artifact");
-        let artifact = match source {
-            Source::File(bytes) => client.artifact(&bytes).await,
-            Source::Stored(name) => client.stored(&name).await,
-        };
-        spinner.finish_and_clear();
-        let artifact = artifact?;
-        let plan = Plan::of(args, &artifact, json).await?;
+        let artifact = source.send(client).await?;
+        let plan = Plan::of(client, args, &artifact, json).await?;
         let name =
             args.name.clone().unwrap_or_else(|| args.file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default());
         let wait = stay != Stay::No;
         let mut job = client.open_job(JobOptions { name, detached: !wait, follow: wait }).await?;
-        match job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await {
-            Ok(call) => Ok((plan, job, call)),
+        let Plan { tasks, uploads, collector, is_command, .. } = plan;
+        let begun = async {
+            let call = job.define(&artifact, plan.export.as_deref(), &plan.options, &plan.grants).await?;
+            let tasks = uploads.store(client, job.id(), tasks).await?;
+            Ok::<_, Error>((call, tasks))
+        };
+        match begun.await {
+            Ok((call, tasks)) => Ok((tasks, collector, is_command, job, call)),
             Err(refused) => {
                 end_refused(&mut job).await;
                 Err(refused)
             }
         }
     };
-    let (plan, mut job, call) = tokio::select! {
+    let (tasks, mut collector, is_command, mut job, call) = tokio::select! {
         opened = open => opened?,
         _signal = interrupt() => return Err(Error::new(Code::INTERRUPTED, "interrupted before anything was submitted")),
     };
     if stay == Stay::No {
-        job.submit(&call, plan.tasks).await?;
+        job.submit(&call, tasks).await?;
         job.finish().await?;
         return submitted(&job, client, json).await;
     }
-    let Plan { tasks, mut collector, is_command, .. } = plan;
     let mut outputs = Outputs::new(is_command, tasks.len() > 1);
     let ended = attend(&mut job, (&call, tasks), (&mut collector, &mut outputs), &mut interrupt, stay).await;
     if ended.is_err() {

@@ -53,15 +53,15 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
                 ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], listing.rows.iter().map(row))?;
             }
         }
-        TokenCommand::Join { expires, target } => join(expires, &target, json).await?,
+        TokenCommand::Join { expires, nodes, target } => join(expires, nodes, &target, json).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn join(expires: Duration, target: &TargetArgs, json: bool) -> Result<()> {
+async fn join(expires: Duration, nodes: u32, target: &TargetArgs, json: bool) -> Result<()> {
     let (id, secret) = (TokenId::from_random(random()?), random()?);
     let life_ms = u64::try_from(expires.as_millis()).unwrap_or(u64::MAX);
-    let order = Order::InviteNode { id, hash: TokenHash::of_join(id, &secret), life_ms };
+    let order = Order::InviteNode { id, hash: TokenHash::of_join(id, &secret), life_ms, nodes };
     let invitation: Invitation = target::connect(target).await?.order(&order).await?;
     let token = JoinToken::from_random(id, secret, invitation.authority.parse()?);
     if json {
@@ -70,7 +70,8 @@ async fn join(expires: Duration, target: &TargetArgs, json: bool) -> Result<()> 
         return ui::json(&shown);
     }
     ui::line(&token.reveal())?;
-    ui::note(&format!("  one node joins with it until {}:", ui::time(invitation.expires_ms)));
+    let who = if nodes == 1 { "one node joins".to_owned() } else { format!("up to {nodes} nodes join") };
+    ui::note(&format!("  {who} with it until {}:", ui::time(invitation.expires_ms)));
     ui::note("  RWASM_JOIN_TOKEN=TOKEN rwasm start --address HEAD:PORT --host IP");
     ui::note("  HEAD:PORT is where the head listens for nodes, as `rwasm start --head` said it; IP is the new node's own");
     ui::note(&format!("  drivers believe this cluster with RWASM_CA={}", invitation.authority));

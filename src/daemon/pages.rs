@@ -10,7 +10,7 @@ use rwasm_types::{Code, Error, Result, metrics::Family};
 use rwasm_wire::{Listener, duplex};
 use tokio::net::TcpListener;
 
-use super::{address_of, bind, driver::Door, security::Security};
+use super::{address, bind, driver::Door, security::Security};
 use crate::args::StartArgs;
 
 pub(super) const DASHBOARD_FLAG: &str = "--dashboard-port";
@@ -73,7 +73,7 @@ pub(super) fn serve(
         None => Port { listener, tls: None, hosts: Vec::new() },
     };
     rwasm_dashboard::serve(options, port, scope);
-    Ok(address_of(address, shown(address, advertised)))
+    Ok(address::at(address, &shown(address, advertised)))
 }
 
 /// Serves a node's metrics; gives their address. Only nodes with a gateway know tokens, and only they own work of tenants to tell of.
@@ -90,7 +90,7 @@ pub(super) fn serve_metrics(listener: Listener, node: &Node, gateway: bool, adve
     };
     let hosts = vec![advertised.to_owned()];
     rwasm_dashboard::serve_metrics(vec![of_node(node)], Box::new(told), Port { listener, tls, hosts }, scope);
-    Ok(address_of(address, shown(address, advertised)))
+    Ok(address::at(address, &shown(address, advertised)))
 }
 
 /// By which host an address is told to people: the dashboard may listen on another than the ports of the cluster.

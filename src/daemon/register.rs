@@ -10,7 +10,10 @@ use rwasm_runtime::{Dirs, NEW_PREFIX, create_private_dir, write_private};
 use rwasm_types::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Ready;
+use super::{
+    Ready,
+    health::{self, Health},
+};
 
 /// A daemon that runs here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +35,8 @@ impl Registered {
 #[derive(Debug)]
 pub(crate) struct Registration {
     file: PathBuf,
+    /// Where it says how it is.
+    pub(super) socket: PathBuf,
     endpoint: Option<(PathBuf, Endpoint)>,
 }
 
@@ -49,7 +54,7 @@ impl Registration {
         if let Some((file, endpoint)) = &endpoint {
             endpoint.write(file)?;
         }
-        Ok(Self { file, endpoint })
+        Ok(Self { socket: health::socket(&dir, ready.pid), file, endpoint })
     }
 }
 
@@ -57,6 +62,7 @@ impl Drop for Registration {
     fn drop(&mut self) {
         // What cannot be removed is found out to be stale by whoever reads it.
         let _ = fs::remove_file(&self.file);
+        let _ = fs::remove_file(&self.socket);
         if let Some((file, endpoint)) = &self.endpoint {
             // Another head may have started since.
             if Endpoint::read(file).is_ok_and(|left| left.as_ref() == Some(endpoint)) {
@@ -64,6 +70,15 @@ impl Drop for Registration {
             }
         }
     }
+}
+
+/// Asks a daemon that runs here how it is.
+///
+/// # Errors
+///
+/// [`Code::UNWELL`] if it does not answer.
+pub(crate) async fn ask_health(dirs: &Dirs, pid: u32) -> Result<Health> {
+    health::ask(&health::socket(&dirs.runtime.join("daemons"), pid)).await
 }
 
 /// What daemons of this user left here.
@@ -87,6 +102,7 @@ pub(crate) fn registered(dirs: &Dirs) -> Here {
             Some(daemon) if daemon.runs() => here.running.push(daemon),
             daemon => {
                 let _ = fs::remove_file(&path);
+                let _ = fs::remove_file(path.with_extension("sock"));
                 here.gone.extend(daemon);
             }
         }

@@ -40,13 +40,13 @@ pub(crate) struct Security {
 
 impl Security {
     /// Makes or opens the authority; `None` where everything stays on loopback and TLS was not asked for.
-    pub(crate) fn open(args: &StartArgs, state: &State, cluster: &str) -> Result<Option<Self>> {
+    pub(crate) fn open(args: &StartArgs, advertised: &[String], state: &State, cluster: &str) -> Result<Option<Self>> {
         let network = &args.network;
         if args.host.is_loopback() && !network.tls && network.tls_cert.is_none() {
             return Ok(None);
         }
         let authority = Arc::new(authority(state.dir(), cluster)?);
-        let hosts = hosts(args);
+        let hosts = hosts(args, advertised);
         let life = network.certificate_life;
         let head = authority.head(&hosts, Validity::starting(SystemTime::now(), life))?;
         let (outside, outside_ca) = match (&network.tls_cert, &network.tls_key, &network.tls_ca) {
@@ -107,24 +107,11 @@ impl Security {
     }
 }
 
-/// The address that others are told: the first that is advertised, else the one that is listened on.
-pub(crate) fn advertised(args: &StartArgs) -> Result<String> {
-    match args.network.advertise.first() {
-        Some(host) => Ok(host.clone()),
-        None if args.host.is_unspecified() => Err(Error::new(
-            Code::INVALID_ARGUMENT,
-            format!("{} is every address of this machine, and none that others can dial", args.host),
-        )
-        .hint("say with --advertise HOST by which name or address they reach it")),
-        None => Ok(args.host.to_string()),
-    }
-}
-
 /// The names in the head's certificate.
-fn hosts(args: &StartArgs) -> Vec<String> {
+fn hosts(args: &StartArgs, advertised: &[String]) -> Vec<String> {
     let mut hosts: Vec<String> = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
     let own = (!args.host.is_unspecified()).then(|| args.host.to_string());
-    for host in own.into_iter().chain(args.network.advertise.iter().cloned()) {
+    for host in own.into_iter().chain(advertised.iter().cloned()) {
         if !hosts.contains(&host) {
             hosts.push(host);
         }

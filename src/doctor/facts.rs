@@ -81,7 +81,7 @@ fn cores() -> (u64, u64) {
 
 async fn engine(dirs: &Dirs) -> (Result<Pools>, Result<()>) {
     let (args, pool) = (EngineArgs::default(), pool_options(&EngineArgs::default()));
-    let options = EngineOptions { compile: compile_options(&args, dirs), pool, reserved: std::sync::Arc::default() };
+    let options = EngineOptions { compile: compile_options(&args, dirs), pool, guest_memory_bytes: 0, reserved: std::sync::Arc::default() };
     match Engine::new(options) {
         Ok(engine) => {
             let pools = Pools {

@@ -222,7 +222,6 @@ fn a_node_without_a_head_says_so() {
     let refused = home.rwasm(["start", "--address", &nobody()]).env("RWASM_NODE_TOKEN", "x").run().fails(2, "RW0501");
     assert!(refused.stderr().contains("nobody answers at"), "{refused:?}");
     home.rwasm(["start", "--address", &nobody()]).run().fails(2, "RW0502").says("set RWASM_NODE_TOKEN");
-    home.rwasm(["start", "--head", "--host", "0.0.0.0"]).run().fails(2, "RW0002").says("--advertise");
 }
 
 /// A web server, a program that hangs up, one that never says a word, and the cluster's other doors.

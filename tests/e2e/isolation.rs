@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use bytes::Bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, Incarnation, JobId, Policy, Result, Role, Tenant, TokenHash, TokenId, UserToken,
-    api::{NewToken, Order, Query},
+    ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet, Result,
+    Role, Tenant, TokenHash, TokenId, UserToken,
+    api::{NewGroup, NewToken, Order, Query},
     view::{JobPage, TaskPage},
 };
 use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, convert, hello, msg};
@@ -60,6 +61,28 @@ const ROWS: &[Row] = &[
         Sees::Nothing(summary)
     }),
     ("query policy", |two| Sees::Nothing(two.ask(&Query::Policy).unwrap())),
+    ("query groups", |two| two.none_of(&Query::Groups)),
+    ("query plan", |two| {
+        let plan = |artifact| {
+            let query = Query::Plan { artifact, options: Box::default(), needs: Default::default(), tasks: 1 };
+            two.ask(&query).unwrap_err()
+        };
+        Sees::NotThere { told: plan(two.artifact), of_none: plan(ArtifactDigest([7; 32])) }
+    }),
+    ("query objects", |two| two.none_of(&Query::Objects { limit: 10_000 })),
+    ("query object", |two| {
+        let ask = |object: ObjectId| two.ask(&Query::Object { object }).unwrap_err();
+        Sees::NotThere { told: ask(two.object), of_none: ask(two.no_object()) }
+    }),
+    ("query memory", |two| {
+        let memory = two.ask(&Query::Memory).unwrap();
+        assert_eq!(memory["rows"][0]["sealed"]["objects"], 0, "{memory}");
+        Sees::Nothing(memory)
+    }),
+    ("order release-object", |two| {
+        let release = |object: ObjectId| two.order(&Order::ReleaseObject { object }).unwrap_err();
+        Sees::NotThere { told: release(two.object), of_none: release(two.no_object()) }
+    }),
     ("query tenants", |two| Sees::Forbidden(two.ask(&Query::Tenants).unwrap_err())),
     ("query tokens", |two| Sees::Forbidden(two.ask(&Query::Tokens { tenant: Some(two.other.clone()) }).unwrap_err())),
     ("order stop-job", |two| {
@@ -83,6 +106,24 @@ const ROWS: &[Row] = &[
     ("order collect-artifacts", |two| two.forbidden(&Order::CollectArtifacts { unused_for_ms: 0, dry_run: false, keep: Vec::new() })),
     ("order drain-node", |two| two.forbidden(&Order::DrainNode { node: two.job.owner, within_ms: 0 })),
     ("order undrain-node", |two| two.forbidden(&Order::UndrainNode { node: two.job.owner })),
+    // Groups are a tenant's own: one of another's name is another group.
+    ("order create-group", |two| {
+        let bundles = vec![ResourceSet::cpus(1)];
+        let group = NewGroup {
+            name: Name::new("theirs").unwrap(),
+            bundles,
+            strategy: GroupStrategy::Pack,
+            labels: Vec::new(),
+            priority: Priority::default(),
+            wait: true,
+        };
+        two.order(&Order::CreateGroup(group)).unwrap();
+        Sees::Checked
+    }),
+    ("order remove-group", |two| {
+        let remove = |name: &str| two.order(&Order::RemoveGroup { name: Name::new(name).unwrap() }).unwrap_err();
+        Sees::NotThere { told: remove("other"), of_none: remove("nobody") }
+    }),
     ("order create-tenant", |two| two.forbidden(&Order::CreateTenant { tenant: two.other.clone() })),
     ("order delete-tenant", |two| two.forbidden(&Order::DeleteTenant { tenant: two.other.clone(), force: true })),
     ("order create-token", |two| {
@@ -94,7 +135,7 @@ const ROWS: &[Row] = &[
     ("order set-policy", |two| two.forbidden(&Order::SetPolicy { tenant: two.other.clone(), policy: Policy::open() })),
     ("order invite-node", |two| {
         let id = TokenId::from_random([1; 8]);
-        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000 })
+        two.forbidden(&Order::InviteNode { id, hash: TokenHash::of_join(id, &[1; 32]), life_ms: 1000, nodes: 1 })
     }),
     ("rpc Attach", |two| two.refused_session(&[])),
     ("rpc Query", looking_elsewhere),
@@ -113,6 +154,27 @@ const ROWS: &[Row] = &[
             two.call(None, async move |mut client| client.logs(request).await.map(drop)).unwrap_err()
         };
         Sees::NotThere { told: logs(two.job), of_none: logs(two.no_job()) }
+    }),
+    ("rpc Put", |two| {
+        // A value that names the other's object, and one that is to be held by the other's job.
+        let put = |refs: Vec<ObjectId>, job: Option<JobId>| {
+            let refs = refs.into_iter().map(convert::object_bytes).collect();
+            let head = msg::PutHead { descriptor: Bytes::from_static(b"\x01s"), size: 1, refs, job: job.map(Into::into), keep_ns: 1 };
+            let (sender, outbound) = Outbound::channel(1);
+            sender.try_send(msg::PutPart { head: Some(head), data: Bytes::from_static(b"x") }).unwrap();
+            drop(sender);
+            two.call(None, async move |mut client| client.put(outbound).await).unwrap_err()
+        };
+        let (told, of_none) = (put(vec![two.object], None), put(vec![two.no_object()], None));
+        assert_eq!((told.code(), of_none.code()), (Code::NO_SUCH_OBJECT, Code::NO_SUCH_OBJECT), "{told}");
+        Sees::NotThere { told: put(vec![], Some(two.job)), of_none: put(vec![], Some(two.no_job())) }
+    }),
+    ("rpc Get", |two| {
+        let get = |object: ObjectId| {
+            let request = msg::GetRequest { object: convert::object_bytes(object), offset: 0, wait_ns: 0 };
+            two.call(None, async move |mut client| client.get(request).await.map(drop)).unwrap_err()
+        };
+        Sees::NotThere { told: get(two.object), of_none: get(two.no_object()) }
     }),
     ("relay Attend", |two| {
         let node = two.job.owner;
@@ -151,6 +213,7 @@ struct Two {
     token: String,
     job: JobId,
     artifact: ArtifactDigest,
+    object: ObjectId,
 }
 
 fn nobody() -> Tenant {
@@ -187,8 +250,12 @@ impl Two {
         let artifact = ArtifactDigest(*blake3::hash(&fs::read(path).unwrap()).as_bytes());
         let tag = ["artifact", "tag", &artifact.to_string(), "other:1"];
         cluster.rwasm(tag).env("RWASM_TOKEN", &other_token).run().ok();
+        let group = ["placement-group", "create", "other", "--bundle", "cpu=0.1"];
+        cluster.rwasm(group).env("RWASM_TOKEN", &other_token).run().ok();
+        let put = cluster.rwasm(["put", "-"]).stdin(SECRET.repeat(10_000)).env("RWASM_TOKEN", &other_token).run().ok();
+        let object = put.stdout().trim().parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let two = Self { cluster, runtime, other: Tenant::new("other").unwrap(), other_token, token, job, artifact };
+        let two = Self { cluster, runtime, other: Tenant::new("other").unwrap(), other_token, token, job, artifact, object };
         eventually("it runs", || two.still_runs().then_some(()));
         two
     }
@@ -201,6 +268,11 @@ impl Two {
     /// A job of the same form that nobody ever had.
     fn no_job(&self) -> JobId {
         JobId { session: 777_777, ..self.job }
+    }
+
+    /// An object of the same form that nobody ever put.
+    fn no_object(&self) -> ObjectId {
+        self.no_job().task(0).object(0)
     }
 
     fn connect(&self, token: &str, into: Option<&Tenant>) -> GatewayClient {
@@ -336,7 +408,9 @@ async fn say(sender: &rwasm_wire::Sender<msg::DriverMessage>, message: msg::driv
 /// Every question, asked of the other tenant by its name.
 fn looking_elsewhere(two: &Two) -> Sees {
     for name in variants::<Query>("ask") {
-        let example = json!({ "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "from_ms": 0, "to_ms": 1 });
+        let example = json!({
+            "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "object": two.object, "from_ms": 0, "to_ms": 1
+        });
         let query: Query = serde_json::from_value(example).unwrap_or_else(|error| panic!("{name}: {error}"));
         let of = |tenant: &Tenant| two.ask_into(Some(tenant), &query).unwrap_err();
         let (told, of_none) = (of(&two.other), of(&nobody()));
@@ -458,14 +532,17 @@ fn no_door_leads_from_one_tenant_to_another() {
         match row(&two) {
             Sees::Nothing(answer) => {
                 let answer = answer.to_string();
-                for secret in ["other", SECRET, &two.job.to_string(), &two.artifact.to_string()] {
+                for secret in ["other", SECRET, &two.job.to_string(), &two.artifact.to_string(), &two.object.to_string()] {
                     assert!(!answer.contains(secret), "{door} tells of {secret}: {answer}");
                 }
             }
             Sees::NotThere { told, of_none } => {
-                assert!([Code::NOT_FOUND, Code::NO_SUCH_ARTIFACT].contains(&told.code()), "{door}: {told}");
+                assert!([Code::NOT_FOUND, Code::NO_SUCH_ARTIFACT, Code::NO_SUCH_OBJECT].contains(&told.code()), "{door}: {told}");
                 let plain = |error: &Error| {
-                    let ids = [two.job, two.no_job()].map(|job| job.to_string()[1..].to_owned());
+                    // The objects first, for one of them begins like a job.
+                    let objects = [two.object, two.no_object()].map(|object| object.to_string()[1..].to_owned());
+                    let jobs = [two.job, two.no_job()].map(|job| job.to_string()[1..].to_owned());
+                    let ids: Vec<String> = objects.into_iter().chain(jobs).collect();
                     let digests = [two.artifact, ArtifactDigest([7; 32])];
                     // The long form first, for it begins like the short one.
                     let names = digests.iter().map(ToString::to_string).chain(digests.iter().map(|digest| digest.short()));

@@ -106,8 +106,9 @@ fn after_kill_9_of_everything_and_a_start_nothing_is_left() {
             cluster.rwasm(["run", &guest("hello"), "--call", "add(1, 2)"]).run().ok();
             passing(&cluster.home.runtime()).is_empty().then_some(())
         });
+        // A file and a socket of each.
         let daemons = fs::read_dir(cluster.home.runtime().join("daemons")).unwrap().count();
-        assert_eq!(daemons, 2, "only those that run");
+        assert_eq!(daemons, 4, "only those that run");
         cluster.rwasm(["stop"]).run().ok();
         cluster.daemons().for_each(|daemon| daemon.gone());
         assert_eq!(fs::read_dir(cluster.home.runtime().join("daemons")).unwrap().count(), 0);

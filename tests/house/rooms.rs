@@ -29,9 +29,20 @@ const ROOMS: &[Room] = &[
     Room {
         package: "rwasm-node",
         dir: "host/node",
-        uses: &["rwasm-auth", "rwasm-engine", "rwasm-history", "rwasm-runtime", "rwasm-tls", "rwasm-types", "rwasm-values", "rwasm-wire"],
+        uses: &[
+            "rwasm-auth",
+            "rwasm-engine",
+            "rwasm-history",
+            "rwasm-objects",
+            "rwasm-runtime",
+            "rwasm-tls",
+            "rwasm-types",
+            "rwasm-values",
+            "rwasm-wire",
+        ],
     },
     Room { package: "rwasm-core", dir: "scheduler/core", uses: &["rwasm-types"] },
+    Room { package: "rwasm-sim", dir: "scheduler/sim", uses: &["rwasm-core", "rwasm-types"] },
     Room { package: "rwasm-auth", dir: "scheduler/auth", uses: &["rwasm-types"] },
     Room { package: "rwasm-journal", dir: "scheduler/journal", uses: &["rwasm-types"] },
     Room {
@@ -47,6 +58,7 @@ const ROOMS: &[Room] = &[
         uses: &[
             "rwasm-auth",
             "rwasm-client",
+            "rwasm-core",
             "rwasm-engine",
             "rwasm-history",
             "rwasm-journal",

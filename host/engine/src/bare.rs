@@ -1,6 +1,8 @@
 //! wasmtime without us: the same configuration, epoch, limiter and pool, a store with nothing in it, and one typed call. What a benchmark
 //! measures everything else against.
 
+use std::sync::Arc;
+
 use rwasm_types::{ArtifactDigest, Code, Error, Result, TaskLimits, Tenant};
 use rwasm_values::Profile;
 use wasmtime::{
@@ -8,7 +10,12 @@ use wasmtime::{
     component::{ComponentExportIndex, InstancePre, Linker},
 };
 
-use crate::{Engine, limit::Limiter, raw};
+use crate::{
+    Engine,
+    limit::{Budget, Limiter},
+    memory::GuestMemory,
+    raw,
+};
 
 /// A no-op function of an artifact without imports.
 #[expect(missing_debug_implementations, reason = "nothing in it can be shown")]
@@ -16,6 +23,7 @@ pub struct Bare {
     engine: wasmtime::Engine,
     pre: InstancePre<Limiter>,
     index: ComponentExportIndex,
+    budget: Arc<Budget>,
 }
 
 impl Bare {
@@ -34,13 +42,15 @@ impl Bare {
             let component = raw::load(wasmtime, &compiled.code)?;
             let pre = Linker::new(wasmtime).instantiate_pre(&component)?;
             let index = component.get_export_index(None, func).ok_or_else(|| wasmtime::Error::msg("no such function"))?;
-            Ok(Self { engine: wasmtime.clone(), pre, index })
+            let memory = Arc::new(GuestMemory::new(u64::MAX));
+            let budget = Arc::new(Budget::new(TaskLimits::default(), memory.share(0), Arc::default()));
+            Ok(Self { engine: wasmtime.clone(), pre, index, budget })
         };
         load().map_err(failed)
     }
 
     fn store(&self) -> Store<Limiter> {
-        let mut store = Store::new(&self.engine, Limiter::new(&TaskLimits::default()));
+        let mut store = Store::new(&self.engine, Limiter::new(&self.budget));
         store.limiter(|limiter| limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| Ok(UpdateDeadline::Continue(1)));

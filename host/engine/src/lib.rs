@@ -16,6 +16,7 @@ mod edge;
 mod guest;
 mod limit;
 mod link;
+mod memory;
 mod meter;
 mod net;
 mod output;
@@ -44,6 +45,7 @@ pub use self::{
 use self::{
     compile::{Compiler, worker},
     link::{Linkers, World},
+    memory::GuestMemory,
     ticker::Ticker,
 };
 
@@ -57,6 +59,8 @@ pub struct EngineOptions {
     pub compile: CompileOptions,
     /// How many guests can be alive.
     pub pool: PoolOptions,
+    /// Memory of all guests together, in bytes. What attempts reserved is theirs; what they grow beyond that has to be free.
+    pub guest_memory_bytes: u64,
     /// Addresses of the cluster, which names may not lead guests to.
     pub reserved: Arc<Reserved>,
 }
@@ -69,6 +73,7 @@ pub struct Engine {
     asynchronous: ProfileEngine,
     prepared: Mutex<lru::LruCache<(Tenant, ArtifactDigest), Arc<Prepared>>>,
     reserved: Arc<Reserved>,
+    memory: Arc<GuestMemory>,
     _ticker: Ticker,
 }
 
@@ -103,7 +108,8 @@ impl Engine {
         let ticker = Ticker::start([fast.engine.clone(), asynchronous.engine.clone()])?;
         let compiler = Compiler::new(options.compile, compatibility([&fast.engine, &asynchronous.engine]))?;
         let prepared = Mutex::new(lru::LruCache::new(NonZeroUsize::new(PREPARED_MAX).unwrap_or(NonZeroUsize::MIN)));
-        Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved, _ticker: ticker })
+        let memory = Arc::new(GuestMemory::new(options.guest_memory_bytes));
+        Ok(Self { compiler, fast, asynchronous, prepared, reserved: options.reserved, memory, _ticker: ticker })
     }
 
     /// Addresses of the cluster, which names may not lead guests to.
@@ -208,7 +214,8 @@ impl Engine {
             .instantiate_pre(&component)
             .map_err(|error| Error::new(Code::MISSING_IMPORTS, format!("the artifact's imports do not fit the host: {error:#}")))?;
         let fits_thread = pool.stack_bytes <= config::THREAD_STACK_BYTES;
-        Prepared::new(digest, Arc::clone(&compiled.info), &component, pre, Arc::clone(&self.reserved), fits_thread)
+        let (info, reserved, memory) = (Arc::clone(&compiled.info), Arc::clone(&self.reserved), Arc::clone(&self.memory));
+        Prepared::new(digest, info, &component, pre, reserved, memory, fits_thread)
     }
 }
 

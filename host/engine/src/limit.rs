@@ -5,11 +5,15 @@ use std::sync::{Arc, OnceLock};
 use rwasm_types::{Code, Error, TaskLimits, format_bytes, format_duration};
 use wasmtime::ResourceLimiter;
 
+use crate::memory::Share;
+
 /// A limit that a guest reached, carried through wasmtime as the cause of the trap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
     /// All linear memories together would have exceeded this many bytes.
     Memory { wanted: u64, limit: u64 },
+    /// Within its own limit, but all guests of the node together would have exceeded this many bytes.
+    NodeMemory { wanted: u64, capacity: u64 },
     /// All tables together would have exceeded this many elements.
     Table { wanted: u64, limit: u64 },
     /// The wall-clock deadline.
@@ -30,6 +34,12 @@ impl std::fmt::Display for Reached {
             Self::Memory { wanted, limit } => {
                 write!(f, "the task needs {} of memory, but is limited to {}", format_bytes(*wanted), format_bytes(*limit))
             }
+            Self::NodeMemory { wanted, capacity } => write!(
+                f,
+                "the task needs {} of memory, more than it reserved, and the guests of this node have taken up the {} that it gives",
+                format_bytes(*wanted),
+                format_bytes(*capacity)
+            ),
             Self::Table { wanted, limit } => write!(f, "the task needs {wanted} table elements, but is limited to {limit}"),
             Self::Wall { limit } => write!(f, "the task ran longer than {}", format_duration(*limit)),
             Self::Cpu { limit } => write!(f, "the task used more than {} of processor time", format_duration(*limit)),
@@ -46,6 +56,7 @@ impl From<Reached> for Error {
     fn from(reached: Reached) -> Self {
         let (code, hint) = match reached {
             Reached::Memory { .. } => (Code::MEMORY_LIMIT, Some("raise it with --memory")),
+            Reached::NodeMemory { .. } => (Code::NODE_MEMORY, Some("reserve it with --memory; the task then waits for a node that has it")),
             Reached::Table { .. } => (Code::TABLE_LIMIT, Some("raise it with --max-table-elements")),
             Reached::Wall { .. } => (Code::TIMEOUT, Some("raise it with --timeout")),
             Reached::Cpu { .. } => (Code::CPU_TIME, Some("raise it with --cpu-time")),
@@ -67,6 +78,7 @@ const CORE_ITEMS_MAX: usize = 1_000;
 /// Counts memory and table growth of all of a guest's instances together.
 #[derive(Debug)]
 pub(crate) struct Limiter {
+    budget: Arc<Budget>,
     memory_bytes: u64,
     memory_limit: u64,
     table_elements: u64,
@@ -75,8 +87,15 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
-    pub(crate) fn new(limits: &TaskLimits) -> Self {
-        Self { memory_bytes: 0, memory_limit: limits.memory_bytes, table_elements: 0, table_limit: limits.table_elements, refused: None }
+    pub(crate) fn new(budget: &Arc<Budget>) -> Self {
+        Self {
+            budget: Arc::clone(budget),
+            memory_bytes: 0,
+            memory_limit: budget.limits.memory_bytes,
+            table_elements: 0,
+            table_limit: budget.limits.table_elements,
+            refused: None,
+        }
     }
 
     /// Bytes of linear memory; memories never shrink, so this is also the peak.
@@ -103,6 +122,10 @@ impl ResourceLimiter for Limiter {
         let wanted = self.memory_bytes + desired.saturating_sub(current) as u64;
         if wanted > self.memory_limit {
             return self.refuse(Reached::Memory { wanted, limit: self.memory_limit });
+        }
+        if !self.budget.memory.grow_to(wanted) {
+            let capacity = self.budget.memory.capacity();
+            return self.refuse(Reached::NodeMemory { wanted, capacity });
         }
         self.memory_bytes = wanted;
         Ok(true)
@@ -137,6 +160,8 @@ impl ResourceLimiter for Limiter {
 #[derive(Debug)]
 pub(crate) struct Budget {
     pub(crate) limits: TaskLimits,
+    /// What it takes of the memory of all guests.
+    pub(crate) memory: Share,
     pub(crate) started: std::time::Instant,
     pub(crate) cpu: crate::meter::CpuMeter,
     pub(crate) control: Arc<crate::Control>,

@@ -21,6 +21,7 @@ use crate::{
     edge::{CallError, Edge, result_error},
     limit::{Budget, Reached},
     link::World,
+    memory::GuestMemory,
     net::Reserved,
     store::{Host, StoreOptions, store},
     trap::{self, Ended},
@@ -35,6 +36,7 @@ pub struct Prepared {
     world: World,
     callables: Vec<Option<Callable>>,
     reserved: Arc<Reserved>,
+    memory: Arc<GuestMemory>,
     /// Whether the stack of a bare thread is large enough for it.
     fits_thread: bool,
 }
@@ -59,6 +61,8 @@ pub struct Request {
     pub args: Bytes,
     /// Where the attempt ends.
     pub limits: TaskLimits,
+    /// Memory that is its own whatever other guests take, in bytes: what it was admitted with.
+    pub memory_reserved: u64,
     /// What it is given. Volumes have been resolved to directories of this machine.
     pub grants: Arc<Grants>,
     /// Who it is.
@@ -101,11 +105,12 @@ impl Prepared {
         component: &Component,
         pre: InstancePre<Host>,
         reserved: Arc<Reserved>,
+        memory: Arc<GuestMemory>,
         fits_thread: bool,
     ) -> Result<Self> {
         let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;
         let world = World::of(&info);
-        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved, fits_thread })
+        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved, memory, fits_thread })
     }
 
     /// What the artifact offers.
@@ -149,6 +154,7 @@ impl Prepared {
             world: self.world,
             callables: self.callables.iter().map(slow).collect(),
             reserved: Arc::clone(&self.reserved),
+            memory: Arc::clone(&self.memory),
             fits_thread: self.fits_thread,
         }
     }
@@ -156,8 +162,8 @@ impl Prepared {
     /// Runs an attempt on this thread, from start to end. Only for artifacts that are [`Prepared::is_sync`].
     pub fn run(&self, request: Request) -> Outcome {
         let started = Instant::now();
-        let Request { export, args, limits, grants, identity, output, control } = request;
-        let budget = Arc::new(Budget::new(limits, control));
+        let Request { export, args, limits, memory_reserved, grants, identity, output, control } = request;
+        let budget = Arc::new(Budget::new(limits, self.memory.share(memory_reserved), control));
         budget.cpu.enter();
         let mut memory_bytes = 0;
         let result = self.callable(export).and_then(|callable| {
@@ -174,7 +180,8 @@ impl Prepared {
     /// Runs an attempt on a fiber: it gives way at each tick while it computes, and sleeps while it waits.
     pub fn run_async(self: Arc<Self>, request: Request) -> impl Future<Output = Outcome> + Send + 'static {
         let started = Instant::now();
-        let budget = Arc::new(Budget::new(request.limits, Arc::clone(&request.control)));
+        let memory = self.memory.share(request.memory_reserved);
+        let budget = Arc::new(Budget::new(request.limits, memory, Arc::clone(&request.control)));
         let attempt = Metered { budget: Arc::clone(&budget), inner: Box::pin(self.attempt(request, Arc::clone(&budget))) };
         async move {
             let (result, memory_bytes) = attempt.await;

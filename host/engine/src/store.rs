@@ -12,6 +12,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2:
 use crate::{
     Control, Output,
     limit::{Budget, Limiter},
+    memory::Share,
     meter::CpuMeter,
     net::{Net, Reserved},
     output::Pipe,
@@ -33,8 +34,8 @@ pub struct Identity {
 }
 
 impl Budget {
-    pub(crate) fn new(limits: TaskLimits, control: Arc<Control>) -> Self {
-        Self { limits, started: Instant::now(), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
+    pub(crate) fn new(limits: TaskLimits, memory: Share, control: Arc<Control>) -> Self {
+        Self { limits, memory, started: Instant::now(), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
     }
 }
 
@@ -98,7 +99,7 @@ pub(crate) fn store(engine: &wasmtime::Engine, options: StoreOptions<'_>) -> Res
     let stderr = Pipe::new(output, &budget, Stream::Stderr);
     let wasi = wasi.map(|grants| world(grants, output, &budget, &stderr, reserved)).transpose()?;
     let fuel = budget.limits.result_bytes.saturating_add(HOSTCALL_SLACK_BYTES);
-    let limiter = Limiter::new(&budget.limits);
+    let limiter = Limiter::new(&budget);
     let mut store = Store::new(engine, Host { identity, budget, limiter, stderr, log_lines_dropped: 0, wasi });
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));

@@ -48,6 +48,8 @@ struct Class<T, C> {
     call: Option<(Arc<C>, Profile)>,
     /// Whoever takes the results is behind; nothing more is started.
     paused: bool,
+    /// The tasks may not run on this node; they wait for others.
+    elsewhere: bool,
     queue: VecDeque<T>,
     /// Mean duration of a task, in nanoseconds; 0 where none has ended.
     mean_ns: u64,
@@ -55,7 +57,7 @@ struct Class<T, C> {
 
 impl<T, C> Class<T, C> {
     fn is_ready(&self) -> bool {
-        !self.queue.is_empty() && self.call.is_some() && !self.paused
+        !self.queue.is_empty() && self.call.is_some() && !self.paused && !self.elsewhere
     }
 }
 
@@ -164,10 +166,15 @@ impl<T, C> Dispatcher<T, C> {
     pub(crate) fn add_class(&mut self, shape: ResourceSet, priority: Priority, foreign: bool) -> ClassId {
         self.last_class += 1;
         let id = ClassId(self.last_class);
-        let class = Class { shape, priority, foreign, call: None, paused: false, queue: VecDeque::new(), mean_ns: 0 };
+        let class = Class { shape, priority, foreign, call: None, paused: false, elsewhere: false, queue: VecDeque::new(), mean_ns: 0 };
         self.classes.insert(id, class);
         self.turns.entry(std::cmp::Reverse(priority)).or_default().push_back(id);
         id
+    }
+
+    /// Memory that each task of a class holds, in bytes; 0 if there is no such class any more.
+    pub(crate) fn memory_of(&self, class: ClassId) -> u64 {
+        self.classes.get(&class).map_or(0, |class| class.shape.memory)
     }
 
     /// The artifact is ready.
@@ -175,6 +182,18 @@ impl<T, C> Dispatcher<T, C> {
         if let Some(class) = self.classes.get_mut(&class) {
             class.call = Some((call, profile));
         }
+    }
+
+    /// Nothing of a class may run on this node.
+    pub(crate) fn send_away(&mut self, class: ClassId) {
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.elsewhere = true;
+        }
+    }
+
+    /// Whether tasks of a class may run on this node.
+    pub(crate) fn may_run_here(&self, class: ClassId) -> bool {
+        self.classes.get(&class).is_some_and(|class| !class.elsewhere)
     }
 
     /// Holds a class back, or lets it go on.
@@ -433,6 +452,17 @@ mod tests {
         assert_eq!(sut.take(class, 1), [3], "others may have what waits");
         sut.set_draining(false);
         assert_eq!(admitted(&mut sut)[0].1, [2]);
+    }
+
+    #[test]
+    fn what_may_not_run_here_waits_for_other_nodes_and_holds_up_nobody() {
+        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
+        let (away, here) = (ready_class(&mut sut, "1", 5), ready_class(&mut sut, "1", 0));
+        sut.send_away(away);
+        sut.enqueue(away, [1, 2]).unwrap();
+        sut.enqueue(here, [11]).unwrap();
+        assert_eq!(admitted(&mut sut)[0].1, [11]);
+        assert_eq!((sut.may_run_here(away), sut.may_run_here(here), sut.take(away, 2)), (false, true, vec![1, 2]));
     }
 
     #[test]

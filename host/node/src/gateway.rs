@@ -1,4 +1,6 @@
-//! The service that drivers speak with: sessions with jobs, artifacts, questions, output.
+//! The service that drivers speak with: sessions with jobs, artifacts, questions, output, objects.
+
+mod objects;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -18,7 +20,7 @@ use rwasm_auth::Door;
 use rwasm_history::work::{Opened, Outcome};
 use rwasm_runtime::{BusyPoll, OnEnd, aside, now_ms};
 use rwasm_types::{
-    ArtifactDigest, Code, Error, JobId, Result, SessionId, Tenant,
+    ArtifactDigest, Code, Error, JobId, ObjectId, Result, SessionId, TaskId, Tenant,
     api::{Ask, Order, Query},
 };
 use rwasm_values::ArtifactInfo;
@@ -50,6 +52,8 @@ struct Opener {
     sessions: Mutex<Sessions>,
     /// Jobs by the key of their opening, so that a repeated opening opens no second job.
     keys: Mutex<HashMap<(Tenant, Bytes), JobId>>,
+    /// The number of the next object that a driver puts.
+    puts: Mutex<Option<TaskId>>,
 }
 
 /// How many jobs are opened between looks at what can be forgotten.
@@ -59,7 +63,7 @@ impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
         let sessions = Sessions::open(&shared.state_dir)?;
         let keys = shared.jobs.read().values().map(|job| ((job.tenant.clone(), job.key.clone()), job.id)).collect();
-        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::new(keys) };
+        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::new(keys), puts: Mutex::default() };
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
@@ -122,7 +126,7 @@ impl Gateway {
             at_ms: now_ms(),
         };
         let counters = self.shared.tally.open_job(tenant);
-        let job = Job::open(id.owner, opened, log, &self.shared.ledger, counters)?;
+        let job = Job::open(id.owner, opened, log, self.shared.job_parts(counters))?;
         self.shared.jobs.write().insert(id, Arc::clone(&job));
         // Only now: a tenant that was deleted before is found here, and one that is deleted from now on has its jobs looked for.
         self.shared.access.there(tenant).inspect_err(|_gone| self.shared.purge(std::slice::from_ref(tenant)))?;
@@ -211,6 +215,20 @@ impl GatewayService for Gateway {
             }
         });
         Ok(outbound)
+    }
+
+    async fn put(&self, caller: Caller, parts: Inbound<msg::PutPart>) -> Result<ObjectId> {
+        let mut visitor = self.enter(&caller, Door::Put)?;
+        let tenant = visitor.tenant.clone();
+        tokio::select! {
+            put = self.put_object(&tenant, parts) => put,
+            error = visitor.ended(&self.shared.access) => Err(error),
+        }
+    }
+
+    async fn get(&self, caller: Caller, request: msg::GetRequest) -> Result<Outbound<Result<msg::ObjectPart>>> {
+        let visitor = self.enter(&caller, Door::Get)?;
+        self.get_object(visitor, &request).await
     }
 }
 
@@ -445,7 +463,7 @@ impl Session {
             call.check(args)?;
         }
         let items = job.submit(&call, submit.first_sequence, submit.args)?;
-        self.gateway.shared.enqueue(&job, &call, items);
+        self.gateway.shared.enqueue_named(&job, &call, items);
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The node's stream to the head: joins, reports, asks, and comes back after the head was away.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -10,8 +10,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_runtime::now_ms;
-use rwasm_types::{Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, ResourceSet, Result, Tenant, TokenId, api::Ask};
+use rwasm_runtime::{OnEnd, now_ms};
+use rwasm_types::{
+    Code, Error, Incarnation, LeaseId, Name, NodeId, Offer, ResourceSet, Result, Tenant, TokenId,
+    api::{Ask, Query},
+};
 use rwasm_wire::{Connector, HeadClient, Inbound, Outbound, Sender, convert, hello, msg, read_welcome, same_cluster};
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,7 +39,7 @@ const QUEUE: usize = 1024;
 pub(crate) struct Registration {
     pub(crate) name: Name,
     pub(crate) capacity: ResourceSet,
-    pub(crate) labels: std::collections::BTreeMap<Name, String>,
+    pub(crate) labels: BTreeMap<Name, String>,
     pub(crate) data_address: String,
     pub(crate) gateway_address: String,
     pub(crate) offer: Offer,
@@ -61,8 +64,18 @@ impl HeadHandle {
         &self.proof
     }
 
+    /// The node's labels.
+    pub(crate) fn labels(&self) -> &BTreeMap<Name, String> {
+        &self.registration.labels
+    }
+
     pub(crate) fn data_address(&self) -> &str {
         &self.registration.data_address
+    }
+
+    /// Whether the head is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.sender.lock().is_some()
     }
 
     /// Sends a message, if the head is there.
@@ -311,7 +324,7 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
                 shared.give_back(LeaseId(revoke.lease), false);
             }
         }
-        msg::head_message::Message::Question(question) => answer(shared, &question)?,
+        msg::head_message::Message::Question(question) => answer(shared, question)?,
         msg::head_message::Message::HistoryWanted(wanted) => shared.history_wanted(&wanted)?,
         msg::head_message::Message::Answer(answer) => shared.head.answered(answer),
         msg::head_message::Message::Addresses(told) => {
@@ -337,18 +350,32 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
 }
 
 /// Answers what the head asks of this node alone.
-fn answer(shared: &Arc<Shared>, question: &msg::Question) -> Result<()> {
+fn answer(shared: &Arc<Shared>, question: msg::Question) -> Result<()> {
     let tenant = Tenant::new(&question.tenant).map_err(convert::malformed)?;
-    let result = match serde_json::from_slice(&question.ask) {
-        Ok(ask) => shared.answer_here(&tenant, &ask),
-        Err(error) => Err(convert::malformed(format_args!("a question is not understood: {error}"))),
-    };
+    match serde_json::from_slice(&question.ask) {
+        // The answer is partly the head's own, which comes on this same stream.
+        Ok(Ask::Query(Query::Why { task })) => {
+            let answering = Arc::clone(shared);
+            shared.scope.spawn("why", OnEnd::Continue, async move {
+                let result = answering.answer_why(&tenant, task).await;
+                send_answer(&answering, question.number, result);
+            });
+        }
+        Ok(ask) => send_answer(shared, question.number, shared.answer_here(&tenant, &ask)),
+        Err(error) => {
+            let error = convert::malformed(format_args!("a question is not understood: {error}"));
+            send_answer(shared, question.number, Err(error));
+        }
+    }
+    Ok(())
+}
+
+fn send_answer(shared: &Shared, number: u64, result: Result<Vec<u8>>) {
     let result = match result {
         Ok(answer) => msg::answer::Result::Answer(answer.into()),
         Err(error) => msg::answer::Result::Error((&error).into()),
     };
-    shared.head.send(msg::node_message::Message::Answer(msg::Answer { number: question.number, result: Some(result) }));
-    Ok(())
+    shared.head.send(msg::node_message::Message::Answer(msg::Answer { number, result: Some(result) }));
 }
 
 impl Shared {

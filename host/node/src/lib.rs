@@ -18,6 +18,7 @@ mod local_runs;
 mod logs;
 mod metrics;
 mod node;
+mod objects;
 mod offer;
 mod owner;
 mod purge;
@@ -38,6 +39,7 @@ use std::{
 };
 
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
+use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
@@ -50,6 +52,7 @@ use self::{
     identity::Identity,
     logs::{LogThread, outputs},
     node::{NodeLimits, Parts, Shared},
+    objects::Objects,
     owner::ledger::Ledger,
     reach::Reach,
     runner::Runner,
@@ -98,6 +101,8 @@ pub struct NodeOptions {
     pub storage: StorageOptions,
     /// How long the past of jobs is kept.
     pub retention: Retention,
+    /// Bytes of shared memory that objects may take.
+    pub object_bytes: u64,
 }
 
 /// What a node keeps on disk.
@@ -141,7 +146,8 @@ const WINDOW: u64 = 2_000_000;
 const JOBS_KEPT: usize = 1_000;
 const TASKS_KEPT: u64 = 200_000;
 
-/// A running node.
+/// A running node. Clones are the same.
+#[derive(Clone)]
 pub struct Node {
     id: NodeId,
     cluster: String,
@@ -178,13 +184,14 @@ impl Node {
             offer,
             storage,
             retention,
+            object_bytes,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
         let reserved = Arc::<Reserved>::default();
         let own = data.iter().chain(&gateway).filter_map(|endpoint| endpoint.listener.local_addr()).map(|address| address.ip());
         reserved.add(own.filter(|address| !address.is_unspecified()));
-        let engine = Engine::new(EngineOptions { compile, pool, reserved })?;
+        let engine = Engine::new(EngineOptions { compile, pool, guest_memory_bytes: capacity.memory, reserved })?;
         let artifacts = Artifacts::open(&state_dir, storage.artifact_bytes)?;
         let address = |endpoint: &Option<Endpoint>| endpoint.as_ref().map(|endpoint| endpoint.address.clone()).unwrap_or_default();
         let registration = Registration {
@@ -222,6 +229,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)),
             logs: LogThread::start()?,
             outputs,
             ledger,
@@ -244,6 +252,8 @@ impl Node {
         shared.restore_jobs().await?;
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());
         if !embedded {
@@ -308,6 +318,11 @@ impl Node {
         if let Some(shared) = self.shared.upgrade() {
             shared.leave(within).await;
         }
+    }
+
+    /// Whether the head hears this node now.
+    pub fn is_joined(&self) -> bool {
+        self.shared.upgrade().is_some_and(|shared| shared.head.is_there())
     }
 
     /// The cluster it joined.

@@ -5,11 +5,13 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rwasm_engine::{Discard, Output, Prepared};
+use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_types::{Attempt, Error, Grants, JobId, NodeId, Priority, ResourceSet, Result, TaskId, TaskLimits, Tenant};
 
 use crate::{
     dispatch::{ClassId, Dispatcher, Places},
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
+    objects::Objects,
 };
 
 /// Runs tasks of one export on executor threads.
@@ -107,11 +109,13 @@ impl LocalRuns {
                 prepared,
                 export,
                 limits: TaskLimits::default(),
+                memory_reserved: 0,
                 grants: Arc::new(Grants::default()),
                 tenant: Tenant::default(),
                 job: JobId { owner: NodeId::FIRST, session: 1 },
                 node: NodeId::FIRST,
                 taker: counter,
+                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)),
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);
@@ -128,8 +132,7 @@ impl LocalRuns {
     pub fn run(&self, tasks: usize, args: &'static [u8]) -> Result<()> {
         *self.shared.counter.state.lock() = (0, None);
         let job = JobId { owner: NodeId::FIRST, session: 1 };
-        let items =
-            (0..tasks as u64).map(|sequence| Item { task: job.task(sequence), attempt: Attempt::FIRST, args: Bytes::from_static(args) });
+        let items = (0..tasks as u64).map(|sequence| Item::new(job.task(sequence), Attempt::FIRST, Bytes::from_static(args)));
         if self.shared.dispatcher.lock().enqueue(self.class, items).is_err() {
             return Err(Error::internal("the class is gone"));
         }

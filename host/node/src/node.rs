@@ -32,6 +32,7 @@ use crate::{
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    objects::Objects,
     offer::NodeOffer,
     owner::{
         job::{Job, JobCall, JobTaker},
@@ -67,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -129,6 +131,7 @@ pub(crate) struct Parts {
     pub(crate) state_dir: PathBuf,
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
+    pub(crate) objects: Arc<Objects>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -161,6 +164,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -183,6 +187,7 @@ impl Shared {
             state_dir,
             engine,
             artifacts,
+            objects,
             logs,
             outputs,
             ledger,
@@ -375,7 +380,14 @@ impl Shared {
         };
         let shape = shape(&options, info.memory_initial_bytes)?;
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
-        let class = self.dispatcher.lock().add_class(shape.clone(), options.priority, false);
+        let class = {
+            let mut dispatcher = self.dispatcher.lock();
+            let class = dispatcher.add_class(shape.clone(), options.priority, false);
+            if !self.may_run_here(&options.placement) {
+                dispatcher.send_away(class);
+            }
+            class
+        };
         let call = JobCall {
             number,
             artifact,
@@ -438,11 +450,13 @@ impl Shared {
             prepared: Arc::clone(&load.prepared),
             export: load.export,
             limits: load.options.limits,
+            memory_reserved: self.dispatcher.lock().memory_of(load.class),
             grants: Arc::clone(&load.grants),
             tenant: load.tenant.clone(),
             job: load.job,
             node: self.id,
             taker,
+            objects: Arc::clone(&self.objects),
             shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
                 || load.options.resources.cpu.is_zero(),
         };
@@ -470,6 +484,7 @@ impl Shared {
                 }
             }
         }
+        self.objects.cancel_waiting(job.id, sequences);
         self.spread.cancel(job, sequences);
     }
 
@@ -572,7 +587,7 @@ pub(crate) fn find_export(info: &rwasm_values::ArtifactInfo, name: &str) -> Resu
 }
 
 /// What one task of a call holds while it runs.
-fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
+pub(crate) fn shape(options: &TaskOptions, memory_initial_bytes: u64) -> Result<ResourceSet> {
     let limit = options.limits.memory_bytes;
     if memory_initial_bytes > limit {
         let message = format!(

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use rwasm_types::{
-    Access, Code, Destinations, Error, Grants, Name, Needs, NetGrant, Offer, Result, Tenant, TokenId, VolumeSource, api::Ask,
+    Access, Code, Destinations, Error, Grants, Name, Needs, NetGrant, Offer, Placement, Result, Tenant, TokenId, VolumeSource, api::Ask,
 };
 
 use crate::node::Shared;
@@ -59,6 +59,11 @@ impl Shared {
             return Ok(());
         }
         self.head.ask(tenant, token, &Ask::Offered { needs }, bytes::Bytes::new()).await.map(drop)
+    }
+
+    /// Whether tasks may run on this node at all. Those of a placement group go where the head says, here too.
+    pub(crate) fn may_run_here(&self, placement: &Placement) -> bool {
+        placement.group.is_none() && placement.allows(self.id, self.head.labels())
     }
 
     /// The first of what a guest needs of its node that this one does not offer.

@@ -32,6 +32,7 @@ impl Shared {
             self.artifacts.remove_tenant(tenant);
             self.engine.forget_tenant(tenant);
             self.outputs.remove_tenant(tenant);
+            self.objects.purge(tenant);
             self.tally.forget(tenant);
         }
     }

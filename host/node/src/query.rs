@@ -7,12 +7,19 @@ use rwasm_history::{Found, Kept, past};
 use rwasm_runtime::now_ms;
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
-    api::{Ask, JobRecord, LIMIT_MAX, Listing, Order, PolicyRecord, Query, Reason, TaskRecord, UnixMs},
+    api::{
+        Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord,
+        UnixMs,
+    },
     view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{logs::JobLog, node::Shared, owner::job::Job};
+use crate::{
+    logs::JobLog,
+    node::{Shared, shape},
+    owner::job::Job,
+};
 
 /// A job, as this node knows it.
 pub(crate) enum Known {
@@ -35,7 +42,11 @@ impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
     pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
-            Some(owner) if owner == self.id => self.answer_here(tenant, ask),
+            Some(owner) if owner == self.id => match ask {
+                Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
+                _ => self.answer_here(tenant, ask),
+            },
+            None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, token, ask).await,
             // Lists are put together by the head; without it, this node's part is better than nothing.
             None => match (self.head.ask(tenant, token, ask, key).await, ask) {
                 (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
@@ -57,6 +68,8 @@ impl Shared {
         match query {
             Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
+            Query::Objects { .. } => mark::<ObjectRecord>(&answer?, error),
+            Query::Memory => mark::<MemoryRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
     }
@@ -79,11 +92,18 @@ impl Shared {
             Ask::Query(Query::Summary) => json(&self.summary(tenant)?),
             Ask::Query(Query::Artifacts { limit, digest }) => json(&self.list_artifacts(tenant, digest.as_ref(), (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Policy) => json(&PolicyRecord { tenant: tenant.clone(), policy: self.access.policy(tenant) }),
+            Ask::Query(Query::Objects { limit }) => json(&self.objects.list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Object { object }) => json(&self.objects.record(tenant, *object)?),
+            Ask::Query(Query::Memory) => json(&Listing { rows: vec![self.objects.memory(tenant)], total: 1, missing: Vec::new() }),
+            Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
                 Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
             )
             | Ask::Order(Order::InviteNode { .. })
+            | Ask::Query(Query::Plan { .. } | Query::Groups)
+            | Ask::Place(_)
+            | Ask::Demand { .. }
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
                 let known = self.known(tenant, *job)?;
@@ -115,6 +135,8 @@ impl Shared {
                 | Order::UndrainNode { .. }
                 | Order::TagArtifact { .. }
                 | Order::Untag { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. }
                 | Order::CreateTenant { .. }
                 | Order::DeleteTenant { .. }
                 | Order::CreateToken { .. }
@@ -248,6 +270,42 @@ impl Shared {
         record.ok_or_else(unknown)
     }
 
+    /// Why a task is where it is, with what the head says of the request that it waits for.
+    pub(crate) async fn answer_why(self: &Arc<Self>, tenant: &Tenant, task: TaskId) -> Result<Vec<u8>> {
+        let mut why = self.why(tenant, task)?;
+        let waits = self.task(tenant, task)?.state == TaskState::Queued;
+        let call = self.job(tenant, task.job())?.task_call(task.sequence).filter(|_| waits);
+        if let Some(request) = call.and_then(|call| self.spread.request_of(call.class)) {
+            let ask = Ask::Demand { owner: self.id, request };
+            // Without the head, what this node knows is better than nothing.
+            if let Ok(answer) = self.head.ask(tenant, None, &ask, Bytes::new()).await {
+                let elsewhere: Reason =
+                    serde_json::from_slice(&answer).map_err(|error| Error::internal(format!("the head gives no reason: {error}")))?;
+                if !elsewhere.why.is_empty() {
+                    why = format!("{why}; elsewhere it {}", elsewhere.why);
+                }
+            }
+        }
+        json(&Reason { why })
+    }
+
+    /// Where a submit would go: the artifact, which this node has, says what a task needs; the head says where there is room for that.
+    async fn answer_plan(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask) -> Result<Vec<u8>> {
+        let Ask::Query(Query::Plan { artifact, options, needs, tasks }) = ask else { return Err(Error::internal("no plan was asked for")) };
+        let info = self.artifacts.info(tenant, *artifact).ok_or_else(|| {
+            Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
+        })?;
+        let place = PlaceRequest {
+            owner: self.id,
+            shape: shape(options, info.memory_initial_bytes)?,
+            tasks: *tasks,
+            priority: options.priority,
+            placement: options.placement.clone(),
+            needs: needs.clone(),
+        };
+        self.head.ask(tenant, token, &Ask::Place(place), Bytes::new()).await.map(|answer| answer.to_vec())
+    }
+
     /// Why a task is where it is, in one line.
     fn why(&self, tenant: &Tenant, task: TaskId) -> Result<String> {
         let record = self.task(tenant, task)?;
@@ -275,6 +333,9 @@ impl Shared {
         if let Some(lacking) = self.lacks(&call.grants.needs()) {
             return format!("{task} waits for a node that offers {lacking} and has {}; node {} does not offer it", call.shape, self.id);
         }
+        if !self.may_run_here(&call.options.placement) {
+            return format!("{task} may not run on node {} ({} was asked for)", self.id, call.options.placement);
+        }
         if !capacity.contains(&call.shape) {
             return format!("{task} needs {}, which node {} does not have ({capacity}); it waits for another node", call.shape, self.id);
         }
@@ -294,6 +355,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => Some(object.task.owner),
         Ask::Query(
             Query::Status
             | Query::Nodes
@@ -306,7 +368,11 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Tags { .. }
             | Query::Tenants
             | Query::Tokens { .. }
-            | Query::Policy,
+            | Query::Policy
+            | Query::Groups
+            | Query::Plan { .. }
+            | Query::Objects { .. }
+            | Query::Memory,
         )
         | Ask::Order(
             Order::DrainNode { .. }
@@ -315,6 +381,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::CreateGroup(_)
+            | Order::RemoveGroup { .. }
             | Order::CreateTenant { .. }
             | Order::DeleteTenant { .. }
             | Order::CreateToken { .. }
@@ -323,6 +391,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::InviteNode { .. },
         )
         | Ask::Offered { .. }
+        | Ask::Place(_)
+        | Ask::Demand { .. }
         | Ask::TenantUse => None,
     }
 }

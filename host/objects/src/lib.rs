@@ -29,6 +29,8 @@ mod view;
 mod waiting;
 mod writer;
 
+pub mod refs;
+
 pub use self::{
     error::may_wait,
     pin::{Chunk, Pin, Region},

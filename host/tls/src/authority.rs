@@ -9,7 +9,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use rwasm_types::{Code, Error, NodeId, Result};
 
-use crate::{Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, clock, fault, named_node, node_name};
+use crate::{ANY_NODE_NAME, Fingerprint, HEAD_NAME, INTERNAL, Identity, Key, clock, fault, named_node, node_name};
 
 /// How long certificates of heads and nodes are valid unless told otherwise. They renew themselves, so a short time costs nothing.
 pub const LIFE_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -99,18 +99,18 @@ impl Authority {
     /// [`Code::INVALID_ARGUMENT`] for what is no name of a host, or too many of them.
     pub fn head(&self, hosts: &[String], validity: Validity) -> Result<Identity> {
         let key = Key::generate()?;
-        let certificate = self.issue(HEAD_NAME.to_owned(), hosts, &key.public()?, validity)?;
+        let certificate = self.issue(&[HEAD_NAME.to_owned()], hosts, &key.public()?, validity)?;
         Identity::new(&[certificate, self.certificate.to_vec()], &key)
     }
 
-    /// A node's certificate for its public key, with the authority's behind it. It is for [`node_name`] and the hosts that its gateway is
-    /// reached by.
+    /// A node's certificate for its public key, with the authority's behind it. It is for [`node_name`], for [`ANY_NODE_NAME`], and for the
+    /// hosts that its gateway is reached by.
     ///
     /// # Errors
     ///
     /// [`Code::MALFORMED_MESSAGE`] for what is no public key, [`Code::INVALID_ARGUMENT`] for what is no name of a host.
     pub fn node(&self, node: NodeId, hosts: &[String], public_key: &[u8], validity: Validity) -> Result<Vec<Vec<u8>>> {
-        let certificate = self.issue(node_name(node), hosts, public_key, validity)?;
+        let certificate = self.issue(&[node_name(node), ANY_NODE_NAME.to_owned()], hosts, public_key, validity)?;
         Ok(vec![certificate, self.certificate.to_vec()])
     }
 
@@ -144,7 +144,7 @@ impl Authority {
         parsed.valid_dns_names().find_map(named_node).ok_or_else(|| refused(&"it is no node's"))
     }
 
-    fn issue(&self, name: String, hosts: &[String], public_key: &[u8], validity: Validity) -> Result<Vec<u8>> {
+    fn issue(&self, names: &[String], hosts: &[String], public_key: &[u8], validity: Validity) -> Result<Vec<u8>> {
         if hosts.len() >= NAMES_MAX {
             return Err(Error::new(Code::INVALID_ARGUMENT, format!("a certificate can have {NAMES_MAX} names")));
         }
@@ -154,10 +154,14 @@ impl Authority {
         }
         let mut params =
             CertificateParams::new(hosts.to_vec()).map_err(|error| Error::new(Code::INVALID_ARGUMENT, format!("not a host: {error}")))?;
-        let dns = name.as_str().try_into().map_err(|error| Error::internal(format!("a name is no name: {error}")))?;
-        params.subject_alt_names.push(rcgen::SanType::DnsName(dns));
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, name);
+        for name in names {
+            let dns = name.as_str().try_into().map_err(|error| Error::internal(format!("a name is no name: {error}")))?;
+            params.subject_alt_names.push(rcgen::SanType::DnsName(dns));
+        }
+        if let Some(name) = names.first() {
+            params.distinguished_name.push(DnType::CommonName, name.clone());
+        }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;

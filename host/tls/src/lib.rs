@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! Authority ── issues ──▶ Identity of the head and its gateway   head.rwasm.internal, and the names that it is reached by
-//!           ── issues ──▶ Identity of a node                     n3.rwasm.internal
+//!           ── issues ──▶ Identity of a node                     n3.rwasm.internal, node.rwasm.internal
 //!
 //! Connector: dials a name, believes what Trust says, may show an Identity
 //! Acceptor:  shows an Identity, and tells which node the other side proved to be
@@ -45,6 +45,10 @@ const INTERNAL: &str = ".rwasm.internal";
 
 /// The name in a head's certificate, whatever address it is reached by.
 pub const HEAD_NAME: &str = "head.rwasm.internal";
+
+/// A name in the certificate of each node, for whoever wants to know no more than that it is one of the cluster's: Prometheus, which
+/// asks all of them the same way.
+pub const ANY_NODE_NAME: &str = "node.rwasm.internal";
 
 /// The first byte of what a TLS server says to whoever does not speak TLS: the type of an alert.
 pub const ALERT_BYTE: u8 = 0x15;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use rwasm_types::{Code, Error, NodeId, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::{Acceptor, Authority, Clients, Connector, HEAD_NAME, Identity, Key, LIFE_DEFAULT, Trust, Validity, node_name};
+use crate::{ANY_NODE_NAME, Acceptor, Authority, Clients, Connector, HEAD_NAME, Identity, Key, LIFE_DEFAULT, Trust, Validity, node_name};
 
 fn authority() -> Authority {
     Authority::create("c1", SystemTime::now()).unwrap().0
@@ -87,6 +87,8 @@ async fn a_node_proves_its_number_to_a_server_and_to_a_client() {
     let (third, seventh) = (identity_of(&authority, 3, now()), identity_of(&authority, 7, now()));
     let acceptor = Acceptor::new(&third, &third, authority.pem(), Clients::Nodes).unwrap();
     assert_eq!(meet(&acceptor, &dialler(&node_name(node(3)), &trust, Some(&seventh))).await.unwrap(), Some(node(7)));
+    // Who wants to know no more than that it is a node.
+    assert_eq!(meet(&acceptor, &dialler(ANY_NODE_NAME, &trust, Some(&seventh))).await.unwrap(), Some(node(7)));
     // Another node than the one that was dialled.
     let error = meet(&acceptor, &dialler(&node_name(node(4)), &trust, Some(&seventh))).await.unwrap_err();
     assert_eq!(error.code(), Code::CERTIFICATE_NAME);

@@ -4,18 +4,24 @@
 //! not know is a typed error.
 
 mod node;
+mod object;
+mod place;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, Policy, ResourceSet, Role, Tag,
-    TaskId, TaskState, Tenant, TokenHash, TokenId,
+    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
+    Role, Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
-pub use self::node::{Drain, NodeRecord};
+pub use self::{
+    node::{Drain, NodeRecord},
+    object::{JobMemory, MemoryRecord, ObjectRecord, ObjectState, Tally},
+    place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
+};
 
 /// Milliseconds since 1970, UTC.
 pub type UnixMs = u64;
@@ -105,6 +111,20 @@ pub enum Query {
         #[serde(default = "limit_default")]
         limit: usize,
     },
+    /// Placement groups, by name; answered by [`Listing`] of [`GroupRecord`].
+    Groups,
+    /// Where a submit would go; answered by [`PlanRecord`]. Nothing is submitted.
+    Plan {
+        /// The artifact, which has to be stored.
+        artifact: ArtifactDigest,
+        /// The options of its tasks.
+        options: Box<TaskOptions>,
+        /// What they need of their node beside resources.
+        #[serde(default)]
+        needs: Needs,
+        /// How many tasks.
+        tasks: u64,
+    },
     /// Tenants; answered by [`Listing`] of [`TenantRecord`].
     Tenants,
     /// Users' tokens; answered by [`Listing`] of [`TokenRecord`].
@@ -115,6 +135,19 @@ pub enum Query {
     },
     /// What the tenant's guests may be granted; answered by [`PolicyRecord`].
     Policy,
+    /// Objects, in the order of their ids; answered by [`Listing`] of [`ObjectRecord`].
+    Objects {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One object; answered by [`ObjectRecord`].
+    Object {
+        /// Which.
+        object: ObjectId,
+    },
+    /// What the tenant's objects take; answered by [`Listing`] of [`MemoryRecord`].
+    Memory,
 }
 
 /// What a list shows where nothing else is asked for; Ray's default too.
@@ -178,6 +211,13 @@ pub enum Order {
         #[serde(default)]
         keep: Vec<ArtifactDigest>,
     },
+    /// Create a placement group; answered by its [`GroupRecord`].
+    CreateGroup(NewGroup),
+    /// Remove a placement group, and end what runs in it; answered by its last [`GroupRecord`].
+    RemoveGroup {
+        /// Which.
+        name: Name,
+    },
     /// Create a tenant; answered by its [`TenantRecord`].
     CreateTenant {
         /// Its name.
@@ -205,7 +245,7 @@ pub enum Order {
         /// The policy.
         policy: Policy,
     },
-    /// Let one node join, with a token that whoever asks has drawn; answered by [`Invitation`].
+    /// Let nodes join, with a token that whoever asks has drawn; answered by [`Invitation`].
     InviteNode {
         /// The token's id.
         id: TokenId,
@@ -213,7 +253,19 @@ pub enum Order {
         hash: TokenHash,
         /// How long it is good for, in milliseconds.
         life_ms: u64,
+        /// How many nodes it is good for.
+        #[serde(default = "one")]
+        nodes: u32,
     },
+    /// End the tenant's own hold of an object, which goes if nobody else holds it; answered by its [`ObjectRecord`].
+    ReleaseObject {
+        /// Which.
+        object: ObjectId,
+    },
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A node may join.
@@ -262,6 +314,15 @@ pub enum Ask {
     },
     /// How much of the tenant's work has not ended, asked by the head alone; answered by [`TenantUse`].
     TenantUse,
+    /// The head's part of a plan, asked by gateways; answered by [`PlanRecord`].
+    Place(PlaceRequest),
+    /// Why an owner's request for slots waits at the head, asked by nodes; answered by [`Reason`], which is empty if it does not.
+    Demand {
+        /// Which owner.
+        owner: NodeId,
+        /// Which of its requests.
+        request: u64,
+    },
 }
 
 /// Rows, and what is known to be missing.
@@ -550,11 +611,4 @@ pub struct ClusterStatus {
     pub pending: Vec<PendingDemand>,
     /// Jobs by state.
     pub jobs: BTreeMap<String, u64>,
-}
-
-/// Why something is where it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reason {
-    /// One line.
-    pub why: String,
 }

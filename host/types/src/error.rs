@@ -181,18 +181,27 @@ codes! {
     ORIGIN_REFUSED = 702, Refused, "The request comes from a page of another site.";
     METHOD_REFUSED = 703, Refused, "The path does not take this method.";
     BODY_TOO_LARGE = 704, Refused, "The body of the request is too large.";
+    UNWELL = 721, Failed, "A daemon runs and does not do its work.";
+    NODE_MEMORY = 722, Failed, "The guests of the node have taken up its memory.";
 
     INFEASIBLE = 801, Refused, "No node of the cluster can ever run this.";
     QUEUE_FULL = 802, Refused, "A queue has reached its limit.";
     NO_CAPACITY = 803, Refused, "The machine is too small for what was asked.";
+    PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
+    LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
+    GROUP_REMOVED = 823, Failed, "The placement group was removed.";
+
     STORE_FULL = 851, Failed, "A node's object store is full.";
     OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";
     OBJECT_QUOTA = 853, Failed, "A tenant's objects take as much memory as they may.";
     NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
     OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
     OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
-    OBJECT_DAMAGED = 857, Failed, "The bytes of an object are not those that were sealed.";
     SPILL_FAILED = 858, Failed, "Objects cannot be written to disk or read back.";
+    OBJECT_TYPE = 862, Refused, "An object is of another type than is asked for.";
+    OBJECT_LOST = 863, Failed, "The object is lost.";
+    OBJECT_DAMAGED = 864, Failed, "An object's bytes are not those that were sealed.";
+    OBJECT_DEADLINE = 866, Failed, "The object was not ready in time.";
 }
 
 impl Code {

@@ -96,7 +96,7 @@ pub struct VolumeGrant {
 }
 
 /// A host and port that a guest may connect to. Names are resolved when the guest asks; what they resolve to is checked again.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetGrant {
     /// A host name in lower case, or an address.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Quantity, ResourceSet, TaskLimits};
+use crate::{Name, Placement, Quantity, ResourceSet, TaskLimits};
 
 /// Who goes first where not all can: -100 to 100, larger first, 0 by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct TaskOptions {
     pub priority: Priority,
     /// Whether an instance may serve several tasks of this job; its state is then shared between them.
     pub reuse: bool,
+    /// Where it may run.
+    pub placement: Placement,
     /// A name for people.
     pub name: Option<Name>,
 }
@@ -55,6 +57,7 @@ impl Default for TaskOptions {
             retries_max: None,
             priority: Priority::default(),
             reuse: false,
+            placement: Placement::default(),
             name: None,
         }
     }

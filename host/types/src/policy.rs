@@ -279,7 +279,7 @@ impl Offer {
 }
 
 /// What a guest needs of the node it runs on, beside resources.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Needs {
     /// Volumes, and whether it writes there.

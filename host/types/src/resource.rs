@@ -190,6 +190,39 @@ impl ResourceSet {
         }
     }
 
+    /// Takes `other` away, each amount down to zero.
+    pub fn take_saturating(&mut self, other: &Self) {
+        self.cpu = self.cpu.saturating_sub(other.cpu);
+        self.gpu = self.gpu.saturating_sub(other.gpu);
+        self.memory = self.memory.saturating_sub(other.memory);
+        for (name, amount) in &other.custom {
+            if let Some(have) = self.custom.get_mut(name) {
+                *have = have.saturating_sub(*amount);
+            }
+        }
+    }
+
+    /// What is left of this without `other`, each amount down to zero; nothing is left of what is not named.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let mut left = self.clone();
+        left.take_saturating(other);
+        left.custom.retain(|_, amount| !amount.is_zero());
+        left
+    }
+
+    /// This, so many times; no amount grows beyond the largest.
+    #[must_use]
+    pub fn times(&self, count: u32) -> Self {
+        let times = |amount: Quantity| Quantity(amount.0.saturating_mul(count.into()).min(Quantity::MAX_UNITS * Quantity::SCALE));
+        Self {
+            cpu: times(self.cpu),
+            gpu: times(self.gpu),
+            memory: self.memory.saturating_mul(count.into()),
+            custom: self.custom.iter().map(|(name, amount)| (name.clone(), times(*amount))).collect(),
+        }
+    }
+
     /// How many times `other` fits into this; `None` if it asks for nothing.
     pub fn count_of(&self, other: &Self) -> Option<u64> {
         let per = |have: u64, want: u64| have.checked_div(want);

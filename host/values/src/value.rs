@@ -140,6 +140,21 @@ impl Value {
         }
     }
 
+    /// Has all handles in it point so many entries further into the ref table.
+    pub(crate) fn shift_handles(&mut self, by: u32) {
+        match self {
+            Self::Handle(index) => *index += by,
+            Self::List(values) | Self::Record(values) | Self::Tuple(values) => values.iter_mut().for_each(|value| value.shift_handles(by)),
+            Self::Map(pairs) => pairs.iter_mut().for_each(|(_, value)| value.shift_handles(by)),
+            Self::Variant(_, payload) | Self::Option(payload) | Self::Result(Ok(payload) | Err(payload)) => {
+                if let Some(value) = payload {
+                    value.shift_handles(by);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// What kind of value this is, for messages: `a string`, `a list`.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

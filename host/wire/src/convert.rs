@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, JobId, Name, NetGrant, NodeId, Priority, Quantity, ResourceSet, Result, Stream, TaskId,
-    TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+    Access, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement, Priority, Quantity,
+    ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
 
 use crate::generated as proto;
@@ -91,6 +91,20 @@ pub fn task(message: &proto::TaskId) -> Result<TaskId> {
     Ok(TaskId { owner: node(message.owner)?, session: message.session, sequence: message.sequence })
 }
 
+/// An object's id as it travels.
+pub fn object_bytes(object: ObjectId) -> Bytes {
+    Bytes::copy_from_slice(&object.to_bytes())
+}
+
+/// Reads an object's id.
+///
+/// # Errors
+///
+/// If it has not 20 bytes, or the owner is zero.
+pub fn object(bytes: &[u8]) -> Result<ObjectId> {
+    bytes.try_into().ok().and_then(ObjectId::from_bytes).ok_or_else(|| malformed("an object's id is none"))
+}
+
 /// Reads an artifact's digest.
 ///
 /// # Errors
@@ -173,6 +187,7 @@ impl From<&TaskOptions> for proto::Options {
             priority: options.priority.get().into(),
             reuse: options.reuse,
             name: options.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            placement: Some((&options.placement).into()),
         }
     }
 }
@@ -183,16 +198,58 @@ impl From<&TaskOptions> for proto::Options {
 ///
 /// If a part is missing or out of its range.
 pub fn options(message: &proto::Options) -> Result<TaskOptions> {
-    let priority = i8::try_from(message.priority).ok().and_then(Priority::new).ok_or_else(|| malformed("a priority is out of range"))?;
     let name = (!message.name.is_empty()).then(|| Name::new(&message.name).map_err(malformed)).transpose()?;
     Ok(TaskOptions {
         resources: resources(required(message.resources.as_ref(), "resources")?)?,
         limits: limits(required(message.limits.as_ref(), "limits")?),
         retries_max: message.retries_max,
-        priority,
+        priority: priority(message.priority)?,
         reuse: message.reuse,
+        placement: placement(message.placement.as_ref())?,
         name,
     })
+}
+
+/// Reads a priority.
+///
+/// # Errors
+///
+/// If it is out of range.
+pub fn priority(number: i32) -> Result<Priority> {
+    i8::try_from(number).ok().and_then(Priority::new).ok_or_else(|| malformed("a priority is out of range"))
+}
+
+impl From<&Placement> for proto::Placement {
+    fn from(placement: &Placement) -> Self {
+        let text = |labels: &[LabelSelector]| labels.iter().map(ToString::to_string).collect();
+        Self {
+            spread: placement.strategy == Strategy::Spread,
+            node: placement.node.map_or(0, NodeId::get),
+            labels: text(&placement.labels),
+            prefer_node: placement.prefer_node.map_or(0, NodeId::get),
+            prefer_labels: text(&placement.prefer_labels),
+            group: placement.group.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+/// Reads where a task may run; anywhere, if nothing is said.
+///
+/// # Errors
+///
+/// If a condition cannot be read, or there are too many.
+pub fn placement(message: Option<&proto::Placement>) -> Result<Placement> {
+    let Some(message) = message else { return Ok(Placement::default()) };
+    let read = |labels: &[String]| labels.iter().map(|text| text.parse()).collect::<Result<Vec<LabelSelector>>>();
+    let placement = Placement {
+        strategy: if message.spread { Strategy::Spread } else { Strategy::Pack },
+        node: NodeId::new(message.node),
+        labels: read(&message.labels)?,
+        prefer_node: NodeId::new(message.prefer_node),
+        prefer_labels: read(&message.prefer_labels)?,
+        group: (!message.group.is_empty()).then(|| message.group.parse()).transpose()?,
+    };
+    placement.checked()
 }
 
 impl From<&Grants> for proto::Grants {
@@ -312,6 +369,14 @@ mod tests {
             priority: Priority::new(-5).unwrap(),
             reuse: true,
             name: Some(Name::new("x").unwrap()),
+            placement: Placement {
+                strategy: Strategy::Spread,
+                node: NodeId::new(3),
+                labels: vec!["zone in (a, b)".parse().unwrap(), "!old".parse().unwrap()],
+                prefer_node: NodeId::new(4),
+                prefer_labels: vec!["disk!=hdd".parse().unwrap()],
+                group: Some("trainer:1".parse().unwrap()),
+            },
             ..TaskOptions::default()
         };
         assert_eq!(options(&(&sent).into()).unwrap(), sent);
@@ -336,6 +401,8 @@ mod tests {
         assert_eq!(code(stream(9).map(drop)), Code::MALFORMED_MESSAGE);
         assert_eq!(code(options(&proto::Options::default()).map(drop)), Code::MALFORMED_MESSAGE);
         assert_eq!(code(resources(&proto::Resources { cpu: u64::MAX, ..Default::default() }).map(drop)), Code::MALFORMED_MESSAGE);
+        let labels = proto::Placement { labels: vec!["a b".into()], ..Default::default() };
+        assert_eq!(code(placement(Some(&labels)).map(drop)), Code::INVALID_ARGUMENT);
         let volume = proto::Volume { access: 77, ..Default::default() };
         assert_eq!(code(grants(proto::Grants { volumes: vec![volume], ..Default::default() }).map(drop)), Code::MALFORMED_MESSAGE);
         let net = proto::Destination { host: "a b".into(), port: 1 };

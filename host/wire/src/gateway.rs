@@ -3,12 +3,13 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
+use rwasm_types::{ArtifactDigest, Code, Error, ObjectId, Result, Tenant};
 use tonic::{Request, Response, Status, codegen::InterceptedService, metadata::AsciiMetadataValue, transport::Channel};
 
 use crate::{
     MESSAGE_BYTES_MAX,
     connect::Connector,
+    convert,
     generated::{self as proto, gateway_client, gateway_server},
     server::{Caller, TENANT_HEADER},
     status,
@@ -38,6 +39,12 @@ pub trait GatewayService: Send + Sync + 'static {
 
     /// A job's output.
     fn logs(&self, caller: Caller, request: proto::LogsRequest) -> impl Future<Output = Result<Outbound<Result<proto::LogsChunk>>>> + Send;
+
+    /// Stores a value as an object.
+    fn put(&self, caller: Caller, parts: Inbound<proto::PutPart>) -> impl Future<Output = Result<ObjectId>> + Send;
+
+    /// An object's value.
+    fn get(&self, caller: Caller, request: proto::GetRequest) -> impl Future<Output = Result<Outbound<Result<proto::ObjectPart>>>> + Send;
 }
 
 struct Adapter<S>(Arc<S>);
@@ -54,6 +61,7 @@ fn reply<T>(result: Result<T>) -> Result<Response<T>, Status> {
 impl<S: GatewayService> gateway_server::Gateway for Adapter<S> {
     type AttachStream = Replies<proto::GatewayMessage>;
     type LogsStream = Replies<proto::LogsChunk>;
+    type GetStream = Replies<proto::ObjectPart>;
 
     async fn attach(&self, request: Request<tonic::Streaming<proto::DriverMessage>>) -> Result<Response<Self::AttachStream>, Status> {
         let caller = Caller::of(&request);
@@ -84,6 +92,17 @@ impl<S: GatewayService> gateway_server::Gateway for Adapter<S> {
     async fn logs(&self, request: Request<proto::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         let caller = Caller::of(&request);
         reply(self.0.logs(caller, request.into_inner()).await.map(Replies))
+    }
+
+    async fn put(&self, request: Request<tonic::Streaming<proto::PutPart>>) -> Result<Response<proto::PutReply>, Status> {
+        let caller = Caller::of(&request);
+        let object = self.0.put(caller, Inbound::new(request.into_inner())).await;
+        reply(object.map(|object| proto::PutReply { object: convert::object_bytes(object) }))
+    }
+
+    async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<Self::GetStream>, Status> {
+        let caller = Caller::of(&request);
+        reply(self.0.get(caller, request.into_inner()).await.map(Replies))
     }
 }
 
@@ -199,5 +218,24 @@ impl GatewayClient {
     /// What the gateway says.
     pub async fn logs(&mut self, request: proto::LogsRequest) -> Result<Inbound<proto::LogsChunk>> {
         self.inner.logs(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
+    }
+
+    /// Stores a value as an object.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused.
+    pub async fn put(&mut self, parts: Outbound<proto::PutPart>) -> Result<ObjectId> {
+        let reply = self.inner.put(parts).await.map_err(|status| status::to_error(&status))?;
+        convert::object(&reply.into_inner().object)
+    }
+
+    /// An object's value.
+    ///
+    /// # Errors
+    ///
+    /// What the gateway says.
+    pub async fn get(&mut self, request: proto::GetRequest) -> Result<Inbound<proto::ObjectPart>> {
+        self.inner.get(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
     }
 }

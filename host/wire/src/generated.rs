@@ -407,6 +407,28 @@ pub struct Options {
     pub reuse: bool,
     #[prost(string, tag = "6")]
     pub name: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "7")]
+    pub placement: ::core::option::Option<Placement>,
+}
+/// Where a task may run. Conditions on labels are in their text form, as `zone in (a, b)`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Placement {
+    /// Work is spread over nodes from the beginning, not packed first.
+    #[prost(bool, tag = "1")]
+    pub spread: bool,
+    /// The only node that may run it, 0 if any.
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+    #[prost(string, repeated, tag = "3")]
+    pub labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The node that is taken while it has room, 0 if none.
+    #[prost(uint32, tag = "4")]
+    pub prefer_node: u32,
+    #[prost(string, repeated, tag = "5")]
+    pub prefer_labels: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// The placement group that it comes out of, as `trainer` or `trainer:1` for a bundle; empty for none.
+    #[prost(string, tag = "6")]
+    pub group: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Volume {
@@ -526,6 +548,30 @@ pub struct ArtifactChunk {
     pub length: u64,
     #[prost(bytes = "bytes", tag = "3")]
     pub data: ::prost::bytes::Bytes,
+}
+/// A part of an object's value, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectPart {
+    /// In the first part only.
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<ObjectHead>,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectHead {
+    /// The descriptor of its type.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub descriptor: ::prost::bytes::Bytes,
+    /// Bytes of its stored form.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// BLAKE3 of the stored form.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub checksum: ::prost::bytes::Bytes,
+    /// Objects that it names, each an id of 20 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
@@ -829,6 +875,51 @@ pub struct LogsChunk {
     #[prost(message, repeated, tag = "1")]
     pub outputs: ::prost::alloc::vec::Vec<Output>,
 }
+/// A part of a value on its way into the store, in order.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutPart {
+    /// In the first part only.
+    #[prost(message, optional, tag = "1")]
+    pub head: ::core::option::Option<PutHead>,
+    /// The next bytes of the stored form.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutHead {
+    /// The descriptor of the value's type.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub descriptor: ::prost::bytes::Bytes,
+    /// Bytes of the stored form.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// Objects that the value names, each an id of 20 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The job that holds it until it ends; a job of the caller's tenant and this gateway. Else the tenant holds it, for `keep_ns`.
+    #[prost(message, optional, tag = "4")]
+    pub job: ::core::option::Option<JobId>,
+    #[prost(uint64, tag = "5")]
+    pub keep_ns: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PutReply {
+    /// Its id, 20 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetRequest {
+    /// Its id, 20 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    /// Where to begin: what of a chunk is there already is not sent again.
+    #[prost(uint64, tag = "2")]
+    pub offset: u64,
+    /// How long to wait until it is ready.
+    #[prost(uint64, tag = "3")]
+    pub wait_ns: u64,
+}
 /// Generated client implementations.
 pub mod gateway_client {
     #![allow(
@@ -1031,6 +1122,47 @@ pub mod gateway_client {
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Gateway", "Logs"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Stores a value as an object.
+        pub async fn put(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::PutPart>,
+        ) -> std::result::Result<tonic::Response<super::PutReply>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Put");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Gateway", "Put"));
+            self.inner.client_streaming(req, path, codec).await
+        }
+        /// An object's value.
+        pub async fn get(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ObjectPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Gateway/Get");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Gateway", "Get"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1088,6 +1220,22 @@ pub mod gateway_server {
             &self,
             request: tonic::Request<super::LogsRequest>,
         ) -> std::result::Result<tonic::Response<Self::LogsStream>, tonic::Status>;
+        /// Stores a value as an object.
+        async fn put(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::PutPart>>,
+        ) -> std::result::Result<tonic::Response<super::PutReply>, tonic::Status>;
+        /// Server streaming response type for the Get method.
+        type GetStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ObjectPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An object's value.
+        async fn get(
+            &self,
+            request: tonic::Request<super::GetRequest>,
+        ) -> std::result::Result<tonic::Response<Self::GetStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct GatewayServer<T> {
@@ -1435,6 +1583,97 @@ pub mod gateway_server {
                     };
                     Box::pin(fut)
                 }
+                "/rwasm.v1.Gateway/Put" => {
+                    #[allow(non_camel_case_types)]
+                    struct PutSvc<T: Gateway>(pub Arc<T>);
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ClientStreamingService<super::PutPart>
+                    for PutSvc<T> {
+                        type Response = super::PutReply;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::PutPart>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::put(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PutSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.client_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Gateway/Get" => {
+                    #[allow(non_camel_case_types)]
+                    struct GetSvc<T: Gateway>(pub Arc<T>);
+                    impl<
+                        T: Gateway,
+                    > tonic::server::ServerStreamingService<super::GetRequest>
+                    for GetSvc<T> {
+                        type Response = super::ObjectPart;
+                        type ResponseStream = T::GetStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::GetRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Gateway>::get(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = GetSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1704,6 +1943,11 @@ pub struct LeaseRequest {
     pub slots: u32,
     #[prost(sint32, tag = "6")]
     pub priority: i32,
+    /// Whether its work may be taken back while it runs, because it can run again.
+    #[prost(bool, tag = "7")]
+    pub retryable: bool,
+    #[prost(message, optional, tag = "8")]
+    pub placement: ::core::option::Option<Placement>,
     /// What the tasks need of their node beside resources, as JSON; empty for nothing.
     #[prost(bytes = "bytes", tag = "20")]
     pub needs: ::prost::bytes::Bytes,
@@ -1754,6 +1998,11 @@ pub struct LeaseHeld {
     pub shape: ::core::option::Option<Resources>,
     #[prost(uint32, tag = "6")]
     pub slots: u32,
+    #[prost(sint32, tag = "7")]
+    pub priority: i32,
+    /// Whether its work may be taken back while it runs.
+    #[prost(bool, tag = "8")]
+    pub retryable: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LeaseReturn {
@@ -2352,6 +2601,17 @@ pub struct FetchRequest {
     #[prost(string, tag = "2")]
     pub tenant: ::prost::alloc::string::String,
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullRequest {
+    /// Its id, 20 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// Where to begin: what came before a connection broke is not sent again.
+    #[prost(uint64, tag = "3")]
+    pub offset: u64,
+}
 /// Generated client implementations.
 pub mod peer_client {
     #![allow(
@@ -2476,6 +2736,28 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Fetch"));
             self.inner.server_streaming(req, path, codec).await
         }
+        /// An object's value, from a node that has it.
+        pub async fn pull(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PullRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::ObjectPart>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Peer/Pull");
+            let mut req = request.into_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Pull"));
+            self.inner.server_streaming(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2513,6 +2795,17 @@ pub mod peer_server {
             &self,
             request: tonic::Request<super::FetchRequest>,
         ) -> std::result::Result<tonic::Response<Self::FetchStream>, tonic::Status>;
+        /// Server streaming response type for the Pull method.
+        type PullStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::ObjectPart, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// An object's value, from a node that has it.
+        async fn pull(
+            &self,
+            request: tonic::Request<super::PullRequest>,
+        ) -> std::result::Result<tonic::Response<Self::PullStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct PeerServer<T> {
@@ -2667,6 +2960,52 @@ pub mod peer_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = FetchSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Peer/Pull" => {
+                    #[allow(non_camel_case_types)]
+                    struct PullSvc<T: Peer>(pub Arc<T>);
+                    impl<
+                        T: Peer,
+                    > tonic::server::ServerStreamingService<super::PullRequest>
+                    for PullSvc<T> {
+                        type Response = super::ObjectPart;
+                        type ResponseStream = T::PullStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PullRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::pull(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PullSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -58,12 +58,13 @@ pub mod msg {
     pub use crate::generated::{
         AcknowledgeRemote, Addresses, Answer, ArtifactChunk, Assign, AssignedTask, AttendRequest, Call, CallDefined, CancelRemote,
         CancelTasks, Certificate, ControlReply, ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described,
-        Directory, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession, GatewayMessage, Grants, HeadMessage, HeldAttempts,
-        HeldGroup, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten, JobEnded, JobId, JobOpened, LeaseGrant, LeaseHeld,
-        LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LinkResume, LogsChunk, LogsRequest, NodeMessage, OpenJob, Options,
-        Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, QueryReply, QueryRequest, Question, Range, Register, Registered,
-        RelayAddress, ReleaseJob, RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, Ring, RunnerMessage, Stream, Submit,
-        TaskId, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
-        owner_message, registered, runner_message, tunnel_part,
+        Directory, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession, GatewayMessage, GetRequest, Grants, HeadMessage,
+        HeldAttempts, HeldGroup, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten, JobEnded, JobId, JobOpened,
+        LeaseGrant, LeaseHeld, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LinkResume, LogsChunk, LogsRequest,
+        NodeMessage, ObjectHead, ObjectPart, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, PullRequest,
+        PutHead, PutPart, PutReply, QueryReply, QueryRequest, Question, Range, Register, Registered, RelayAddress, ReleaseJob,
+        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, Ring, RunnerMessage, Stream, Submit, TaskId, TunnelPart, Waiting,
+        Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message, registered,
+        runner_message, tunnel_part,
     };
 }

@@ -3,12 +3,13 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use rwasm_types::{ArtifactDigest, Result, Tenant};
+use rwasm_types::{ArtifactDigest, ObjectId, Result, Tenant};
 use tonic::{Request, Response, Status, codegen::InterceptedService, transport::Channel};
 
 use crate::{
     MESSAGE_BYTES_MAX,
     connect::Connector,
+    convert,
     gateway::Bearer,
     generated::{self as proto, peer_client, peer_server},
     server::Caller,
@@ -31,6 +32,10 @@ pub trait PeerService: Send + Sync + 'static {
         caller: Caller,
         request: proto::FetchRequest,
     ) -> impl Future<Output = Result<Outbound<Result<proto::ArtifactChunk>>>> + Send;
+
+    /// An object's value, in parts.
+    fn pull(&self, caller: Caller, request: proto::PullRequest)
+    -> impl Future<Output = Result<Outbound<Result<proto::ObjectPart>>>> + Send;
 }
 
 struct Adapter<S>(Arc<S>);
@@ -43,6 +48,7 @@ pub(crate) fn server<S: PeerService>(service: Arc<S>) -> peer_server::PeerServer
 impl<S: PeerService> peer_server::Peer for Adapter<S> {
     type LinkStream = Replies<proto::RunnerMessage>;
     type FetchStream = Replies<proto::ArtifactChunk>;
+    type PullStream = Replies<proto::ObjectPart>;
 
     async fn link(&self, request: Request<tonic::Streaming<proto::OwnerMessage>>) -> Result<Response<Self::LinkStream>, Status> {
         let caller = Caller::of(&request);
@@ -53,6 +59,12 @@ impl<S: PeerService> peer_server::Peer for Adapter<S> {
     async fn fetch(&self, request: Request<proto::FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {
         let caller = Caller::of(&request);
         let outbound = self.0.fetch(caller, request.into_inner()).await;
+        outbound.map(|outbound| Response::new(Replies(outbound))).map_err(|error| status::from_error(&error))
+    }
+
+    async fn pull(&self, request: Request<proto::PullRequest>) -> Result<Response<Self::PullStream>, Status> {
+        let caller = Caller::of(&request);
+        let outbound = self.0.pull(caller, request.into_inner()).await;
         outbound.map(|outbound| Response::new(Replies(outbound))).map_err(|error| status::from_error(&error))
     }
 }
@@ -93,5 +105,15 @@ impl PeerClient {
     pub async fn fetch(&mut self, tenant: &Tenant, digest: ArtifactDigest) -> Result<Inbound<proto::ArtifactChunk>> {
         let request = proto::FetchRequest { digest: Bytes::copy_from_slice(&digest.0), tenant: tenant.to_string() };
         self.inner.fetch(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
+    }
+
+    /// Pulls an object's value, from an offset on.
+    ///
+    /// # Errors
+    ///
+    /// What the other node says.
+    pub async fn pull(&mut self, tenant: &Tenant, object: ObjectId, offset: u64) -> Result<Inbound<proto::ObjectPart>> {
+        let request = proto::PullRequest { object: convert::object_bytes(object), tenant: tenant.to_string(), offset };
+        self.inner.pull(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
     }
 }

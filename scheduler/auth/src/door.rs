@@ -18,6 +18,10 @@ pub enum Door<'a> {
     Upload,
     /// To read what a job's tasks wrote.
     Logs,
+    /// To store an object.
+    Put,
+    /// To read an object.
+    Get,
     /// A question or an order.
     Ask(&'a Ask),
 }
@@ -26,8 +30,8 @@ impl Door<'_> {
     /// The role that opens it to what is the caller's own tenant's, and the role that opens it elsewhere; none does without the second.
     fn roles(self) -> (Role, Option<Role>) {
         match self {
-            Door::Attach | Door::Describe | Door::Upload => (Role::Submitter, None),
-            Door::Logs => (Role::Viewer, Some(Role::Operator)),
+            Door::Attach | Door::Describe | Door::Upload | Door::Put => (Role::Submitter, None),
+            Door::Logs | Door::Get => (Role::Viewer, Some(Role::Operator)),
             Door::Ask(Ask::Query(query)) => match query {
                 Query::Status
                 | Query::Nodes
@@ -41,14 +45,23 @@ impl Door<'_> {
                 | Query::Artifacts { .. }
                 | Query::Artifact { .. }
                 | Query::Tags { .. }
-                | Query::Policy => (Role::Viewer, Some(Role::Operator)),
+                | Query::Groups
+                | Query::Policy
+                | Query::Objects { .. }
+                | Query::Object { .. }
+                | Query::Memory => (Role::Viewer, Some(Role::Operator)),
+                Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
                 Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
             },
             Door::Ask(Ask::Order(order)) => match order {
-                Order::StopJob { .. } | Order::TagArtifact { .. } | Order::Untag { .. } | Order::RemoveArtifact { .. } => {
-                    (Role::Submitter, Some(Role::Admin))
-                }
+                Order::StopJob { .. }
+                | Order::TagArtifact { .. }
+                | Order::Untag { .. }
+                | Order::RemoveArtifact { .. }
+                | Order::ReleaseObject { .. }
+                | Order::CreateGroup(_)
+                | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {
                     (Role::Operator, Some(Role::Operator))
                 }
@@ -60,9 +73,9 @@ impl Door<'_> {
                 | Order::InviteNode { .. } => (Role::Admin, Some(Role::Admin)),
             },
             // A part of a submit.
-            Door::Ask(Ask::Offered { .. }) => (Role::Submitter, None),
+            Door::Ask(Ask::Offered { .. } | Ask::Place(_)) => (Role::Submitter, None),
             // Asked by nodes of each other, never by callers.
-            Door::Ask(Ask::TenantUse) => (Role::Admin, None),
+            Door::Ask(Ask::TenantUse | Ask::Demand { .. }) => (Role::Admin, None),
         }
     }
 

@@ -1,140 +1,283 @@
-//! What the head knows of the nodes.
+//! What the head knows of the nodes, and the index over it.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use rwasm_types::{NodeId, Offer, ResourceSet};
+use rwasm_types::{LeaseId, Name, NodeId, Priority, Quantity, ResourceSet};
+
+use crate::{
+    filter::{Condition, Filters, NO_GPU},
+    tree::{Offer, Tree},
+};
 
 /// A node as the head sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeView {
+    /// Its number.
+    pub id: NodeId,
     /// All it has.
     pub capacity: ResourceSet,
+    /// Its labels.
+    pub labels: BTreeMap<Name, String>,
+    /// What guests may have there.
+    pub offer: rwasm_types::Offer,
     /// What its own owner's tasks held at the last heartbeat.
     pub local: ResourceSet,
-    /// What leases of other owners may hold.
+    /// What leases of other owners and bundles of placement groups hold.
     pub leased: ResourceSet,
+    /// What tasks without a known lease hold there at most: those that ran there when it joined, and those of owners that were lost.
+    pub unleased: ResourceSet,
+    /// What is kept for demands for which room is made.
+    pub held_back: ResourceSet,
     /// Whether it takes no more work.
     pub draining: bool,
-    /// What guests may have there.
-    pub offer: Offer,
+    /// Leases on it, the first to go first, and whether they may be taken back at once.
+    pub(crate) leases: BTreeMap<(Priority, Reverse<LeaseId>), bool>,
+    /// Leases that its owner has elsewhere.
+    pub(crate) owned: BTreeSet<LeaseId>,
+    /// Demands for which room is made here.
+    pub(crate) holds: BTreeSet<u32>,
+    /// Demands that its owner has waiting.
+    pub(crate) waiting: u32,
 }
 
 impl NodeView {
-    /// How many slots of a shape are free, where tasks without a known lease hold so much. A shape that asks for nothing is counted by nodes,
-    /// one each.
-    fn room(&self, shape: &ResourceSet, unleased: Option<&ResourceSet>) -> u64 {
-        if self.draining {
-            return 0;
-        }
+    /// What may be given out, were nothing held back.
+    pub fn free(&self) -> ResourceSet {
         let mut free = self.capacity.clone();
-        let fits = free.take(&self.leased) && free.take(&self.local) && unleased.is_none_or(|unleased| free.take(unleased));
-        if fits { free.count_of(shape).unwrap_or(1) } else { 0 }
+        [&self.leased, &self.unleased, &self.local].into_iter().for_each(|held| free.take_saturating(held));
+        free
+    }
+
+    /// What may be given out to anyone.
+    pub fn offered(&self) -> ResourceSet {
+        let mut free = self.free();
+        free.take_saturating(&self.held_back);
+        free
+    }
+
+    fn index(&self, filters: &Filters) -> Offer {
+        if self.draining {
+            return Offer::NONE;
+        }
+        let left = |capacity: u64, of: fn(&ResourceSet) -> u64| {
+            [&self.leased, &self.unleased, &self.local, &self.held_back].into_iter().map(of).fold(capacity, u64::saturating_sub)
+        };
+        let cpu = left(self.capacity.cpu.parts(), |set| set.cpu.parts());
+        let gpu = left(self.capacity.gpu.parts(), |set| set.gpu.parts());
+        let memory = left(self.capacity.memory, |set| set.memory);
+        let marks = if filters.any() { filters.marks(self, &self.offered().custom) } else { 0 };
+        let used = used(self.capacity.cpu.parts(), cpu).max(used(self.capacity.gpu.parts(), gpu)).max(used(self.capacity.memory, memory));
+        let victim = self.leases.iter().find(|(_, takeable)| **takeable);
+        Offer {
+            cpu,
+            gpu,
+            memory,
+            marks: marks | if self.capacity.gpu.is_zero() { NO_GPU } else { 0 },
+            used,
+            victim: victim.map_or(Offer::NO_VICTIM, |((priority, _), _)| priority.get().into()),
+        }
     }
 }
 
-/// What is left of `all` without `part`, each resource by itself; nothing where that is more.
-fn without(all: &ResourceSet, part: &ResourceSet) -> ResourceSet {
-    let custom = all.custom.iter().map(|(name, amount)| {
-        let part = part.custom.get(name).copied().unwrap_or_default();
-        (name.clone(), amount.saturating_sub(part))
-    });
-    ResourceSet {
-        cpu: all.cpu.saturating_sub(part.cpu),
-        gpu: all.gpu.saturating_sub(part.gpu),
-        memory: all.memory.saturating_sub(part.memory),
-        custom: custom.collect(),
-    }
+/// How much of a resource is in use, of [`Offer::FULL`].
+fn used(capacity: u64, free: u64) -> u32 {
+    // So few bits that the product fits.
+    let shift = 16u32.saturating_sub(capacity.leading_zeros());
+    let used = ((capacity - free) >> shift) * u64::from(Offer::FULL);
+    used.checked_div(capacity >> shift).unwrap_or(0) as u32
 }
 
+/// The nodes, by place: a small number that is used again when a node is gone.
 #[derive(Debug, Default)]
 pub(crate) struct Cluster {
-    nodes: BTreeMap<NodeId, NodeView>,
-    /// What tasks without a known lease hold on nodes at most: those that ran there when it joined, and those of owners that were lost.
-    unleased: BTreeMap<NodeId, ResourceSet>,
+    places: BTreeMap<NodeId, u32>,
+    nodes: Vec<Option<NodeView>>,
+    free_places: BTreeSet<u32>,
+    filters: Filters,
+    pub(crate) tree: Tree,
+    /// All that the nodes have.
+    pub(crate) total: ResourceSet,
+    gpu_nodes: usize,
+    /// What runs on nodes that are about to join.
+    expected: BTreeMap<NodeId, ResourceSet>,
+    /// Places that have more to offer than before, until they were looked at.
+    gains: BTreeSet<u32>,
 }
 
 impl Cluster {
-    pub(crate) fn nodes(&self) -> &BTreeMap<NodeId, NodeView> {
-        &self.nodes
+    /// Whether some nodes have graphics processors and others have none.
+    pub(crate) fn is_mixed(&self) -> bool {
+        self.gpu_nodes > 0 && self.gpu_nodes < self.places.len()
     }
 
-    /// A node is there; with what leases on it hold, which owners may have told of before.
-    pub(crate) fn join(&mut self, node: NodeId, (capacity, offer): (ResourceSet, Offer), held: impl Iterator<Item = ResourceSet>) {
-        let view = self.nodes.entry(node).or_default();
-        (view.capacity, view.offer) = (capacity, offer);
-        view.leased = ResourceSet::default();
-        held.for_each(|held| view.leased.give(&held));
-        if let Some(unleased) = self.unleased.get_mut(&node) {
-            *unleased = without(unleased, &view.leased);
+    pub(crate) fn place(&self, node: NodeId) -> Option<u32> {
+        self.places.get(&node).copied()
+    }
+
+    pub(crate) fn get(&self, place: u32) -> Option<&NodeView> {
+        self.nodes.get(place as usize)?.as_ref()
+    }
+
+    fn get_mut(&mut self, place: u32) -> Option<&mut NodeView> {
+        self.nodes.get_mut(place as usize)?.as_mut()
+    }
+
+    pub(crate) fn find(&self, node: NodeId) -> Option<&NodeView> {
+        self.get(self.place(node)?)
+    }
+
+    /// In the order of their numbers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &NodeView)> {
+        self.places.values().filter_map(|place| Some((*place, self.get(*place)?)))
+    }
+
+    /// Places of nodes from one on, each once.
+    pub(crate) fn places_from(&self, start: u32) -> impl Iterator<Item = u32> {
+        let count = self.nodes.len() as u32;
+        (start.min(count)..count).chain(0..start.min(count)).filter(|place| self.nodes[*place as usize].is_some())
+    }
+
+    /// A node that is not there yet says what runs there.
+    pub(crate) fn expect(&mut self, id: NodeId, foreign: ResourceSet) {
+        self.expected.insert(id, foreign);
+    }
+
+    /// Takes a node in, or its new capacity, labels and offer.
+    pub(crate) fn join(&mut self, id: NodeId, (capacity, labels, offer): (ResourceSet, BTreeMap<Name, String>, rwasm_types::Offer)) -> u32 {
+        self.total.give(&capacity);
+        self.gpu_nodes += usize::from(!capacity.gpu.is_zero());
+        if let Some(place) = self.place(id) {
+            if let Some(node) = self.get_mut(place) {
+                let old = std::mem::replace(&mut node.capacity, capacity);
+                (node.labels, node.offer) = (labels, offer);
+                self.total.take_saturating(&old);
+                self.gpu_nodes -= usize::from(!old.gpu.is_zero());
+            }
+            self.refresh(place);
+            self.gains.insert(place);
+            return place;
         }
-    }
-
-    /// Tasks of other owners hold so much on a node by its own word. Once it has joined, new ones come with a lease, so what has none only gets
-    /// less: it is no more than what leases do not explain. Says whether anything changed.
-    pub(crate) fn holds(&mut self, node: NodeId, foreign: ResourceSet) -> bool {
-        let Some(view) = self.nodes.get(&node) else {
-            self.unleased.insert(node, foreign);
-            return true;
+        let place = self.free_places.pop_first().unwrap_or(self.nodes.len() as u32);
+        let node = NodeView {
+            id,
+            capacity,
+            labels,
+            offer,
+            unleased: self.expected.remove(&id).unwrap_or_default(),
+            local: ResourceSet::default(),
+            leased: ResourceSet::default(),
+            held_back: ResourceSet::default(),
+            draining: false,
+            leases: BTreeMap::new(),
+            owned: BTreeSet::new(),
+            holds: BTreeSet::new(),
+            waiting: 0,
         };
-        let Some(unleased) = self.unleased.get_mut(&node) else { return false };
-        let gone = without(unleased, &without(&foreign, &view.leased));
-        let left = without(unleased, &gone);
-        let changes = left != *unleased;
-        *unleased = left;
-        changes
-    }
-
-    /// An owner tells of a lease: what its tasks hold has one.
-    pub(crate) fn told(&mut self, node: NodeId, held: &ResourceSet) {
-        if self.nodes.contains_key(&node)
-            && let Some(unleased) = self.unleased.get_mut(&node)
-        {
-            *unleased = without(unleased, held);
+        if place as usize == self.nodes.len() {
+            self.nodes.push(Some(node))
+        } else {
+            self.nodes[place as usize] = Some(node)
         }
-        self.lease(node, held);
+        self.places.insert(id, place);
+        self.refresh(place);
+        self.gains.insert(place);
+        place
     }
 
-    /// An owner is gone, and what its lease held on a node may run on.
-    pub(crate) fn left(&mut self, node: NodeId, held: &ResourceSet) {
-        if self.nodes.contains_key(&node) {
-            self.unleased.entry(node).or_default().give(held);
-        }
+    pub(crate) fn leave(&mut self, id: NodeId) -> Option<NodeView> {
+        let place = self.places.remove(&id)?;
+        let node = self.nodes[place as usize].take()?;
+        self.free_places.insert(place);
+        self.gains.remove(&place);
+        self.tree.set(place, Offer::NONE);
+        self.total.take_saturating(&node.capacity);
+        self.gpu_nodes -= usize::from(!node.capacity.gpu.is_zero());
+        Some(node)
     }
 
-    pub(crate) fn report(&mut self, node: NodeId, local: ResourceSet) {
-        if let Some(view) = self.nodes.get_mut(&node) {
-            view.local = local;
-        }
-    }
-
-    /// Sets whether a node takes no more work; says whether that is new.
-    pub(crate) fn drain(&mut self, node: NodeId, draining: bool) -> bool {
-        let Some(view) = self.nodes.get_mut(&node) else { return false };
-        std::mem::replace(&mut view.draining, draining) != draining
-    }
-
-    pub(crate) fn leave(&mut self, node: NodeId) {
-        self.nodes.remove(&node);
-        self.unleased.remove(&node);
-    }
-
-    pub(crate) fn lease(&mut self, node: NodeId, held: &ResourceSet) {
-        if let Some(view) = self.nodes.get_mut(&node) {
-            view.leased.give(held);
+    /// A heartbeat.
+    pub(crate) fn report(&mut self, place: u32, local: ResourceSet) {
+        let Some(node) = self.get_mut(place).filter(|node| node.local != local) else { return };
+        let less = !local.contains(&node.local);
+        node.local = local;
+        self.refresh(place);
+        if less {
+            self.gains.insert(place);
         }
     }
 
-    pub(crate) fn unlease(&mut self, node: NodeId, held: &ResourceSet) {
-        if let Some(view) = self.nodes.get_mut(&node) {
-            let taken = view.leased.take(held);
-            debug_assert!(taken, "a lease held more than its node had leased");
+    fn refresh(&mut self, place: u32) {
+        if let Some(node) = self.get(place) {
+            let offer = node.index(&self.filters);
+            self.tree.set(place, offer);
         }
     }
 
-    /// The node with the most room for a shape, of those that may be used; the lowest number among equals.
-    pub(crate) fn roomiest(&self, shape: &ResourceSet, usable: impl Fn(NodeId, &NodeView) -> bool) -> Option<(NodeId, u64)> {
-        let usable = self.nodes.iter().filter(|(node, view)| usable(**node, view));
-        let rooms = usable.map(|(node, view)| (*node, view.room(shape, self.unleased.get(node)))).filter(|(_, room)| *room > 0);
-        rooms.max_by_key(|(node, room)| (*room, std::cmp::Reverse(*node)))
+    /// Changes a node and says in the index what it offers now.
+    pub(crate) fn change(&mut self, place: u32, change: impl FnOnce(&mut NodeView)) {
+        if let Some(node) = self.get_mut(place) {
+            change(node);
+            self.refresh(place);
+        }
     }
+
+    /// As [`Cluster::change`], for one that may leave the node with more to offer.
+    pub(crate) fn relieve(&mut self, place: u32, change: impl FnOnce(&mut NodeView)) {
+        self.change(place, change);
+        self.gains.insert(place);
+    }
+
+    /// A place that has more to offer than when it was last looked at.
+    pub(crate) fn next_gain(&mut self) -> Option<u32> {
+        self.gains.pop_first()
+    }
+
+    /// A node's owner has a lease elsewhere, or has it no more.
+    pub(crate) fn own(&mut self, place: u32, lease: LeaseId, has: bool) {
+        if let Some(node) = self.get_mut(place) {
+            if has {
+                node.owned.insert(lease)
+            } else {
+                node.owned.remove(&lease)
+            };
+        }
+    }
+
+    /// A node's owner has so many demands waiting, more or less than before.
+    pub(crate) fn waits(&mut self, place: u32, by: i32) {
+        if let Some(node) = self.get_mut(place) {
+            node.waiting = node.waiting.saturating_add_signed(by);
+        }
+    }
+
+    /// Keeps a condition in the index; 0 where there is none, or no room for it.
+    pub(crate) fn hold_filter(&mut self, condition: &Condition) -> u64 {
+        if condition.is_empty() {
+            return 0;
+        }
+        match self.filters.hold(condition) {
+            Some((bit, is_new)) => {
+                if is_new {
+                    (0..self.nodes.len() as u32).for_each(|place| self.refresh(place));
+                }
+                bit
+            }
+            None => 0,
+        }
+    }
+
+    pub(crate) fn release_filter(&mut self, bit: u64) {
+        if bit != 0 {
+            self.filters.release(bit);
+        }
+    }
+}
+
+/// Whether a node has a custom resource left; used where the index does not know a condition.
+pub(crate) fn meets(node: &NodeView, condition: &Condition) -> bool {
+    let free: BTreeMap<Name, Quantity> = if condition.custom.is_empty() { BTreeMap::new() } else { node.offered().custom };
+    condition.is_met(node, &free)
 }

@@ -1,8 +1,15 @@
 //! What owners want and have not been granted.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{collections::BTreeMap, sync::Arc};
 
-use rwasm_types::{JobId, Needs, NodeId, Priority, ResourceSet, Tenant};
+use rwasm_types::{Code, Error, JobId, Needs, NodeId, Placement, Priority, ResourceSet, Result, Tenant};
+
+use crate::{
+    group::GroupId,
+    limit::{NEAR_MAX, SLOTS_MAX},
+    queue::Standing,
+    share::Payer,
+};
 
 /// Names a demand: an owner and the number it chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,69 +31,196 @@ pub struct Demand {
     pub shape: ResourceSet,
     /// What its tasks need of their node beside that.
     pub needs: Needs,
-    /// How many are still wanted.
+    /// How many are wanted, at most [`SLOTS_MAX`](crate::limit::SLOTS_MAX).
     pub slots: u32,
+    /// All slots are wanted at once, or none: a gang.
+    pub gang: bool,
     /// Who goes first.
     pub priority: Priority,
-    /// Whether the owner was told that it is infeasible.
-    pub(crate) refused: bool,
+    /// Whether its work may be taken back while it runs, because it can run again.
+    pub retryable: bool,
+    /// Where it may run.
+    pub placement: Placement,
+    /// Nodes that have its artifact or its data, with how many bytes need not be moved; the first
+    /// [`NEAR_MAX`](crate::limit::NEAR_MAX) with the most bytes count.
+    pub near: Vec<(NodeId, u64)>,
+    /// The bundle of a placement group that its slots come out of; without a number, any of the group.
+    pub bundle: Option<(GroupId, Option<u32>)>,
 }
 
+impl Demand {
+    /// What an owner wants: slots of a shape, for a job of a tenant, anywhere.
+    pub fn new(job: JobId, tenant: Tenant, shape: ResourceSet, slots: u32, priority: Priority) -> Self {
+        let (needs, placement, near) = (Needs::default(), Placement::default(), Vec::new());
+        Self { job, tenant, shape, needs, slots, gang: false, priority, retryable: false, placement, near, bundle: None }
+    }
+
+    /// Within limits, with what is near in order.
+    pub(crate) fn checked(mut self) -> Result<Self> {
+        if self.slots > SLOTS_MAX {
+            return Err(Error::new(Code::LIMIT, format!("at most {SLOTS_MAX} slots can be asked for at once, not {}", self.slots)));
+        }
+        if self.shape.custom.len() > ResourceSet::CUSTOM_MAX {
+            return Err(Error::new(Code::LIMIT, format!("a task names at most {} custom resources", ResourceSet::CUSTOM_MAX)));
+        }
+        self.placement = self.placement.checked()?;
+        self.near.sort_by_key(|(node, bytes)| (std::cmp::Reverse(*bytes), *node));
+        self.near.truncate(NEAR_MAX);
+        Ok(self)
+    }
+}
+
+/// Whose turn it is: a demand's or a group's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WishKey {
+    Slots(DemandKey),
+    Group(GroupId),
+}
+
+impl WishKey {
+    /// Whose it is; a group is nobody's.
+    pub(crate) fn owner(self) -> Option<NodeId> {
+        match self {
+            Self::Slots(key) => Some(key.owner),
+            Self::Group(_) => None,
+        }
+    }
+}
+
+/// Room that is kept on a node for a wish.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hold {
+    pub(crate) place: u32,
+    pub(crate) amount: ResourceSet,
+    pub(crate) slots: u32,
+}
+
+/// A demand, or a group that has to be placed, while it waits.
+#[derive(Clone, Debug)]
+pub(crate) struct Wish {
+    pub(crate) key: WishKey,
+    /// The owner's place in the cluster.
+    pub(crate) owner: Option<u32>,
+    pub(crate) standing: Standing,
+    pub(crate) class: u32,
+    pub(crate) since_ms: u64,
+    /// Slots still wanted; bundles still without a node.
+    pub(crate) slots: u32,
+    pub(crate) retryable: bool,
+    pub(crate) spread: bool,
+    /// Nodes to try before all others, the best first.
+    pub(crate) first: Vec<NodeId>,
+    /// Whether its owner was told that it is infeasible.
+    pub(crate) refused: bool,
+    /// Whether it is set aside: there is room, but on nodes that its owner cannot use.
+    pub(crate) aside: bool,
+    pub(crate) holds: Vec<Hold>,
+    pub(crate) held_since_ms: u64,
+}
+
+impl Wish {
+    pub(crate) fn payer(&self) -> Payer {
+        self.standing.payer
+    }
+
+    pub(crate) fn held_slots(&self) -> u32 {
+        self.holds.iter().map(|hold| hold.slots).sum()
+    }
+}
+
+/// All wishes that wait.
 #[derive(Debug, Default)]
-pub(crate) struct Demands {
-    /// With the number of its arrival, which is kept when a demand is replaced, so that asking again loses no place.
-    entries: BTreeMap<DemandKey, (u64, Demand)>,
+pub(crate) struct Wishes {
+    rows: Vec<Option<Wish>>,
+    free: Vec<u32>,
+    of: BTreeMap<WishKey, u32>,
     arrivals: u64,
 }
 
-impl Demands {
-    pub(crate) fn set(&mut self, key: DemandKey, demand: Demand) {
-        if demand.slots == 0 {
-            self.entries.remove(&key);
-            return;
-        }
+impl Wishes {
+    pub(crate) fn len(&self) -> usize {
+        self.of.len()
+    }
+
+    pub(crate) fn next_arrival(&mut self) -> u64 {
         self.arrivals += 1;
-        let arrival = self.entries.get(&key).map_or(self.arrivals, |(arrival, _)| *arrival);
-        let refused = self.entries.get(&key).is_some_and(|(_, old)| old.refused && old.shape == demand.shape && old.needs == demand.needs);
-        self.entries.insert(key, (arrival, Demand { refused, ..demand }));
+        self.arrivals
     }
 
-    pub(crate) fn get(&self, key: DemandKey) -> Option<&Demand> {
-        self.entries.get(&key).map(|(_, demand)| demand)
-    }
-
-    /// Takes granted slots off; a demand that is met is forgotten.
-    pub(crate) fn met(&mut self, key: DemandKey, slots: u32) {
-        if let Some((_, demand)) = self.entries.get_mut(&key) {
-            demand.slots = demand.slots.saturating_sub(slots);
-            if demand.slots == 0 {
-                self.entries.remove(&key);
+    /// Takes in a wish that may be met at once; if it is not, [`Wishes::name`] follows.
+    pub(crate) fn insert(&mut self, wish: Wish) -> u32 {
+        match self.free.pop() {
+            Some(at) => {
+                self.rows[at as usize] = Some(wish);
+                at
+            }
+            None => {
+                self.rows.push(Some(wish));
+                (self.rows.len() - 1) as u32
             }
         }
     }
 
-    pub(crate) fn refused(&mut self, key: DemandKey) {
-        if let Some((_, demand)) = self.entries.get_mut(&key) {
-            demand.refused = true;
+    /// A wish waits and can be found by its key.
+    pub(crate) fn name(&mut self, at: u32) {
+        if let Some(key) = self.get(at).map(|wish| wish.key) {
+            self.of.insert(key, at);
         }
     }
 
-    pub(crate) fn forget_refusals(&mut self) {
-        self.entries.values_mut().for_each(|(_, demand)| demand.refused = false);
+    pub(crate) fn remove(&mut self, at: u32) -> Option<Wish> {
+        let wish = self.rows.get_mut(at as usize)?.take()?;
+        self.free.push(at);
+        Some(wish)
     }
 
-    pub(crate) fn remove_owner(&mut self, owner: NodeId) {
-        self.entries.retain(|key, _| key.owner != owner);
+    /// A wish cannot be found by its key any more.
+    pub(crate) fn unname(&mut self, key: WishKey) {
+        self.of.remove(&key);
     }
 
-    /// Highest priority first, then by arrival.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (DemandKey, &Demand)> {
-        let mut order: Vec<_> = self.entries.iter().collect();
-        order.sort_by_key(|(key, (arrival, demand))| (Reverse(demand.priority), *arrival, **key));
-        order.into_iter().map(|(key, (_, demand))| (*key, demand))
+    pub(crate) fn get(&self, at: u32) -> Option<&Wish> {
+        self.rows.get(at as usize)?.as_ref()
     }
 
-    pub(crate) fn keys_in_order(&self) -> Vec<DemandKey> {
-        self.in_order().map(|(key, _)| key).collect()
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut Wish> {
+        self.rows.get_mut(at as usize)?.as_mut()
     }
+
+    pub(crate) fn find(&self, key: WishKey) -> Option<u32> {
+        self.of.get(&key).copied()
+    }
+
+    /// In the order of their keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Wish> {
+        self.of.values().filter_map(|at| self.get(*at))
+    }
+
+    /// What an owner has waiting.
+    pub(crate) fn of_owner(&self, owner: NodeId) -> Vec<u32> {
+        let first = DemandKey { owner, request: 0 };
+        let last = DemandKey { owner, request: u64::MAX };
+        self.of.range(WishKey::Slots(first)..=WishKey::Slots(last)).map(|(_, at)| *at).collect()
+    }
+}
+
+/// A demand that waits, as others may see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Which.
+    pub key: DemandKey,
+    /// For which job.
+    pub job: JobId,
+    /// Of which tenant.
+    pub tenant: Tenant,
+    /// What one slot holds.
+    pub shape: Arc<ResourceSet>,
+    /// How many are still wanted.
+    pub slots: u32,
+    /// Who goes first.
+    pub priority: Priority,
+    /// Since when.
+    pub since_ms: u64,
+    /// Whether no node can meet it as the cluster is.
+    pub infeasible: bool,
 }

@@ -69,11 +69,12 @@ impl Access {
         Ok(identity)
     }
 
-    /// What a node may ask on its own: the tags of what it stores, so that it keeps that, and where other nodes are.
+    /// What a node may ask on its own: the tags of what it stores, so that it keeps that, where other nodes are, and what it waits for.
     fn check_node(&self, tenant: &Tenant, ask: &Ask) -> Result<Identity> {
         match ask {
             Ask::Query(Query::Tags { .. }) => self.directory.read().tenant(tenant).map(|_entry| ())?,
-            Ask::Query(Query::Nodes) => {}
+            // The core tells a tenant of its own requests only.
+            Ask::Query(Query::Nodes) | Ask::Demand { .. } => {}
             _ => return Err(convert::malformed("a question without a token is none of a node's own")),
         }
         Ok(Identity { tenant: tenant.clone(), role: Role::Viewer, token: None })
@@ -158,6 +159,7 @@ impl Shared {
                 for changes in records::leftovers(&self.journal, tenant)? {
                     self.journal.commit(changes).await?;
                 }
+                self.forget_groups(tenant);
                 drop(one_at_a_time);
                 json(&TenantDeleted { tenant: tenant.clone(), jobs_stopped, missing: self.gone_from_nodes(tenant).await })
             }
@@ -184,6 +186,9 @@ impl Shared {
             | Order::Untag { .. }
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
+            | Order::ReleaseObject { .. }
+            | Order::CreateGroup(_)
+            | Order::RemoveGroup { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),
         }
     }

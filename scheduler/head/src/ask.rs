@@ -4,8 +4,8 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, Identity, JobId, NodeId, Result, Tenant,
-    api::{Ask, LIMIT_MAX, Listing, Order, Query},
+    Code, Error, Identity, JobId, NodeId, ObjectId, Result, Tenant,
+    api::{Ask, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, Query, Reason},
     view::Wanted,
 };
 use rwasm_wire::{convert, msg};
@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::oneshot;
 
 use crate::{
+    invite::NewInvitation,
     orders::Begun,
     state::{Shared, ToNode},
 };
@@ -41,10 +42,14 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             json(&Listing { total: rows.len() as u64, rows, missing: Vec::new() })
         }
         Ask::Query(Query::Status) => status(shared, question, &tenant).await,
+        Ask::Query(Query::Groups) => json(&shared.groups(&tenant)),
         Ask::Query(Query::Tenants) => json(&shared.tenants()),
         Ask::Query(Query::Tokens { tenant }) => json(&shared.tokens(tenant.as_ref())),
         Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
         Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
+        Ask::Place(place) => json(&shared.place(place, &tenant)?),
+        Ask::Demand { owner, request } => json(&Reason { why: shared.why(*owner, *request, &tenant) }),
+        Ask::Query(Query::Plan { .. }) => Err(Error::internal("the head was asked what only a gateway knows")),
         Ask::TenantUse => Err(Error::internal("the head was asked what only it asks")),
         Ask::Query(Query::Jobs { state, limit, page }) => {
             json(&shared.job_list(question, &tenant, Wanted { state: *state, page }, *limit).await?)
@@ -66,6 +71,14 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(query @ (Query::Tasks { job: Some(job), .. } | Query::Timeline { job: Some(job), .. } | Query::Job { job })) => {
             known_of(shared, question, &tenant, query, job.owner, &job_of(*job)).await
         }
+        Ask::Query(Query::Objects { limit }) => {
+            let mut all = from_all::<ObjectRecord>(shared, question).await?;
+            all.rows.sort_by_key(|row| row.id);
+            all.rows.truncate((*limit).min(LIMIT_MAX));
+            json(&all)
+        }
+        Ask::Query(Query::Memory) => json(&from_all::<MemoryRecord>(shared, question).await?),
+        Ask::Query(Query::Object { object }) => from_owner(shared, question, object.task.owner, &object_of(*object)).await,
         Ask::Order(order) => carry_out(shared, question, &identity, order).await,
         Ask::Query(query @ (Query::Task { task } | Query::Why { task })) => {
             let unknown = Error::new(Code::NOT_FOUND, format!("there is no task {task}"));
@@ -94,6 +107,7 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
     };
     let answer = match order {
         Order::StopJob { job } => from_owner(shared, question, job.owner, &job_of(*job)).await?,
+        Order::ReleaseObject { object } => from_owner(shared, question, object.task.owner, &object_of(*object)).await?,
         Order::TagArtifact { tag, artifact } => shared.tag(question, tag, artifact, &once).await?,
         Order::Untag { tag } => shared.untag(question, tag, &once).await?,
         Order::RemoveArtifact { artifact, force } => json(&shared.remove_artifact(question, artifact, *force).await?)?,
@@ -103,12 +117,15 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
         Order::DrainNode { node, within_ms } => {
             settled(shared, *node, shared.drain(*node, Duration::from_millis(*within_ms)).await?).await?
         }
-        Order::InviteNode { id, hash, life_ms } => {
-            let answer = shared.invitations.create(*id, *hash, Duration::from_millis(*life_ms), &once).await?;
+        Order::InviteNode { id, hash, life_ms, nodes } => {
+            let new = NewInvitation { id: *id, hash: *hash, life: Duration::from_millis(*life_ms), nodes: *nodes };
+            let answer = shared.invitations.create(&new, &once).await?;
             let by = identity.token.map(tracing::field::display);
             tracing::info!(tenant = %identity.tenant, token = %id, by, "a join token was created");
             answer
         }
+        Order::CreateGroup(group) => shared.create_group(&tenant, group, &once).await?,
+        Order::RemoveGroup { name } => shared.remove_group(&tenant, name, &once).await?,
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
         Order::CreateTenant { .. }
         | Order::DeleteTenant { .. }
@@ -122,6 +139,10 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
 
 fn job_of(job: JobId) -> Error {
     Error::new(Code::NOT_FOUND, format!("there is no job {job}")).hint("`rwasm job list` shows what there is")
+}
+
+fn object_of(object: ObjectId) -> Error {
+    Error::new(Code::NO_SUCH_OBJECT, format!("there is no object {object}")).hint("`rwasm list objects` shows what there is")
 }
 
 /// The cluster at a glance, with how many jobs are in each state.

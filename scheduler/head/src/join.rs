@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
-use rwasm_core::{Demand, DemandKey, Event, Lease};
+use rwasm_core::{Demand, DemandKey, Event, Held};
 use rwasm_runtime::OnEnd;
 use rwasm_tls::JoinToken;
 use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Priority, Result, Tenant, api::PendingDemand};
@@ -197,9 +197,12 @@ async fn read(
         shared.check_stream(node, stream)?;
         match convert::required(message.message, "a node's message")? {
             msg::node_message::Message::Report(report) => shared.report(node, &read_report(&report)?)?,
-            msg::node_message::Message::LeaseRequest(request) => shared.step(wanted(node, &request)?),
+            msg::node_message::Message::LeaseRequest(request) => {
+                let (key, demand) = wanted(node, &request)?;
+                shared.want(key, demand);
+            }
             msg::node_message::Message::LeaseReturn(returned) => {
-                shared.step(Event::LeaseReturned { lease: LeaseId(returned.lease), unreachable: returned.unreachable });
+                shared.step(Event::LeaseReturned { owner: node, lease: LeaseId(returned.lease), unreachable: returned.unreachable });
             }
             msg::node_message::Message::LeaseHeld(held) => shared.step(lease_held(node, held)?),
             msg::node_message::Message::Question(question) => {
@@ -236,6 +239,7 @@ fn read_report(report: &msg::Report) -> Result<Report> {
     Ok(Report {
         local: resources(&report.local)?,
         used: resources(&report.used)?,
+        leases: report.leases.iter().copied().map(LeaseId).collect(),
         tasks_queued: report.tasks_queued,
         tasks_running: report.tasks_running,
         memory_bytes: report.memory_bytes,
@@ -246,35 +250,38 @@ fn read_report(report: &msg::Report) -> Result<Report> {
 }
 
 fn lease_held(owner: NodeId, held: msg::LeaseHeld) -> Result<Event> {
-    let lease = Lease {
+    let lease = Held {
         owner,
         node: convert::node(held.node)?,
         job: convert::job(&convert::required(held.job, "a job")?)?,
         tenant: Tenant::new(&held.tenant).map_err(convert::malformed)?,
         shape: convert::resources(&convert::required(held.shape, "a shape")?)?,
         slots: held.slots,
+        priority: convert::priority(held.priority)?,
+        retryable: held.retryable,
     };
     Ok(Event::LeaseHeld { lease: LeaseId(held.lease), held: lease })
 }
 
-fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<Event> {
+fn wanted(owner: NodeId, request: &msg::LeaseRequest) -> Result<(DemandKey, Demand)> {
     let key = DemandKey { owner, request: request.request };
     if request.slots == 0 {
         // A withdrawal needs no more than its number.
         let nothing = rwasm_types::ResourceSet::default();
         let job = rwasm_types::JobId { owner, session: 0 };
-        return Ok(Event::Wanted { key, demand: Demand::new(job, Tenant::default(), nothing, 0, Priority::default()) });
+        return Ok((key, Demand::new(job, Tenant::default(), nothing, 0, Priority::default())));
     }
-    let priority = i8::try_from(request.priority).ok().and_then(Priority::new);
     let mut demand = Demand::new(
         convert::job(&convert::required(request.job, "a job")?)?,
         Tenant::new(&request.tenant).map_err(convert::malformed)?,
         convert::resources(&convert::required(request.shape.clone(), "a shape")?)?,
         request.slots,
-        priority.ok_or_else(|| convert::malformed("a priority is out of range"))?,
+        convert::priority(request.priority)?,
     );
+    demand.retryable = request.retryable;
+    demand.placement = convert::placement(request.placement.as_ref())?;
     demand.needs = read_json(&request.needs, "needs")?;
-    Ok(Event::Wanted { key, demand })
+    Ok((key, demand))
 }
 
 /// A part that is JSON, and empty where there is nothing to say.

@@ -27,7 +27,8 @@ use std::{sync::Arc, time::Duration};
 
 use rwasm_journal::Journal;
 use rwasm_runtime::{OnEnd, Scope};
-use rwasm_types::{Result, UserToken, metrics::Family};
+use rwasm_tls::JoinToken;
+use rwasm_types::{Result, TokenId, UserToken, metrics::Family};
 use rwasm_wire::{Listener, Server};
 
 pub use rwasm_history::Retention;
@@ -43,10 +44,8 @@ use self::{invite::Invitations, state::Shared};
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long a node may be silent, or its stream be gone, before it counts as lost.
 pub(crate) const LOST_AFTER: Duration = Duration::from_millis(1_500);
-/// How often silent nodes are looked for.
+/// How often silent nodes are looked for, and the core is told that time passes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often owners may try nodes that they could not reach.
-const TRY_UNREACHABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// How a head is set up.
 #[derive(Debug)]
@@ -65,8 +64,8 @@ pub struct HeadOptions {
     pub listener: Listener,
 }
 
-/// A running head.
-#[derive(Debug)]
+/// A running head. Clones are the same.
+#[derive(Clone, Debug)]
 pub struct Head {
     shared: Arc<Shared>,
 }
@@ -105,6 +104,16 @@ impl Head {
         self.shared.numbers.cluster()
     }
 
+    /// Lets up to `nodes` nodes join by a new token, for so long. The `former` token is good for nothing from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`rwasm_types::Code::TLS_REQUIRED`] without TLS, [`rwasm_types::Code::LIMIT`] for more time or nodes than a token can be good for, and
+    /// what the journal says.
+    pub async fn invite(&self, former: Option<TokenId>, life: Duration, nodes: u32) -> Result<JoinToken> {
+        self.shared.invitations.replace(former, life, nodes).await
+    }
+
     /// What it counts and measures; to be called at each scrape.
     pub fn metrics(&self) -> impl Fn() -> Vec<Family> + Send + Sync + 'static {
         let shared = Arc::clone(&self.shared);
@@ -117,18 +126,13 @@ impl Head {
     }
 }
 
-/// Looks for nodes that fell silent.
+/// Looks for nodes that fell silent, and tells the core that time passes.
 async fn watch(shared: Arc<Shared>) {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
-    let mut since_try = Duration::ZERO;
     loop {
         ticks.tick().await;
         let lost = shared.lose_silent_nodes();
         shared.owners_lost(&lost).await;
-        since_try += LOOK_EVERY;
-        if since_try >= TRY_UNREACHABLE_EVERY {
-            since_try = Duration::ZERO;
-            shared.step(rwasm_core::Event::TryUnreachable);
-        }
+        shared.step(rwasm_core::Event::Tick);
     }
 }

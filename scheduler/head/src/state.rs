@@ -1,6 +1,8 @@
 //! What the head knows, and the one way in which it changes: an event goes into the core, and its actions go out to the nodes.
 
 mod drain;
+mod groups;
+mod placing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -11,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_auth::Edit;
-use rwasm_core::{Action, Core, DemandKey, Event};
+use rwasm_core::Event;
 use rwasm_journal::Journal;
 use rwasm_runtime::{Scope, now_ms};
 use rwasm_types::{
@@ -22,6 +24,7 @@ use rwasm_types::{
 use rwasm_wire::msg;
 use tokio::sync::{mpsc, oneshot};
 
+use self::{groups::Groups, placing::Scheduler};
 use crate::{
     LOST_AFTER,
     access::Access,
@@ -59,9 +62,8 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-#[derive(Default)]
 struct State {
-    core: Core,
+    scheduler: Scheduler,
     nodes: BTreeMap<NodeId, Node>,
     questions: HashMap<u64, oneshot::Sender<Result<Bytes>>>,
     last_question: u64,
@@ -69,6 +71,7 @@ struct State {
     drains: BTreeMap<NodeId, Drain>,
     /// Addresses of machines that are or were nodes of this life of the head.
     addresses: BTreeSet<IpAddr>,
+    groups: Groups,
     counts: Counts,
 }
 
@@ -162,7 +165,8 @@ impl Shared {
         scope: Scope,
     ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
-        let state = State { core: Core::numbering(numbers.first_lease()), drains: drain::read(&journal)?, ..State::default() };
+        let mut state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        state.read_groups(&journal)?;
         let history = match history {
             Some(options) => Some(History::open(options, numbers.cluster()).await?),
             None => None,
@@ -232,7 +236,7 @@ impl Shared {
             gateway_address: text(&gateway_address),
             capacity: capacity.clone(),
             used: ResourceSet::default(),
-            labels,
+            labels: labels.clone(),
             tasks_queued: 0,
             tasks_running: 0,
             memory_bytes: 0,
@@ -259,7 +263,7 @@ impl Shared {
         state.nodes.insert(id, node);
         state.step(Event::NodeHolds { node: id, foreign });
         state.name_relay(id);
-        state.step(Event::NodeJoined { node: id, capacity, offer });
+        state.step(Event::NodeJoined { node: id, capacity, labels, offer });
         state.settle_drain(id);
         Ok((id, stream))
     }
@@ -322,7 +326,7 @@ impl Shared {
         if foreign.take(&report.local) {
             state.step(Event::NodeHolds { node: id, foreign });
         }
-        state.step(Event::NodeReported { node: id, local: report.local.clone() });
+        state.step(Event::NodeReported { node: id, local: report.local.clone(), leases: report.leases.clone() });
         Ok(())
     }
 
@@ -465,6 +469,8 @@ impl Shared {
 pub(crate) struct Report {
     pub(crate) local: ResourceSet,
     pub(crate) used: ResourceSet,
+    /// Leases that its owner has.
+    pub(crate) leases: Vec<LeaseId>,
     pub(crate) tasks_queued: u64,
     pub(crate) tasks_running: u64,
     pub(crate) memory_bytes: u64,
@@ -475,6 +481,11 @@ pub(crate) struct Report {
 }
 
 impl State {
+    fn new(scheduler: Scheduler, drains: BTreeMap<NodeId, Drain>) -> Self {
+        let (nodes, questions, addresses) = (BTreeMap::new(), HashMap::new(), BTreeSet::new());
+        Self { scheduler, nodes, questions, last_question: 0, drains, addresses, groups: Groups::default(), counts: Counts::default() }
+    }
+
     /// Tells a node that joins which addresses are the cluster's own, and the others which are new.
     fn learn_addresses(&mut self, joined: &Node, peer: Option<IpAddr>) {
         let told = [&joined.record.data_address, &joined.record.gateway_address];
@@ -498,49 +509,5 @@ impl State {
         let told = msg::head_message::Message::Relay(msg::RelayAddress { node: relay.get(), address });
         let to = self.nodes.iter().filter(|(id, _)| **id == joined || relay == joined);
         to.for_each(|(_, node)| node.tell(told.clone()));
-    }
-
-    fn step(&mut self, event: Event) {
-        let mut untold = self.act(event);
-        while let Some(lease) = untold.pop() {
-            untold.extend(self.act(Event::LeaseReturned { lease, unreachable: false }));
-        }
-    }
-
-    /// Takes an event and tells the nodes what follows. Gives the leases whose owners are away: they do not know of them, and ask again when
-    /// they are back.
-    fn act(&mut self, event: Event) -> Vec<LeaseId> {
-        let mut untold = Vec::new();
-        for action in self.core.step(event) {
-            let granted = if let Action::Grant { lease, .. } = action { Some(lease) } else { None };
-            let (owner, sent) = match action {
-                Action::Grant { key: DemandKey { owner, request }, lease, node, slots } => {
-                    let data_address = self.nodes.get(&node).map(|node| node.data_address.clone()).unwrap_or_default();
-                    self.counts.granted += 1;
-                    let grant = msg::LeaseGrant { request, lease: lease.0, node: node.get(), data_address, slots };
-                    tracing::debug!(%lease, %owner, %node, slots, "lease granted");
-                    (owner, msg::head_message::Message::LeaseGrant(grant))
-                }
-                Action::Refuse { key: DemandKey { owner, request }, error } => {
-                    self.counts.refused += 1;
-                    let refusal = msg::LeaseRefusal { request, error: Some((&error).into()) };
-                    (owner, msg::head_message::Message::LeaseRefusal(refusal))
-                }
-                Action::Revoke { owner, lease, error } => {
-                    self.counts.revoked += 1;
-                    let revoke = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: false };
-                    (owner, msg::head_message::Message::LeaseRevoke(revoke))
-                }
-                Action::Retire { owner, lease, error } => {
-                    let retire = msg::LeaseRevoke { lease: lease.0, reason: Some((&error).into()), let_finish: true };
-                    (owner, msg::head_message::Message::LeaseRevoke(retire))
-                }
-            };
-            let sender = self.nodes.get(&owner).and_then(|node| node.sender.as_ref());
-            if sender.is_none_or(|sender| sender.send(message(sent)).is_err()) {
-                untold.extend(granted);
-            }
-        }
-        untold
     }
 }

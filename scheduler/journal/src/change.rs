@@ -28,14 +28,26 @@ pub enum Table {
     Tags,
     /// Nodes that take no more work, by their numbers.
     Drains,
+    /// Placement groups.
+    Groups,
     /// Orders that were carried out, by their idempotency keys.
     Keys,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: &'static [Self] =
-        &[Self::Cluster, Self::Nodes, Self::Tenants, Self::Tokens, Self::JoinTokens, Self::Policies, Self::Tags, Self::Drains, Self::Keys];
+    pub const ALL: &'static [Self] = &[
+        Self::Cluster,
+        Self::Nodes,
+        Self::Tenants,
+        Self::Tokens,
+        Self::JoinTokens,
+        Self::Policies,
+        Self::Tags,
+        Self::Drains,
+        Self::Groups,
+        Self::Keys,
+    ];
 
     /// Its name on disk.
     pub const fn name(self) -> &'static str {
@@ -48,6 +60,7 @@ impl Table {
             Self::Policies => "policies",
             Self::Tags => "tags",
             Self::Drains => "drains",
+            Self::Groups => "groups",
             Self::Keys => "keys",
         }
     }

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use rwasm_client::{Artifact, Call};
+use rwasm_client::{Artifact, Call, Client};
 use rwasm_types::{Code, Error, Grants, Result, TaskOptions};
 use rwasm_values::wave;
 
-use super::outcome::{Collector, Form};
+use super::{
+    files::{self, Files, Uploads},
+    outcome::{Collector, Form},
+};
 use crate::{
     args::WorkArgs,
     commands::{grants, input},
@@ -20,16 +23,19 @@ pub(crate) struct Plan {
     pub(crate) is_command: bool,
     pub(crate) options: TaskOptions,
     pub(crate) grants: Grants,
-    /// The encoded arguments of each task.
+    /// The encoded arguments of each task, with placeholders for files.
     pub(crate) tasks: Vec<Bytes>,
+    /// What is to be stored for them first.
+    pub(crate) uploads: Uploads,
     pub(crate) collector: Collector,
 }
 
 impl Plan {
-    pub(crate) async fn of(args: &WorkArgs, artifact: &Artifact, json: bool) -> Result<Self> {
+    pub(crate) async fn of(client: &Client, args: &WorkArgs, artifact: &Artifact, json: bool) -> Result<Self> {
+        let mut files = Files::default();
         let called = args.call.as_deref().map(wave::parse_call).transpose()?;
         let export_name = called.map(|(name, _)| name).or(args.func.as_deref());
-        let export = artifact.callable(export_name)?;
+        let (export, is_command) = (artifact.callable(export_name)?, export_name.is_none());
         artifact.info().check_imports()?;
         let call = Call::check_only(export);
         let options = grants::options(args)?;
@@ -40,17 +46,22 @@ impl Plan {
         let grants = reading(move || grants::grants(&grant_args, &guest_args)).await?;
         let mut lines = None;
         let tasks = match (called, &args.map) {
-            (Some((_, arguments)), _) => vec![call.encode(&wave::parse_args(arguments, &export.signature)?)?],
+            (Some((_, arguments)), _) => vec![call.encode(&wave::parse_args(&files.in_wave(arguments)?, &export.signature)?)?],
             (None, Some(path)) => {
                 let (path, call) = (path.clone(), call.clone());
-                let (numbers, tasks) = reading(move || input::map_lines(&path, &call)).await?;
-                lines = Some(numbers);
+                let read = move || input::map_lines(&path, &call, &mut files).map(|lines| (lines, files));
+                let ((numbers, tasks), named) = reading(read).await?;
+                (lines, files) = (Some(numbers), named);
                 tasks
             }
             (None, None) => vec![Bytes::new()],
         };
+        if !is_command {
+            files::check(client, &export.signature, &tasks).await?;
+        }
+        let uploads = files.uploads(&export.signature, &tasks)?;
         let collector = Collector::new(call, Form { json, lines, file: args.output.clone() })?;
-        Ok(Self { export: export_name.map(str::to_owned), is_command: export_name.is_none(), options, grants, tasks, collector })
+        Ok(Self { export: export_name.map(str::to_owned), is_command, options, grants, tasks, uploads, collector })
     }
 }
 

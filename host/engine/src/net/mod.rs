@@ -168,7 +168,7 @@ mod tests {
     fn net(grants: &[&str], reserved: &[&str]) -> (Net, Arc<Lines>) {
         let lines = Arc::<Lines>::default();
         let output: Arc<dyn Output> = Arc::<Lines>::clone(&lines);
-        let budget = Arc::new(Budget::new(TaskLimits::default(), Arc::default()));
+        let budget = Arc::new(Budget::new(TaskLimits::default(), Arc::new(crate::memory::GuestMemory::new(0)).share(0), Arc::default()));
         let stderr = Pipe::new(&output, &budget, Stream::Stderr);
         let grants: Vec<NetGrant> = grants.iter().map(|text| text.parse().unwrap()).collect();
         let known = Arc::<Reserved>::default();

@@ -49,6 +49,7 @@ pub(crate) fn options(cache: &Path) -> EngineOptions {
             cache_bytes_max: CompileOptions::CACHE_BYTES_DEFAULT,
         },
         pool: PoolOptions { instances_max: 2, async_instances_max: 2, ..PoolOptions::default() },
+        guest_memory_bytes: u64::MAX,
         reserved: Arc::default(),
     }
 }
@@ -130,6 +131,7 @@ impl Task {
             export,
             args,
             limits: TaskLimits::default(),
+            memory_reserved: 0,
             grants: Arc::default(),
             identity,
             output: Arc::<Collected>::default(),

@@ -17,7 +17,10 @@ use rwasm_values::{
 use rwasm_wire::{convert, msg};
 
 pub(crate) use self::threads::Threads;
-use crate::dispatch::RunId;
+use crate::{
+    dispatch::RunId,
+    objects::{Copies, Objects, inlined},
+};
 
 /// Error values of functions that are longer are not shown in records.
 const APPLICATION_ERROR_BYTES_MAX: usize = 4096;
@@ -29,6 +32,15 @@ pub(crate) struct Item {
     pub(crate) attempt: Attempt,
     /// Arguments in the codec's message form.
     pub(crate) args: Bytes,
+    /// Copies of other nodes' objects that it needs.
+    pub(crate) copies: Copies,
+}
+
+impl Item {
+    /// An attempt that needs no copies, or has none yet.
+    pub(crate) fn new(task: TaskId, attempt: Attempt, args: Bytes) -> Self {
+        Self { task, attempt, args, copies: Copies::default() }
+    }
 }
 
 /// An attempt that ended.
@@ -65,12 +77,16 @@ pub(crate) struct LoadedCall {
     /// Which of the artifact's exports.
     pub(crate) export: usize,
     pub(crate) limits: TaskLimits,
+    /// Memory that each attempt was admitted with, in bytes.
+    pub(crate) memory_reserved: u64,
     pub(crate) grants: Arc<Grants>,
     pub(crate) tenant: Tenant,
     pub(crate) job: JobId,
     /// This node.
     pub(crate) node: NodeId,
     pub(crate) taker: Arc<dyn Taker>,
+    /// Where the values of arguments are that are given by ref.
+    pub(crate) objects: Arc<Objects>,
     /// Whether attempts share threads with others, so that each must give way: they hold less than a whole core.
     pub(crate) shares_core: bool,
 }
@@ -105,19 +121,28 @@ impl LoadedCall {
     }
 
     /// What the engine is asked for one attempt.
-    pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Request {
+    ///
+    /// # Errors
+    ///
+    /// Why the value of an object that stands for an argument is not there.
+    pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Result<Request> {
+        let info = self.prepared.info();
+        let args = match info.exports.get(self.export) {
+            Some(export) => inlined(&self.objects, &self.tenant, &export.signature, &item.args)?,
+            None => item.args.clone(),
+        };
         // An artifact without imports cannot write.
-        let output: Arc<dyn Output> =
-            if self.prepared.info().imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
-        Request {
+        let output: Arc<dyn Output> = if info.imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
+        Ok(Request {
             export: self.export,
-            args: item.args.clone(),
+            args,
             limits: self.limits,
+            memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,
             control,
-        }
+        })
     }
 }
 

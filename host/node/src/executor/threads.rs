@@ -135,6 +135,14 @@ fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
     Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
 }
 
+/// Runs an attempt that may wait.
+async fn attempt(call: &LoadedCall, item: &Item, control: Arc<Control>) -> Ended {
+    match call.request(item, control) {
+        Ok(request) => ended(call, item, Arc::clone(&call.prepared).run_async(request).await),
+        Err(error) => Ended::unrun(item, error),
+    }
+}
+
 /// Collects what a run has to tell.
 struct Teller<'a> {
     shared: &'a Shared,
@@ -209,15 +217,14 @@ impl Threads {
         let run = Arc::new(Run { id: run, call, state: Mutex::new(state) });
         self.shared.runs.lock().insert(run.id, Arc::clone(&run));
         let shared = Arc::clone(&self.shared);
-        let mut attempt: BoxFuture = Box::pin(async move {
+        let mut whole: BoxFuture = Box::pin(async move {
             let mut teller = Teller::new(&shared, &run);
-            let outcome = Arc::clone(&run.call.prepared).run_async(run.call.request(&item, control)).await;
-            teller.add(ended(&run.call, &item, outcome));
+            teller.add(attempt(&run.call, &item, control).await);
             teller.finish();
         });
-        let first = attempt.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        let first = whole.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
         if first.is_pending() {
-            self.shared.push(Work::Resume(attempt));
+            self.shared.push(Work::Resume(whole));
         }
     }
 }
@@ -348,8 +355,10 @@ fn spawn(fibers: &Arc<AtomicUsize>, future: BoxFuture) {
 async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
     let mut teller = Teller::new(shared, run);
     while let Some((item, control)) = run.next() {
-        let outcome = run.call.prepared.run(run.call.request(&item, control));
-        teller.add(ended(&run.call, &item, outcome));
+        teller.add(match run.call.request(&item, control) {
+            Ok(request) => ended(&run.call, &item, run.call.prepared.run(request)),
+            Err(error) => Ended::unrun(&item, error),
+        });
         if fibers.load(Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
@@ -362,8 +371,7 @@ async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
 async fn run_async(shared: Arc<Shared>, run: Arc<Run>) {
     let mut teller = Teller::new(&shared, &run);
     while let Some((item, control)) = run.next() {
-        let outcome = Arc::clone(&run.call.prepared).run_async(run.call.request(&item, control)).await;
-        teller.add(ended(&run.call, &item, outcome));
+        teller.add(attempt(&run.call, &item, control).await);
     }
     teller.finish();
 }

@@ -40,6 +40,7 @@ use crate::{
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,
+    objects::Objects,
     tally::JobCounters,
 };
 
@@ -91,6 +92,7 @@ pub(crate) struct Job {
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) objects: Arc<Objects>,
     /// Whether its past is written.
     archived: AtomicBool,
     /// Whether its driver has everything, or nobody will ask.
@@ -110,6 +112,13 @@ pub(super) struct State {
     pub(super) ended_ms: Option<UnixMs>,
 }
 
+/// What of its node a job uses.
+pub(crate) struct JobParts<'a> {
+    pub(crate) ledger: &'a Arc<Ledger>,
+    pub(crate) objects: &'a Arc<Objects>,
+    pub(crate) counters: JobCounters,
+}
+
 /// What of a job was written down and is still to be done.
 #[derive(Default)]
 pub(crate) struct Unfinished {
@@ -125,38 +134,23 @@ impl Job {
     /// # Errors
     ///
     /// If it cannot be written down.
-    pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, ledger: &Arc<Ledger>, counters: JobCounters) -> Result<Arc<Self>> {
-        ledger.opened(&opened)?;
+    pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, parts: JobParts<'_>) -> Result<Arc<Self>> {
+        parts.ledger.opened(&opened)?;
         let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
-        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, ledger, counters);
-        ledger.job_began(&job);
+        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, parts);
+        job.ledger.job_began(&job);
         Ok(job)
     }
 
     /// A job that an earlier life of this node left.
-    pub(crate) fn restored(
-        owner: NodeId,
-        opened: Opened,
-        unfinished: Unfinished,
-        log: Arc<JobLog>,
-        ledger: &Arc<Ledger>,
-        counters: JobCounters,
-    ) -> Arc<Self> {
+    pub(crate) fn restored(owner: NodeId, opened: Opened, unfinished: Unfinished, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
         let outbox = Outbox::restored(opened.detached);
-        let job = Self::new(owner, opened, unfinished, outbox, log, ledger, counters);
-        ledger.job_began(&job);
+        let job = Self::new(owner, opened, unfinished, outbox, log, parts);
+        job.ledger.job_began(&job);
         job
     }
 
-    fn new(
-        owner: NodeId,
-        opened: Opened,
-        unfinished: Unfinished,
-        outbox: Outbox,
-        log: Arc<JobLog>,
-        ledger: &Arc<Ledger>,
-        counters: JobCounters,
-    ) -> Arc<Self> {
+    fn new(owner: NodeId, opened: Opened, unfinished: Unfinished, outbox: Outbox, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
         let Opened { session, tenant, name, detached, key, at_ms } = opened;
         let Unfinished { tasks, finished, stopped, error } = unfinished;
         Arc::new_cyclic(|me| Self {
@@ -170,9 +164,10 @@ impl Job {
             state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
             outbox,
-            counters,
+            counters: parts.counters,
             log,
-            ledger: Arc::clone(ledger),
+            ledger: Arc::clone(parts.ledger),
+            objects: Arc::clone(parts.objects),
             archived: AtomicBool::new(false),
             // A detached job's driver does not come back for results.
             released: AtomicBool::new(detached),
@@ -247,7 +242,7 @@ impl Job {
         let mut items = Vec::with_capacity(args.len());
         for (sequence, args) in (first_sequence..).zip(args) {
             state.tasks.push(call.number, first, now);
-            items.push(Item { task: self.id.task(sequence), attempt: Attempt::FIRST, args });
+            items.push(Item::new(self.id.task(sequence), Attempt::FIRST, args));
         }
         self.counters.submitted(items.len());
         Ok(items)
@@ -335,6 +330,7 @@ impl Job {
                 self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
                 fault::point("before-delivery");
             }
+            self.objects.tasks_ended(counted.iter().map(|end| end.task));
             // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
             let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
             (state.settle(now), pressure)
@@ -393,6 +389,7 @@ impl Job {
 
     fn announce(&self) {
         self.log.close();
+        self.objects.job_ended(self.id);
         self.outbox.tell();
         if let Some(me) = self.me.upgrade() {
             self.ledger.job_ended(&me);

@@ -22,13 +22,14 @@ use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, Te
 use tokio::sync::oneshot;
 
 use super::{
-    job::{Job, Unfinished},
+    job::{Job, JobParts, Unfinished},
     outbox::Pressure,
     tasks::TaskTable,
 };
 use crate::{
     executor::{Ended, Item},
     node::{CallRequest, Shared, cancelled},
+    tally::JobCounters,
 };
 
 /// How long a job waits for its driver after the node started anew.
@@ -155,7 +156,7 @@ impl Shared {
         };
         let log = self.logs.reopen(&opened.tenant, self.outputs.path(&opened.tenant, id), self.limits.log_bytes, elsewhere);
         let counters = self.tally.job_of(&opened.tenant);
-        let job = Job::restored(self.id, opened, unfinished, log, &self.ledger, counters);
+        let job = Job::restored(self.id, opened, unfinished, log, self.job_parts(counters));
         self.jobs.write().insert(job.id, Arc::clone(&job));
         for (number, call) in (0..).zip(calls) {
             let CallOf { artifact, export, options, grants } = call;
@@ -169,7 +170,7 @@ impl Shared {
         let mut waiting: BTreeMap<u16, Vec<Item>> = BTreeMap::new();
         let mut over = Vec::new();
         for (sequence, call, attempt, node) in job.unended() {
-            let item = Item { task: job.id.task(sequence), attempt, args: args.remove(&sequence).unwrap_or_default() };
+            let item = Item::new(job.id.task(sequence), attempt, args.remove(&sequence).unwrap_or_default());
             let again = match (node, job.call(call)) {
                 (None, _) => Some(item),
                 (Some(node), Some(call)) if node != self.id => {
@@ -207,6 +208,11 @@ impl Shared {
                 shared.driver_left(&job, None);
             }
         });
+    }
+
+    /// What of this node a job uses.
+    pub(crate) fn job_parts(&self, counters: JobCounters) -> JobParts<'_> {
+        JobParts { ledger: &self.ledger, objects: &self.objects, counters }
     }
 
     /// Nobody waits any more for what is not detached. `refused` is why the driver was sent away, if it was.

@@ -72,7 +72,7 @@ struct Lease {
     /// What was sent and has not ended, by sequence.
     sent: HashMap<u64, Item>,
     idle_since: Instant,
-    /// Nothing more is sent on it: its node takes no more work.
+    /// Nothing more is sent on it: it is given back when what was sent has ended.
     retired: bool,
 }
 
@@ -106,6 +106,11 @@ impl Spread {
     /// The head forgot what it was asked; it is asked again.
     pub(crate) fn forget_requests(&self) {
         self.state.lock().classes.values_mut().for_each(|class| class.asked = 0);
+    }
+
+    /// The number of the request that a class's tasks wait for at the head, if they do.
+    pub(crate) fn request_of(&self, class: ClassId) -> Option<u64> {
+        self.state.lock().classes.get(&class).filter(|class| class.asked > 0).map(|class| class.request)
     }
 
     /// Leases in use, for heartbeats.
@@ -183,7 +188,8 @@ impl Shared {
             let (queued, mean, slots_here) = {
                 let dispatcher = self.dispatcher.lock();
                 let shape = &class.call.shape;
-                let slots_here = if class.call.granted.is_some() { dispatcher.slots(shape) } else { 0 };
+                let here = class.call.granted.is_some() && dispatcher.may_run_here(*id);
+                let slots_here = if here { dispatcher.slots(shape) } else { 0 };
                 (dispatcher.queued_in(*id), dispatcher.mean(*id), slots_here)
             };
             busy |= queued > 0;
@@ -240,6 +246,11 @@ impl Shared {
 
     /// The head cannot meet a request: nothing of that shape can ever run, here or elsewhere.
     pub(crate) fn refused(&self, request: u64, error: &Error) {
+        if error.code() == Code::QUEUE_FULL {
+            // It is asked for again when something else was met, or the next time somebody looks.
+            self.spread.state.lock().classes.values_mut().filter(|class| class.request == request).for_each(|class| class.asked = 0);
+            return;
+        }
         let class = {
             let state = self.spread.state.lock();
             state
@@ -255,7 +266,7 @@ impl Shared {
         }
     }
 
-    /// A lease's node takes no more work: nothing more is sent on it, and it is given back when all that was has ended.
+    /// Nothing more is sent on a lease, and it is given back when all that was has ended.
     pub(crate) fn retired(&self, lease: LeaseId) {
         if let Some(lease) = self.spread.state.lock().leases.get_mut(&lease) {
             lease.retired = true;
@@ -460,6 +471,8 @@ impl Class {
             shape: Some((&self.call.shape).into()),
             slots,
             priority: self.call.options.priority.get().into(),
+            retryable: self.call.retries_max > 0,
+            placement: Some((&self.call.options.placement).into()),
             needs: needs.into(),
         }
     }

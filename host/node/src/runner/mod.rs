@@ -10,6 +10,7 @@ mod taker;
 
 use std::sync::Arc;
 
+use rwasm_objects::refs::not_found;
 use rwasm_runtime::{OnEnd, aside};
 use rwasm_types::{Attempt, Error, Incarnation, JobId, Result, Tenant};
 use rwasm_wire::{Caller, Inbound, Outbound, PeerService, Sender, accept_hello, convert, msg};
@@ -26,6 +27,7 @@ use crate::{
     drain,
     executor::{Ended, Item},
     node::{CallRequest, Shared},
+    objects::{self, names_objects},
 };
 
 /// The service that other nodes speak with.
@@ -50,6 +52,18 @@ impl PeerService for Runner {
         shared.scope.spawn("link-writer", OnEnd::Continue, Arc::clone(&keeping.queue).write(link, sender.clone()));
         let link = OwnerLink { shared: Arc::clone(shared), keeping, number: link };
         shared.scope.spawn("link-reader", OnEnd::Continue, link.serve(inbound, over, sender));
+        Ok(outbound)
+    }
+
+    async fn pull(&self, caller: Caller, request: msg::PullRequest) -> Result<Outbound<Result<msg::ObjectPart>>> {
+        let shared = &self.0;
+        shared.head.proof().check(&caller, None)?;
+        let tenant = Tenant::new(&request.tenant).map_err(convert::malformed)?;
+        let id = convert::object(&request.object)?;
+        let value = shared.objects.look(&tenant, id)?.ok_or_else(|| not_found(id))?;
+        let (sender, outbound) = Outbound::channel(4);
+        let offset = request.offset;
+        shared.scope.spawn("object-sender", OnEnd::Continue, async move { objects::send(value, offset, &sender).await });
         Ok(outbound)
     }
 
@@ -153,14 +167,23 @@ impl OwnerLink {
         let job = JobId { owner: self.keeping.owner, session: assign.session };
         let came = Came { call: assign.call, lease: assign.lease };
         self.keeping.queue.expect(assign.session, came, assign.tasks.iter().map(|task| (task.sequence, Attempt(task.attempt))));
-        let items =
-            assign.tasks.into_iter().map(|task| Item { task: job.task(task.sequence), attempt: Attempt(task.attempt), args: task.args });
-        let items: Vec<Item> = items.collect();
+        let items = assign.tasks.into_iter().map(|task| Item::new(job.task(task.sequence), Attempt(task.attempt), task.args));
+        let (naming, plain): (Vec<Item>, Vec<Item>) = items.partition(|item| names_objects(&item.args));
         // A class that failed is gone; the owner has been told and sends these tasks elsewhere.
-        let _ = self.shared.dispatcher.lock().enqueue(class, items);
+        let _ = self.shared.dispatcher.lock().enqueue(class, plain);
+        for item in naming {
+            let (shared, keeping, tenant) =
+                (Arc::clone(&self.shared), Arc::clone(&self.keeping), self.tenant(assign.session, assign.call)?);
+            self.shared.scope.spawn("fetch-objects", OnEnd::Continue, async move { keeping.fetch(&shared, class, tenant, item).await });
+        }
         self.give_back_if_draining();
         self.shared.pump();
         Ok(())
+    }
+
+    fn tenant(&self, session: u32, call: u32) -> Result<Tenant> {
+        let calls = self.keeping.calls.lock();
+        calls.get(&(session, call)).map(|call| call.tenant.clone()).ok_or_else(|| convert::malformed("a task's call was not defined"))
     }
 
     fn class(&self, session: u32, call: u32) -> Result<ClassId> {
@@ -170,6 +193,7 @@ impl OwnerLink {
 
     fn cancel(&self, cancel: &msg::CancelRemote) {
         let job = JobId { owner: self.keeping.owner, session: cancel.session };
+        self.shared.objects.cancel_waiting(job, (!cancel.sequences.is_empty()).then_some(&*cancel.sequences));
         let calls = self.keeping.calls.lock();
         let classes: Vec<ClassId> =
             calls.iter().filter(|((session, _), _)| *session == cancel.session).map(|(_, call)| call.class).collect();

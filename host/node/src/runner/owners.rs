@@ -26,8 +26,9 @@ use crate::{
     artifacts::Hold,
     dispatch::ClassId,
     drain,
-    executor::Ended,
+    executor::{Ended, Item},
     node::{CallRequest, Load, Shared, find_export},
+    objects::{Owner, named},
 };
 
 /// How long what an owner left is kept for it: more than a daemon needs to start anew, to read what it had written down, and to be joined by
@@ -167,6 +168,7 @@ pub(super) struct Keeping {
 /// A call of a session.
 pub(super) struct RemoteCall {
     pub(super) class: ClassId,
+    pub(super) tenant: Tenant,
     /// Its artifact stays as long as the call does.
     _artifact: Hold,
 }
@@ -239,7 +241,7 @@ impl Keeping {
         request: CallRequest,
     ) {
         let hold = shared.artifacts.hold(&tenant, request.artifact);
-        self.calls.lock().insert((session, number), RemoteCall { class, _artifact: hold });
+        self.calls.lock().insert((session, number), RemoteCall { class, tenant: tenant.clone(), _artifact: hold });
         let (keeping, scope, shared) = (Arc::clone(self), shared.scope.clone(), Arc::clone(shared));
         scope.spawn("prepare-remote", OnEnd::Continue, async move {
             if let Err(error) = keeping.prepare(&shared, class, (session, tenant), request).await {
@@ -263,6 +265,33 @@ impl Keeping {
         shared.load(&Load { class, prepared, export, options, grants, tenant, job }, taker);
         shared.pump();
         Ok(())
+    }
+
+    /// Gets what a task's arguments name from its owner, and has the task wait for a slot.
+    pub(super) async fn fetch(&self, shared: &Arc<Shared>, class: ClassId, tenant: Tenant, mut item: Item) {
+        let address = self.data_address.lock().clone();
+        let owner = Owner { node: self.owner, address: &address };
+        let cancelled = shared.objects.waits(item.task);
+        let fetched = async { shared.fetch(&tenant, &owner, named(&item.args)?).await };
+        let fetched = tokio::select! {
+            fetched = fetched => fetched,
+            // Nothing is ever sent.
+            _ = cancelled => Err(crate::node::cancelled()),
+        };
+        shared.objects.waits_no_more(item.task);
+        let session = item.task.session;
+        let refused = match fetched {
+            Ok(copies) => {
+                item.copies = copies;
+                let queued = shared.dispatcher.lock().enqueue(class, [item]);
+                queued.err().map(|items| (items, drain::let_go(shared.id)))
+            }
+            Err(error) => Some((vec![item], error)),
+        };
+        if let Some((items, error)) = refused {
+            self.queue.ended(session, items.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
+        }
+        shared.pump();
     }
 
     /// Makes sure that an artifact is on this node.

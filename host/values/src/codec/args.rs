@@ -69,6 +69,86 @@ pub fn decode_args(signature: &Signature, bytes: &Bytes, limits: &Limits) -> Res
     Ok(Args { refs: refs.to_vec(), params })
 }
 
+/// Puts the values of objects into the places of the arguments that are given by ref. What handles in those values point at comes into the
+/// ref table, behind what is there.
+///
+/// # Errors
+///
+/// As [`ArgsView::parse`], what `value` says, [`Code::MALFORMED_VALUE`](rwasm_types::Code::MALFORMED_VALUE) if what it gives is no value of
+/// the parameter, or [`Code::VALUE_TOO_LARGE`](rwasm_types::Code::VALUE_TOO_LARGE) beyond a limit.
+pub fn inline_args<V: AsRef<[u8]>>(
+    signature: &Signature,
+    message: &[u8],
+    limits: &Limits,
+    mut value: impl FnMut(Ref) -> Result<(V, Vec<Ref>), Error>,
+) -> Result<Bytes, Error> {
+    let view = ArgsView::parse(signature, message, &Limits { bytes: message.len(), ..*limits })?;
+    let mut refs = view.refs.to_vec();
+    let mut given = Vec::with_capacity(view.params.len());
+    let mut length = HEADER_BYTES_MAX + message.len();
+    for arg in &view.params {
+        given.push(match arg {
+            ArgView::Inline(_) => None,
+            ArgView::Ref(index) => {
+                let entry = view.refs.get(*index).ok_or_else(|| Error::internal("a checked ref is not there"))?;
+                let (stored, named) = value(entry)?;
+                // A length in front of it.
+                length = length.saturating_add(stored.as_ref().len() + 5 + named.len() * Ref::BYTES);
+                let first = refs.len();
+                refs.extend(&named);
+                Some((stored, named, first))
+            }
+        });
+    }
+    limits.check_bytes(length, "the message with the values of its refs")?;
+    check::ref_count(refs.len())?;
+    let mut out = Encoder::with_capacity(length, limits);
+    out.header(&refs)?;
+    out.scalar(MODE_INLINE)?;
+    for ((param, arg), given) in signature.params.iter().zip(&view.params).zip(&given) {
+        match (arg, given) {
+            (ArgView::Inline(payload), _) => out.payload_part(*payload)?,
+            (ArgView::Ref(_), Some((stored, named, first))) if param.ty.has_handles() && !named.is_empty() => {
+                let mut value = super::decode_stored(&param.ty, &Bytes::copy_from_slice(stored.as_ref()), named, limits)?;
+                let first = u32::try_from(*first).map_err(|_| Error::internal("a ref table has more entries than its limit"))?;
+                value.shift_handles(first);
+                out.value(&param.ty, &value, &refs)?;
+            }
+            (ArgView::Ref(_), Some((stored, named, _))) => {
+                out.payload_part(super::check_stored(&param.ty, stored.as_ref(), named, limits)?)?;
+            }
+            (ArgView::Ref(_), None) => return Err(Error::internal("an argument by ref has no value")),
+        }
+    }
+    Ok(out.into_bytes().into())
+}
+
+/// What a message names, without a look at the rest of it.
+///
+/// # Errors
+///
+/// [`Code::MALFORMED_VALUE`](rwasm_types::Code::MALFORMED_VALUE) if it does not begin as a message does.
+pub fn refs_of(message: &[u8]) -> Result<Vec<Ref>, Error> {
+    let limits = Limits { bytes: message.len(), ..Limits::default() };
+    Decoder::new(message, RefsView::default(), &limits).header().map(RefsView::to_vec)
+}
+
+/// Has a message of arguments or of a result name other things than it does; everything else in it stays.
+///
+/// # Errors
+///
+/// [`Code::MALFORMED_VALUE`](rwasm_types::Code::MALFORMED_VALUE) if it does not begin as a message does.
+pub fn map_refs(message: &Bytes, mut to: impl FnMut(Ref) -> Ref) -> Result<Bytes, Error> {
+    let limits = Limits { bytes: message.len(), ..Limits::default() };
+    let mut input = Decoder::new(message, RefsView::default(), &limits);
+    let refs = input.header()?;
+    let mapped: Vec<Ref> = refs.iter().map(&mut to).collect();
+    let mut out = Encoder::with_capacity(message.len(), &limits);
+    out.header(&mapped)?;
+    out.raw(input.rest())?;
+    Ok(out.into_bytes().into())
+}
+
 /// The arguments of a call, checked and borrowed from their message.
 #[derive(Clone, Debug)]
 pub struct ArgsView<'a> {
@@ -159,6 +239,17 @@ impl Encoder {
         self.scalar(VERSION)?;
         self.leb128(refs.len())?;
         refs.iter().try_for_each(|entry| self.raw(&entry.to_bytes()))
+    }
+}
+
+impl Encoder {
+    /// Writes a checked value as a part of a message.
+    fn payload_part(&mut self, payload: Payload<'_>) -> Result<(), Error> {
+        match payload {
+            Payload::Text(text) => self.string(text),
+            Payload::Flat(scalar, bytes) => self.flat(scalar, bytes),
+            Payload::Encoded(bytes) => self.raw(bytes),
+        }
     }
 }
 

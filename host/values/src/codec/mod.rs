@@ -25,7 +25,7 @@ mod walk;
 use rwasm_types::{Code, Error};
 
 pub use self::{
-    args::{ArgView, ArgsView, decode_args, encode_args},
+    args::{ArgView, ArgsView, decode_args, encode_args, inline_args, map_refs, refs_of},
     decoder::{Decoder, RefsView},
     encoder::Encoder,
     flat_writer::FlatWriter,

@@ -1,5 +1,7 @@
 //! Calls, argument lists and single values.
 
+use std::ops::Range;
+
 use rwasm_types::{Code, Error};
 use wasm_wave::{
     ast::{Node, NodeType},
@@ -82,6 +84,57 @@ pub fn parse_value(text: &str, ty: &Type) -> Result<Returned, Error> {
     Ok(Returned { refs: reader.into_refs(), value: Some(value) })
 }
 
+/// A file that a text names in the place of a ref: `@file(data.csv)`, or `@file("my data.csv")` with the escapes of JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRef {
+    /// Where it stands in the text.
+    pub range: Range<usize>,
+    /// The path.
+    pub path: String,
+}
+
+/// Finds the files that a text names, outside of string and char literals and comments, in their order. Whoever stores them puts refs in
+/// their places.
+///
+/// # Errors
+///
+/// [`Code::CALL_SYNTAX`] if one has no end, or no path.
+pub fn find_files(text: &str) -> Result<Vec<FileRef>, Error> {
+    let mut files: Vec<FileRef> = Vec::new();
+    let mut from = 0;
+    while let Some(start) = text.get(from..).and_then(|rest| find(rest, "file(")).map(|at| from + at) {
+        let inside = start + "@file(".len();
+        let bad = || Error::new(Code::CALL_SYNTAX, "`@file(` has no path in parentheses").hint("write it as in `@file(data.csv)`");
+        let rest = text.get(inside..).unwrap_or_default();
+        let (path, length) = if rest.starts_with('"') {
+            let mut read = serde_json::Deserializer::from_str(rest).into_iter::<String>();
+            let path = read.next().and_then(Result::ok).ok_or_else(bad)?;
+            (path, read.byte_offset())
+        } else {
+            let length = rest.find(')').ok_or_else(bad)?;
+            (rest[..length].trim().to_owned(), length)
+        };
+        if path.is_empty() || !rest[length..].starts_with(')') {
+            return Err(bad());
+        }
+        from = inside + length + 1;
+        files.push(FileRef { range: start..from, path });
+    }
+    Ok(files)
+}
+
+/// The first `@` before a word, outside of literals and comments.
+fn find(text: &str, word: &str) -> Option<usize> {
+    let mut lexer = Lexer::new(text);
+    while let Some(token) = lexer.next() {
+        let span = lexer.span();
+        if token.is_err() && &text[span.clone()] == "@" && text[span.end..].starts_with(word) {
+            return Some(span.start);
+        }
+    }
+    None
+}
+
 /// A text in which each `@` of a ref is a `%`, so that the parser of WAVE takes it for the label of a case; where they were is kept.
 struct Source {
     text: String,
@@ -142,4 +195,22 @@ fn find_refs(text: &str) -> Vec<usize> {
         }
     }
     refs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_outside_of_literals() {
+        let found = |text: &str| find_files(text).map(|files| files.into_iter().map(|file| (file.range, file.path)).collect::<Vec<_>>());
+        assert_eq!(found("(1, \"@file(x)\", '@')").unwrap(), []);
+        assert_eq!(found("(@file(a b.csv), 2)").unwrap(), [(1..15, "a b.csv".to_owned())]);
+        let text = "(@file(\"a)\\n\"), [@file(/tmp/it's)], @ref(o1-2-3-0))";
+        let paths: Vec<String> = found(text).unwrap().into_iter().map(|(_, path)| path).collect();
+        assert_eq!(paths, ["a)\n", "/tmp/it's"]);
+        for bad in ["@file(", "@file()", "@file(\"x\"", "@file(\"x\" y)"] {
+            assert_eq!(found(bad).unwrap_err().code(), Code::CALL_SYNTAX, "{bad}");
+        }
+    }
 }

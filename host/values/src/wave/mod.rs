@@ -9,7 +9,7 @@ mod read;
 mod write;
 
 pub use self::{
-    call::{parse_args, parse_call, parse_value},
+    call::{FileRef, find_files, parse_args, parse_call, parse_value},
     write::{args_to_string, to_string},
 };
 

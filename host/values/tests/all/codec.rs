@@ -286,6 +286,31 @@ proptest! {
         }
     }
 
+    /// What a value's handles point at goes with it.
+    #[test]
+    fn values_take_the_places_of_their_refs((first, here) in common::typed(), (second, elsewhere) in common::typed()) {
+        prop_assume!(takes_ref(&second));
+        let signature = signature_of(vec![first, second]);
+        let types = [&signature.params[0].ty, &signature.params[1].ty];
+        let params = vec![Arg::Value(here.value.clone().unwrap()), Arg::Ref(2)];
+        let message = codec::encode_args(&signature, &Args { refs: here.refs.clone(), params }, &limits()).unwrap();
+        prop_assert_eq!(codec::refs_of(&message).unwrap(), &here.refs[..]);
+        let stored = codec::encode_stored(types[1], elsewhere.value.as_ref().unwrap(), &elsewhere.refs, &limits()).unwrap();
+        let inlined = codec::inline_args(&signature, &message, &limits(), |entry| {
+            assert_eq!(entry, here.refs[2]);
+            Ok((&stored, elsewhere.refs.clone()))
+        });
+        let Args { refs, params } = codec::decode_args(&signature, &inlined.unwrap(), &limits()).unwrap();
+        for ((ty, arg), original) in types.into_iter().zip(params).zip([&here, &elsewhere]) {
+            let Arg::Value(value) = arg else { panic!("a ref is left") };
+            let decoded = Returned { refs: refs.clone(), value: Some(value) };
+            prop_assert_eq!(rwasm_values::json::to_string(Some(ty), &decoded), rwasm_values::json::to_string(Some(ty), original));
+        }
+        let swapped = codec::map_refs(&message, |entry| if entry == here.refs[0] { here.refs[1] } else { here.refs[0] }).unwrap();
+        prop_assert_eq!(swapped.len(), message.len());
+        prop_assert_eq!(codec::refs_of(&swapped).unwrap()[0], here.refs[1]);
+    }
+
     #[test]
     fn flat_results_are_written_in_place((ty, returned) in common::typed(), cut: proptest::sample::Index) {
         let returned = Returned { refs: vec![], ..returned };

@@ -159,6 +159,8 @@ impl State {
             tenant: class.job.tenant.to_string(),
             shape: Some((&class.call.shape).into()),
             slots: lease.slots,
+            priority: class.call.options.priority.get().into(),
+            retryable: class.call.retries_max > 0,
         })
     }
 }

@@ -1,0 +1,285 @@
+//! Objects at this node: the store that has their bytes, the directory that knows who holds them, and those who wait for them.
+//!
+//! ```text
+//!  gateway ── put, get ──▶ Objects ──▶ Store        bytes in shared memory
+//!  jobs ───── hold, end ─▶    │
+//!                             └──────▶ Directory    who holds what; actions: delete, tell others
+//! ```
+
+mod args;
+mod fetch;
+mod list;
+mod put;
+mod send;
+mod wait;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use rwasm_objects::{
+    Pin, Store,
+    refs::{Action, Directory, Holder, Meta, State, not_found},
+};
+use rwasm_runtime::now_ms;
+use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
+use tokio::sync::{oneshot, watch};
+
+use self::fetch::Fetched;
+pub(crate) use self::{
+    args::{inlined, named, names_objects},
+    fetch::{Copies, Owner},
+    put::Incoming,
+    send::send,
+};
+
+/// The largest value that is kept in the directory instead of in the store, in bytes: smaller ones would fill pages with nothing.
+pub(crate) const INLINE_BYTES_MAX: u64 = 100 << 10;
+
+/// All objects of a node. It is shared by all its parts.
+pub(crate) struct Objects {
+    pub(crate) node: NodeId,
+    pub(crate) store: Store,
+    directory: Mutex<Directory>,
+    /// Copies of others' objects, for tasks of theirs that run here.
+    fetched: Fetched,
+    /// Tasks that hold something, so that the end of others costs nothing.
+    holding: Mutex<HashSet<TaskId>>,
+    /// How many there are, to be looked at without the lock.
+    holding_count: AtomicU64,
+    /// Tasks that wait for what their arguments name; dropped where they are cancelled.
+    waiting: Mutex<HashMap<TaskId, oneshot::Sender<()>>>,
+    /// Told whenever an object became ready or lost, or the memory of one came free.
+    changed: watch::Sender<u64>,
+    /// Told when the end of a tenant's hold comes sooner than before.
+    ends: tokio::sync::Notify,
+}
+
+/// An object's value, as long as this is held.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub(crate) meta: Meta,
+    bytes: Stored,
+}
+
+#[derive(Clone, Debug)]
+enum Stored {
+    Inline(bytes::Bytes),
+    Pinned(Pin),
+}
+
+impl Value {
+    /// The stored form.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match &self.bytes {
+            Stored::Inline(bytes) => bytes,
+            Stored::Pinned(pin) => pin,
+        }
+    }
+
+    /// BLAKE3 of the stored form.
+    pub(crate) fn checksum(&self) -> [u8; 32] {
+        match &self.bytes {
+            Stored::Inline(bytes) => *blake3::hash(bytes).as_bytes(),
+            Stored::Pinned(pin) => pin.checksum().0,
+        }
+    }
+}
+
+impl Objects {
+    pub(crate) fn new(node: NodeId, store: Store) -> Self {
+        let mut directory = Directory::new(node);
+        // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
+        directory.recovered();
+        Self {
+            node,
+            store,
+            directory: Mutex::new(directory),
+            fetched: Fetched::default(),
+            holding: Mutex::default(),
+            holding_count: AtomicU64::new(0),
+            waiting: Mutex::default(),
+            changed: watch::Sender::new(0),
+            ends: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Does something with the directory, and what that has to be done.
+    fn with<T>(&self, work: impl FnOnce(&mut Directory) -> T) -> T {
+        let (result, actions) = {
+            let mut directory = self.directory.lock();
+            let result = work(&mut directory);
+            (result, directory.take_actions())
+        };
+        let mut changed = false;
+        for action in actions {
+            match action {
+                Action::Delete(object) => {
+                    self.store.delete(object);
+                    changed = true;
+                }
+                Action::Ready(_) | Action::Lost(_) => changed = true,
+                Action::Send(..) | Action::Places(..) => {}
+            }
+        }
+        if changed {
+            self.changed.send_modify(|version| *version += 1);
+        }
+        result
+    }
+
+    /// Waits until an object is ready, and gives its value.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
+    pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
+        let mut changes = self.changed.subscribe();
+        let ready = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(value) = self.look(tenant, id)? {
+                    return Ok(value);
+                }
+                if changes.changed().await.is_err() {
+                    return Err(Error::new(Code::CONNECTION_LOST, "this node is shutting down"));
+                }
+            }
+        };
+        tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within)))
+    }
+
+    /// An object's value, if it is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`], or [`Code::OBJECT_LOST`].
+    pub(crate) fn look(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<Value>> {
+        if id.task.owner != self.node {
+            return self.fetched.look(tenant, id).map(Some);
+        }
+        let meta = match self.directory.lock().look(tenant, id) {
+            None => return Err(not_found(id)),
+            Some(State::Pending) => return Ok(None),
+            Some(State::Lost(error)) => return Err(error.clone()),
+            Some(State::Ready(meta)) => meta.clone(),
+        };
+        let bytes = match &meta.inline {
+            Some(bytes) => Stored::Inline(bytes.clone()),
+            None => Stored::Pinned(self.store.get(tenant, id).map_err(|error| not_found(id).context(error.message()))?),
+        };
+        Ok(Some(Value { meta, bytes }))
+    }
+
+    /// The descriptor of an object's type, if it is ready.
+    ///
+    /// # Errors
+    ///
+    /// As [`Objects::look`].
+    pub(crate) fn descriptor(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<bytes::Bytes>> {
+        match self.directory.lock().look(tenant, id) {
+            None => Err(not_found(id)),
+            Some(State::Pending) => Ok(None),
+            Some(State::Lost(error)) => Err(error.clone()),
+            Some(State::Ready(meta)) => Ok(Some(meta.descriptor.clone())),
+        }
+    }
+
+    /// A task holds all that its arguments name, until [`Objects::tasks_ended`].
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`] for the first that is not there; then it holds nothing.
+    pub(crate) fn hold_for(&self, tenant: &Tenant, task: TaskId, objects: impl Iterator<Item = ObjectId>) -> Result<()> {
+        let objects: Vec<ObjectId> = objects.collect();
+        if let Some(foreign) = objects.iter().find(|id| id.task.owner != self.node) {
+            let hint = format!("submit through node {}, where it was put", foreign.task.owner);
+            return Err(not_found(*foreign).hint(hint));
+        }
+        let held = self.with(|directory| {
+            let holder = Holder::Task(task);
+            let held = objects.iter().try_for_each(|id| directory.hold(tenant, *id, holder));
+            if held.is_err() {
+                directory.release_all(holder);
+            }
+            held
+        });
+        if held.is_ok() && self.holding.lock().insert(task) {
+            self.holding_count.fetch_add(1, Relaxed);
+        }
+        held
+    }
+
+    /// Tasks have ended.
+    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) {
+        if self.holding_count.load(Relaxed) == 0 {
+            return;
+        }
+        let ended: Vec<TaskId> = {
+            let mut holding = self.holding.lock();
+            tasks.filter(|task| holding.remove(task)).collect()
+        };
+        if ended.is_empty() {
+            return;
+        }
+        self.holding_count.fetch_sub(ended.len() as u64, Relaxed);
+        self.with(|directory| ended.iter().for_each(|task| directory.release_all(Holder::Task(*task))));
+    }
+
+    /// A job has ended.
+    pub(crate) fn job_ended(&self, job: JobId) {
+        self.with(|directory| directory.release_all(Holder::Job(job)));
+    }
+
+    /// Has a tenant hold an object for some time from now.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`].
+    pub(crate) fn keep(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<()> {
+        let until = now_ms().saturating_add(millis(within));
+        self.with(|directory| directory.keep_until(tenant, id, until))?;
+        self.ends.notify_one();
+        Ok(())
+    }
+
+    /// Ends tenants' holds when their time is over, for as long as the node runs.
+    pub(crate) async fn expire(self: Arc<Self>) {
+        loop {
+            let next: Option<UnixMs> = self.directory.lock().next_end();
+            let sleep = async {
+                match next {
+                    Some(next) => tokio::time::sleep(Duration::from_millis(next.saturating_sub(now_ms())).min(LOOK_AT_LATEST)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep => self.with(|directory| directory.expire(now_ms())),
+                () = self.ends.notified() => {}
+            }
+        }
+    }
+
+    /// All that a deleted tenant has.
+    pub(crate) fn purge(&self, tenant: &Tenant) {
+        self.with(|directory| directory.purge(tenant));
+    }
+}
+
+/// The longest sleep until a hold ends; then it is looked at again, for clocks are set.
+const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn late(id: ObjectId, within: Duration) -> Error {
+    let message = format!("object {id} was not ready within {}", rwasm_types::format_duration(within));
+    Error::new(Code::OBJECT_DEADLINE, message).hint("the task that makes it has not ended; `rwasm why` says why").with("object", id)
+}

@@ -1,0 +1,156 @@
+//! Values on their way in: checked against their type, then sealed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rwasm_objects::{
+    Writer, may_wait,
+    refs::{Holder, Meta},
+};
+use rwasm_runtime::aside;
+use rwasm_types::{Code, Error, ObjectId, Result, Tenant};
+use rwasm_values::{Limits, Ref, Type, codec};
+
+use super::{INLINE_BYTES_MAX, Objects, Stored, Value};
+
+/// How long a value waits for room in the store.
+const ROOM_WITHIN: Duration = Duration::from_secs(30);
+/// The most objects that a value names.
+const REFS_MAX: usize = Limits::REFS_MAX as usize;
+
+/// A value that is being stored.
+pub(crate) struct Incoming {
+    id: ObjectId,
+    tenant: Tenant,
+    ty: Type,
+    descriptor: Bytes,
+    refs: Arc<[ObjectId]>,
+    size: u64,
+    into: Into,
+}
+
+enum Into {
+    Inline(Vec<u8>),
+    Store(Writer),
+}
+
+impl Incoming {
+    /// Begins to store a value; waits for room in the store where there is none.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptor is none of a storable type, or why there is no room.
+    pub(crate) async fn begin(
+        objects: &Objects,
+        tenant: &Tenant,
+        id: ObjectId,
+        (descriptor, refs): (Bytes, Vec<ObjectId>),
+        size: u64,
+    ) -> Result<Self> {
+        let ty = Type::decode(&descriptor)?;
+        if !ty.is_storable() {
+            return Err(Error::new(Code::OBJECT_TYPE, format!("values of the type `{ty}` cannot be stored")));
+        }
+        if refs.len() > REFS_MAX {
+            return Err(Error::new(Code::VALUE_TOO_LARGE, format!("a value may name {REFS_MAX} objects")));
+        }
+        let into = if size <= INLINE_BYTES_MAX {
+            Into::Inline(Vec::with_capacity(usize::try_from(size).unwrap_or_default()))
+        } else {
+            Into::Store(room(objects, tenant, id, size).await?)
+        };
+        Ok(Self { id, tenant: tenant.clone(), ty, descriptor, refs: refs.into(), size, into })
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    ///
+    /// If they are more than were announced.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.into {
+            Into::Inline(so_far) if so_far.len() as u64 + bytes.len() as u64 > self.size => {
+                Err(Error::new(Code::OBJECT_DAMAGED, format!("more bytes came than the {} that were announced", self.size)))
+            }
+            Into::Inline(so_far) => {
+                so_far.extend_from_slice(bytes);
+                Ok(())
+            }
+            Into::Store(writer) => writer.write(bytes),
+        }
+    }
+
+    /// How many bytes came.
+    pub(crate) fn written(&self) -> u64 {
+        match &self.into {
+            Into::Inline(so_far) => so_far.len() as u64,
+            Into::Store(writer) => writer.written(),
+        }
+    }
+
+    /// Seals it, once it is checked: what is sealed is a value of its type.
+    ///
+    /// # Errors
+    ///
+    /// If bytes are missing, it is no value of its type, or it names objects that are not there; nothing is left of it then.
+    pub(crate) async fn seal(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+        let id = self.id;
+        let value = self.checked(objects).await?;
+        let sealed = objects.with(|directory| directory.seal(id, value.meta, objects.node, Some(holder)));
+        sealed.inspect_err(|_refused| {
+            objects.store.delete(id);
+        })?;
+        Ok(id)
+    }
+
+    /// The same, without a word to the directory.
+    pub(super) async fn checked(self, objects: &Objects) -> Result<Value> {
+        let Self { id, tenant, ty, descriptor, refs, size, into } = self;
+        let table: Vec<Ref> = refs.iter().copied().map(Ref::Object).collect();
+        let check = |bytes: &[u8]| codec::check_stored(&ty, bytes, &table, &Limits { bytes: usize::MAX, ..Limits::default() }).map(drop);
+        let hash = *blake3::hash(&descriptor).as_bytes();
+        let meta = |inline| Meta { tenant, descriptor, size, refs: refs.clone(), inline };
+        match into {
+            Into::Inline(bytes) => {
+                if (bytes.len() as u64) < size {
+                    return Err(Error::new(Code::OBJECT_DAMAGED, format!("{} of {size} bytes came", bytes.len())));
+                }
+                check(&bytes)?;
+                let bytes = Bytes::from(bytes);
+                Ok(Value { meta: meta(Some(bytes.clone())), bytes: Stored::Inline(bytes) })
+            }
+            Into::Store(writer) => {
+                // Large values are looked through, and their pages are touched.
+                let sealed = aside(async {
+                    let pin = writer.seal(hash, refs.to_vec())?;
+                    check(&pin).map(|()| pin)
+                });
+                let pin = sealed.await.inspect_err(|_refused| {
+                    objects.store.delete(id);
+                })?;
+                Ok(Value { meta: meta(None), bytes: Stored::Pinned(pin) })
+            }
+        }
+    }
+}
+
+/// Room in the store, which others may have to leave first.
+async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Result<Writer> {
+    let mut changes = objects.changed.subscribe();
+    let deadline = tokio::time::Instant::now() + ROOM_WITHIN;
+    loop {
+        changes.mark_unchanged();
+        match objects.store.create(tenant, id, size) {
+            Err(error) if may_wait(&error) => {
+                if objects.forget_fetched(Duration::ZERO) {
+                    continue;
+                }
+                let freed = tokio::time::timeout_at(deadline, changes.changed()).await;
+                if !matches!(freed, Ok(Ok(()))) {
+                    return Err(error);
+                }
+            }
+            created => return created,
+        }
+    }
+}
