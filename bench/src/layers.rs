@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
-use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request};
+use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request, objects::NoObjects};
 use rwasm_node::LocalRuns;
 use rwasm_types::{ArtifactDigest, Attempt, Error, Grants, JobId, NodeId, Result, TaskLimits, TaskOptions, Tenant};
 
-use crate::{NOOP, Setup, bulk, timing::Suite};
+use crate::{NOOP, Setup, bulk, timing::Suite, windows};
 
 /// Tasks of one batch.
 const BATCH: usize = 1_000;
@@ -36,7 +36,8 @@ pub(crate) async fn inside(setup: &Setup, suite: &mut Suite<'_>) -> Result<()> {
         })
         .await?;
     node(&prepared, export, suite)?;
-    bulk::rows(setup, &engine, suite).await
+    bulk::rows(setup, &engine, suite).await?;
+    windows::rows(&engine, suite).await
 }
 
 fn node(prepared: &Arc<Prepared>, export: usize, suite: &mut Suite<'_>) -> Result<()> {
@@ -63,6 +64,7 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
         limits: TaskLimits::default(),
         memory_reserved: 0,
         grants: Arc::new(Grants::default()),
+        objects: Arc::new(NoObjects),
         identity: Identity { task: job.task(0), job, attempt: Attempt::FIRST, node: NodeId::FIRST, tenant: Tenant::default() },
         output: Arc::new(Discard),
         control: Arc::new(Control::default()),

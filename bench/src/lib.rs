@@ -8,9 +8,11 @@ mod bulk;
 mod history;
 mod journal;
 mod layers;
+mod objects;
 mod scheduler;
 mod timing;
 mod transport;
+mod windows;
 mod work;
 
 use std::path::Path;
@@ -72,6 +74,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     journal::rows(&mut suite).await?;
     access::rows(&mut suite)?;
     work::rows(&mut suite)?;
+    objects::rows(&mut suite)?;
     scheduler::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;

@@ -50,6 +50,8 @@ impl Row {
             () if name.starts_with("scheduler: placements") && !name.ends_with(" 100 nodes") => Some("scheduler: placements, 100 nodes"),
             () if name.starts_with("journal: commit") => Some(crate::journal::BARE),
             () if name.starts_with("work: submit") => Some(crate::work::BARE),
+            () if name.starts_with("objects: 1 GiB ") && name != "objects: 1 GiB without a guest" => Some("objects: 1 GiB without a guest"),
+            () if name == "objects: put and delete 64 MiB" => Some(crate::objects::BARE),
             () if name.starts_with("bulk: 1 MiB") => Some("bulk: one copy of 1 MiB into new memory"),
             () if name.starts_with("bulk: 64 MiB") => Some("bulk: one copy of 64 MiB into new memory"),
             () if ["engine: ", "node: ", "embedded: ", "across "].iter().any(|layer| name.starts_with(layer)) => Some(BARE),

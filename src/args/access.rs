@@ -69,6 +69,9 @@ pub(crate) enum PolicyCommand {
         /// Whatever nodes offer
         #[arg(long, conflicts_with_all = ["volume", "allow_net"])]
         open: bool,
+        /// How much of the cluster it gets in relation to others where there is not enough for all, from 1 to 1,000; 1 by default
+        #[arg(long, value_name = "N")]
+        weight: Option<u32>,
         #[command(flatten)]
         target: TargetArgs,
     },

@@ -223,8 +223,8 @@ pub(crate) async fn memory(args: &MemoryArgs, json: bool) -> Result<ExitCode> {
     })?;
     if !json {
         let by_job = listing.rows.iter().flat_map(|row| row.jobs.iter().map(|job| (row.node, job.job.to_string(), job.held)));
-        let other = listing.rows.iter().map(|row| (row.node, "no job".to_owned(), row.other));
-        let held: Vec<_> = by_job.chain(other).filter(|(_, _, held)| held.objects > 0).collect();
+        let no_job = listing.rows.iter().map(|row| (row.node, "no job".to_owned(), row.no_job));
+        let held: Vec<_> = by_job.chain(no_job).filter(|(_, _, held)| held.objects > 0).collect();
         if !held.is_empty() {
             ui::line("")?;
             ui::table(

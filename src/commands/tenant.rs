@@ -54,8 +54,8 @@ pub(crate) async fn tenant(command: TenantCommand, json: bool) -> Result<ExitCod
 
 async fn policy(command: PolicyCommand, json: bool) -> Result<()> {
     let record: PolicyRecord = match command {
-        PolicyCommand::Set { tenant, volume, allow_net, open, target } => {
-            let policy = Policy { open, volumes: volume, destinations: allow_net };
+        PolicyCommand::Set { tenant, volume, allow_net, open, weight, target } => {
+            let policy = Policy { open, volumes: volume, destinations: allow_net, weight };
             target::connect(&target).await?.order(&Order::SetPolicy { tenant, policy }).await?
         }
         PolicyCommand::Show { tenant, target } => target::connect_into(&ViewArgs { target, tenant }).await?.query(&Query::Policy).await?,
@@ -64,6 +64,9 @@ async fn policy(command: PolicyCommand, json: bool) -> Result<()> {
         return ui::json(&record);
     }
     let PolicyRecord { tenant, policy } = record;
+    if let Some(weight) = policy.weight {
+        ui::line(&format!("{tenant} gets {weight} times what a tenant of weight 1 gets, where there is not enough for all"))?;
+    }
     if policy.open {
         return ui::line(&format!("guests of {tenant} may be granted whatever nodes offer"));
     }

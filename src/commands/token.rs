@@ -6,7 +6,7 @@ use rwasm_runtime::now_ms;
 use rwasm_tls::JoinToken;
 use rwasm_types::{
     Code, Error, Name, Result, TokenHash, TokenId,
-    api::{Invitation, Listing, NewToken, Order, Query, TokenRecord},
+    api::{Invitation, InvitationRecord, Listing, NewToken, Order, Query, TokenRecord},
 };
 
 use crate::{
@@ -38,19 +38,40 @@ pub(crate) async fn token(command: TokenCommand, json: bool) -> Result<ExitCode>
             }
         }
         TokenCommand::Revoke { token, target } => {
-            let record: TokenRecord = target::connect(&target).await?.order(&Order::RevokeToken { token }).await?;
-            if json {
-                ui::json(&record)?;
-            } else {
-                ui::line(&format!("revoked token {} of tenant {}", record.id, record.tenant))?;
+            let client = target::connect(&target).await?;
+            match client.order::<TokenRecord>(&Order::RevokeToken { token }).await {
+                Ok(record) if json => ui::json(&record)?,
+                Ok(record) => ui::line(&format!("revoked token {} of tenant {}", record.id, record.tenant))?,
+                // It may be one for nodes.
+                Err(unknown) if unknown.code() == Code::NOT_FOUND => {
+                    let order = Order::RevokeInvitation { token };
+                    let record: InvitationRecord =
+                        client.order(&order).await.map_err(|error| if error.code() == Code::NOT_FOUND { unknown } else { error })?;
+                    if json {
+                        ui::json(&record)?;
+                    } else {
+                        ui::line(&format!("revoked join token {}, which {} more nodes could have joined with", record.id, record.nodes))?;
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         TokenCommand::List { tenant, target } => {
-            let listing: Listing<TokenRecord> = target::connect(&target).await?.query(&Query::Tokens { tenant }).await?;
+            let client = target::connect(&target).await?;
+            let open: Listing<InvitationRecord> = match &tenant {
+                None => client.query(&Query::Invitations).await?,
+                // Nodes are nobody's.
+                Some(_) => Listing::default(),
+            };
+            let listing: Listing<TokenRecord> = client.query(&Query::Tokens { tenant }).await?;
             if json {
-                ui::json(&listing)?;
+                let mut shown = serde_json::to_value(&listing).map_err(|error| Error::internal(format!("tokens have no JSON: {error}")))?;
+                shown["join_tokens"] =
+                    serde_json::to_value(&open.rows).map_err(|error| Error::internal(format!("tokens have no JSON: {error}")))?;
+                ui::json(&shown)?;
             } else {
-                ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], listing.rows.iter().map(row))?;
+                let rows = open.rows.iter().map(open_row).chain(listing.rows.iter().map(row));
+                ui::table(&["TOKEN", "TENANT", "ROLE", "NAME", "CREATED", "STATE"], rows)?;
             }
         }
         TokenCommand::Join { expires, nodes, target } => join(expires, nodes, &target, json).await?,
@@ -76,6 +97,11 @@ async fn join(expires: Duration, nodes: u32, target: &TargetArgs, json: bool) ->
     ui::note("  HEAD:PORT is where the head listens for nodes, as `rwasm start --head` said it; IP is the new node's own");
     ui::note(&format!("  drivers believe this cluster with RWASM_CA={}", invitation.authority));
     Ok(())
+}
+
+fn open_row(row: &InvitationRecord) -> Vec<String> {
+    let state = format!("until {}, for {} nodes", ui::time(row.expires_ms), row.nodes);
+    vec![row.id.to_string(), String::new(), "join".to_owned(), String::new(), String::new(), state]
 }
 
 fn row(row: &TokenRecord) -> Vec<String> {

@@ -77,6 +77,16 @@ fn a_token_lets_as_many_nodes_join_as_it_says() {
     join(&nodes[0]).ok();
     join(&nodes[1]).ok();
     join(&nodes[2]).fails(2, "RW0550");
+    // One that is called back lets nobody in, and those that joined by it stay.
+    let listed = || cluster.rwasm(["token", "list", "--json"]).run().ok().json()["join_tokens"].clone();
+    assert_eq!(listed(), serde_json::json!([]), "it is used up");
+    let open = cluster.rwasm(["token", "join", "--nodes", "5"]).run().ok().stdout();
+    let (id, left) = (listed()[0]["id"].as_str().unwrap().to_owned(), listed()[0]["nodes"].clone());
+    assert_eq!(left, 5);
+    cluster.rwasm(["token", "list"]).run().ok().has(&id);
+    cluster.rwasm(["token", "revoke", &id]).run().ok().has("revoked join token");
+    cluster.rwasm(["token", "revoke", &id]).run().fails(2, "RW0003");
+    nodes[2].rwasm(["start", "--address", &cluster.head_address()]).env("RWASM_JOIN_TOKEN", open.trim()).run().fails(2, "RW0552");
     stop(&nodes[..2]);
 }
 

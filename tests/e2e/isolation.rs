@@ -85,6 +85,8 @@ const ROWS: &[Row] = &[
     }),
     ("query tenants", |two| Sees::Forbidden(two.ask(&Query::Tenants).unwrap_err())),
     ("query tokens", |two| Sees::Forbidden(two.ask(&Query::Tokens { tenant: Some(two.other.clone()) }).unwrap_err())),
+    ("query invitations", |two| Sees::Forbidden(two.ask(&Query::Invitations).unwrap_err())),
+    ("order revoke-invitation", |two| two.forbidden(&Order::RevokeInvitation { token: TokenId::from_random([1; 8]) })),
     ("order stop-job", |two| {
         let stop = |job| two.order(&Order::StopJob { job }).unwrap_err();
         Sees::NotThere { told: stop(two.job), of_none: stop(two.no_job()) }
@@ -106,18 +108,15 @@ const ROWS: &[Row] = &[
     ("order collect-artifacts", |two| two.forbidden(&Order::CollectArtifacts { unused_for_ms: 0, dry_run: false, keep: Vec::new() })),
     ("order drain-node", |two| two.forbidden(&Order::DrainNode { node: two.job.owner, within_ms: 0 })),
     ("order undrain-node", |two| two.forbidden(&Order::UndrainNode { node: two.job.owner })),
-    // Groups are a tenant's own: one of another's name is another group.
+    // Groups are a tenant's own: another's name is free, as far as that goes.
     ("order create-group", |two| {
-        let bundles = vec![ResourceSet::cpus(1)];
-        let group = NewGroup {
-            name: Name::new("theirs").unwrap(),
-            bundles,
-            strategy: GroupStrategy::Pack,
-            labels: Vec::new(),
-            priority: Priority::default(),
-            wait: true,
+        let create = |name: &str| {
+            let (name, bundles) = (Name::new(name).unwrap(), vec![ResourceSet::cpus(10_000)]);
+            let (strategy, labels, priority) = (GroupStrategy::Pack, Vec::new(), Priority::default());
+            two.order(&Order::CreateGroup(NewGroup { name, bundles, strategy, labels, priority, wait: false })).unwrap_err()
         };
-        two.order(&Order::CreateGroup(group)).unwrap();
+        let told = [create("other"), create("nobody")].map(|error| (error.code(), error.to_string()));
+        assert!(told[0] == told[1] && told[0].0 == Code::INFEASIBLE, "{told:?}");
         Sees::Checked
     }),
     ("order remove-group", |two| {

@@ -25,7 +25,7 @@ const ROOMS: &[Room] = &[
     Room { package: "rwasm-history", dir: "host/history", uses: &["rwasm-runtime", "rwasm-types"] },
     Room { package: "rwasm-objects", dir: "host/objects", uses: &["rwasm-types"] },
     Room { package: "rwasm-artifact", dir: "host/artifact", uses: &["rwasm-types", "rwasm-values"] },
-    Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-types", "rwasm-values"] },
+    Room { package: "rwasm-engine", dir: "host/engine", uses: &["rwasm-artifact", "rwasm-objects", "rwasm-types", "rwasm-values"] },
     Room {
         package: "rwasm-node",
         dir: "host/node",
@@ -63,6 +63,7 @@ const ROOMS: &[Room] = &[
             "rwasm-history",
             "rwasm-journal",
             "rwasm-node",
+            "rwasm-objects",
             "rwasm-runtime",
             "rwasm-types",
             "rwasm-values",

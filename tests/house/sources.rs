@@ -16,8 +16,8 @@ const GENERATED: &[&str] = &["host/wire/src/generated.rs"];
 const PLACES: &[(&[&str], &[&str], &str)] = &[
     (
         &["unsafe"],
-        &["host/engine/src/raw.rs", "host/objects/src/raw.rs", "guest-sdk/rust/src/panic.rs"],
-        "unsafe code has three modules in this repository",
+        &["host/engine/src/raw.rs", "host/objects/src/raw.rs", "guest-sdk/rust/src/panic.rs", "guest-sdk/rust/src/region.rs"],
+        "unsafe code has four modules in this repository",
     ),
     (&["wasmtime", "wasmtime_wasi", "cranelift"], &["host/engine"], "only the engine names wasmtime"),
     (&["rustls", "tokio_rustls", "rcgen", "webpki", "ring"], &["host/tls"], "only the room of certificates names rustls and rcgen"),

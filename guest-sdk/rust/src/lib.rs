@@ -86,10 +86,11 @@
 //!
 //! # Tests
 //!
-//! On any other target than Wasm, [`context`] and [`log`] are stand-ins: see `rwasm::testing`.
+//! On any other target than Wasm, [`context`], [`log`] and [`object`] are stand-ins: see `rwasm::testing`.
 
 pub mod context;
 pub mod log;
+pub mod object;
 #[cfg(feature = "async")]
 pub mod streams;
 #[cfg(not(target_family = "wasm"))]
@@ -97,10 +98,13 @@ pub mod testing;
 
 #[cfg(target_family = "wasm")]
 mod imports;
+#[cfg(target_family = "wasm")]
+mod region;
 // With WASI, the standard library writes panics to standard error itself.
 #[cfg(all(target_family = "wasm", not(target_os = "wasi")))]
 mod panic;
 
+pub use object::Object;
 pub use rwasm_sdk_macros::export;
 
 /// Generates bindings from WIT: for each interface that is exported a trait `Guest` to implement, and the macro `export!` that takes the
@@ -146,6 +150,10 @@ macro_rules! generate {
 /// For the code that the macros generate; not part of the interface.
 #[doc(hidden)]
 pub mod __private {
+    #[cfg(target_family = "wasm")]
+    pub use crate::imports::objects;
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::testing::objects;
     pub use wit_bindgen;
 
     /// The text of an error that WIT has no type for; some error types tell their causes in this form only.

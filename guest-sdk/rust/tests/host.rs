@@ -2,10 +2,15 @@
 
 #![expect(missing_docs, reason = "bindings are generated here, and nobody reads a test's documentation")]
 
-use std::num::ParseIntError;
+use std::{
+    io::{Read, Write},
+    num::ParseIntError,
+};
 
 use rwasm::{
+    Object,
     log::Level,
+    object::Error,
     testing::{self, Context},
 };
 
@@ -27,6 +32,15 @@ fn parse(text: String) -> Result<u32, ParseIntError> {
 #[rwasm::export]
 fn getppid() -> u32 {
     u32::MAX
+}
+
+#[rwasm::export]
+fn sizes(texts: Vec<Object<String>>, first: &Object<Vec<u8>>) -> Result<Object<Vec<u64>>, Error> {
+    let mut sizes = vec![first.info()?.size];
+    for text in &texts {
+        sizes.push(text.info()?.size);
+    }
+    Object::put(&sizes)
 }
 
 mod inner {
@@ -103,4 +117,32 @@ fn every_thread_has_a_context_of_its_own() {
     let other = std::thread::spawn(|| (rwasm::context::task_id(), rwasm::context::attempt())).join().unwrap();
     assert_eq!(other, ("t1-1-1".to_owned(), 1));
     assert_eq!(rwasm::context::time_left().as_secs(), 24 * 3600);
+}
+
+#[test]
+fn objects_are_put_read_and_passed_on() {
+    let text = || Object::put(&"größe".to_owned()).unwrap();
+    assert_eq!(text().get().unwrap(), "größe");
+    assert_eq!(&*text().range(1, 1).unwrap(), b"r");
+    assert_eq!(text().range(7, 1).unwrap_err(), Error::OutOfRange);
+    assert_eq!(text().range(u64::MAX, 2).unwrap_err(), Error::OutOfRange);
+    let bytes = Object::put(&vec![1, 2, 3]).unwrap();
+    assert_eq!(sizes(vec![text(), text()], &bytes).unwrap().get().unwrap(), [3, 7, 7]);
+    let numbers = Object::put(&vec![1.5, f64::MIN]).unwrap();
+    assert_eq!((numbers.get().unwrap(), numbers.info().unwrap().value_type.as_str()), (vec![1.5, f64::MIN], "list<f64>"));
+}
+
+#[test]
+fn a_written_object_is_exactly_what_was_announced() {
+    let mut writer = Object::<Vec<u8>>::writer(6).unwrap();
+    write!(writer, "abc").unwrap();
+    assert_eq!(writer.append(b"defg"), Err(Error::TooLarge));
+    writer.append(b"def").unwrap();
+    let mut read = String::new();
+    writer.seal().unwrap().reader().unwrap().read_to_string(&mut read).unwrap();
+    assert_eq!(read, "abcdef");
+    assert_eq!(Object::<Vec<u8>>::writer(1).unwrap().seal().unwrap_err(), Error::Unfinished);
+    let mut writer = Object::<String>::writer(1).unwrap();
+    writer.append(b"\xff").unwrap();
+    assert_eq!(writer.seal().unwrap_err(), Error::Malformed);
 }

@@ -55,6 +55,7 @@ const fn granted(name: &'static str, track: Track, kind: GrantKind, blocking: bo
 pub const HOST: &[HostInterface] = &[
     ready("rwasm:core/context", CORE),
     ready("rwasm:core/log", CORE),
+    waiting("rwasm:core/objects", CORE),
     ready("wasi:cli/environment", P2),
     ready("wasi:cli/exit", P2),
     ready("wasi:cli/stdin", P2),
@@ -159,7 +160,8 @@ mod tests {
             ("rwasm:core/log@0.1.0", Need::Provided),
             ("rwasm:core/log@0.1.7", Need::Provided),
             ("rwasm:core/log@0.2.0", Need::Missing),
-            ("rwasm:core/objects@0.1.0", Need::Missing),
+            ("rwasm:core/objects@0.1.0", Need::Provided),
+            ("rwasm:core/actors@0.1.0", Need::Missing),
             ("evil:cli/stdout@0.2.6", Need::Missing),
             ("stdout", Need::Missing),
         ] {

@@ -1,4 +1,4 @@
-//! The imports of `rwasm:core`: what a guest may ask about itself, and lines for people.
+//! The imports `context` and `log` of `rwasm:core`: what a guest may ask about itself, and lines for people.
 //!
 //! None of these functions blocks, so a guest that imports nothing else runs without a fiber.
 
@@ -9,10 +9,21 @@ use self::bindings::rwasm::core::{context, log};
 use crate::store::Host;
 
 mod bindings {
-    wasmtime::component::bindgen!({ path: "../../wit/core", world: "imports" });
+    wasmtime::component::bindgen!({
+        path: "../../wit/core",
+        // Objects are linked by hand.
+        inline: "
+            package rwasm:host;
+            world host {
+                import rwasm:core/context@0.1.0;
+                import rwasm:core/log@0.1.0;
+            }
+        ",
+        world: "rwasm:host/host",
+    });
 }
 
-/// Adds the interfaces of `rwasm:core` to a linker.
+/// Adds the two interfaces to a linker.
 pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     context::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)?;
     log::add_to_linker::<Host, HasSelf<Host>>(linker, |host| host)

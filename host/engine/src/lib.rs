@@ -19,6 +19,7 @@ mod link;
 mod memory;
 mod meter;
 mod net;
+pub mod objects;
 mod output;
 mod prepared;
 mod raw;

@@ -83,6 +83,8 @@ pub(crate) struct Limiter {
     memory_limit: u64,
     table_elements: u64,
     table_limit: u64,
+    /// The largest memory that any instance started with. What a module puts into memory lies below.
+    started_with: u64,
     refused: Option<Reached>,
 }
 
@@ -94,8 +96,14 @@ impl Limiter {
             memory_limit: budget.limits.memory_bytes,
             table_elements: 0,
             table_limit: budget.limits.table_elements,
+            started_with: 0,
             refused: None,
         }
+    }
+
+    /// Where the part of memory begins, of any of the guest's memories, that was not there from the start.
+    pub(crate) fn started_with(&self) -> u64 {
+        self.started_with
     }
 
     /// Bytes of linear memory; memories never shrink, so this is also the peak.
@@ -128,6 +136,10 @@ impl ResourceLimiter for Limiter {
             return self.refuse(Reached::NodeMemory { wanted, capacity });
         }
         self.memory_bytes = wanted;
+        if current == 0 {
+            // A new memory, or one that began with nothing and grows for the first time, which looks the same from here.
+            self.started_with = self.started_with.max(desired as u64);
+        }
         Ok(true)
     }
 

@@ -7,20 +7,29 @@ use rwasm_values::{ArtifactInfo, Profile};
 use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 
-use crate::{guest, net, store::Host};
+use crate::{guest, net, objects, store::Host};
 
 /// How much of the world an artifact sees. The smallest that fits is taken: fewer imports, less to attack, and no fiber for `Core`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum World {
-    /// `rwasm:core`: nothing blocks.
+    /// `context` and `log` of `rwasm:core`: nothing blocks.
     Core,
-    /// The same and WASI.
+    /// The same and objects.
+    Objects,
+    /// All of that and WASI.
     Wasi,
 }
 
 impl World {
     pub(crate) fn of(info: &ArtifactInfo) -> Self {
-        if info.imports.iter().any(|import| import.name.starts_with("wasi:")) { Self::Wasi } else { Self::Core }
+        let imports = |prefix| info.imports.iter().any(|import| import.name.starts_with(prefix));
+        if imports("wasi:") {
+            Self::Wasi
+        } else if imports(objects::INTERFACE) {
+            Self::Objects
+        } else {
+            Self::Core
+        }
     }
 }
 
@@ -28,6 +37,7 @@ impl World {
 #[derive(Default)]
 pub(crate) struct Linkers {
     core: OnceLock<Linker<Host>>,
+    objects: OnceLock<Linker<Host>>,
     wasi: OnceLock<Linker<Host>>,
 }
 
@@ -35,6 +45,7 @@ impl Linkers {
     pub(crate) fn get(&self, engine: &Engine, profile: Profile, world: World) -> Result<&Linker<Host>> {
         let cell = match world {
             World::Core => &self.core,
+            World::Objects => &self.objects,
             World::Wasi => &self.wasi,
         };
         if let Some(linker) = cell.get() {
@@ -49,6 +60,9 @@ impl Linkers {
 fn linker(engine: &Engine, profile: Profile, world: World) -> wasmtime::Result<Linker<Host>> {
     let mut linker = Linker::new(engine);
     guest::add_to_linker(&mut linker)?;
+    if world != World::Core {
+        objects::add_to_linker(&mut linker)?;
+    }
     if world == World::Wasi {
         p2::add_to_linker_async(&mut linker)?;
         if profile == Profile::Async {
@@ -69,7 +83,6 @@ mod tests {
     /// Interfaces that hosts are known to have, and this one has not.
     const OTHERS: &[(&str, u64)] = &[
         ("rwasm:core/tasks", 1),
-        ("rwasm:core/objects", 1),
         ("rwasm:core/actors", 1),
         ("wasi:blobstore/blobstore", 2),
         ("wasi:cli/run", 2),
@@ -114,14 +127,15 @@ mod tests {
         for profile in [Profile::Fast, Profile::Async] {
             let engine = Engine::new(&config::config(profile, None)).unwrap();
             let all = linker(&engine, profile, World::Wasi).unwrap();
-            let core = linker(&engine, profile, World::Core).unwrap();
+            let [core, objects] = [World::Core, World::Objects].map(|world| linker(&engine, profile, world).unwrap());
             for host in HOST {
                 // What has only types is in no linker: whoever imports it finds all of it in its own.
                 let expected = !TYPES_ONLY.contains(&host.name) && (profile == Profile::Async || host.track.minor != 3);
                 assert_eq!(has(&all, host.name, host.track), expected, "{} {:?} in {profile:?}", host.name, host.track);
-                assert_eq!(has(&core, host.name, host.track), host.name.starts_with("rwasm:"), "{}", host.name);
+                assert_eq!(has(&objects, host.name, host.track), host.name.starts_with("rwasm:"), "{}", host.name);
                 // A guest that imports nothing else is called on the bare thread, where nothing can wait.
-                assert!(!host.blocking || host.name.starts_with("wasi:"), "{}", host.name);
+                let waits = host.blocking || host.name.starts_with("wasi:");
+                assert_eq!(has(&core, host.name, host.track), !waits, "{}", host.name);
             }
             for (name, minor) in OTHERS {
                 let track = Track { major: 0, minor: *minor };

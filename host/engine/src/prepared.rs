@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use rwasm_types::{ArtifactDigest, Code, Error, Grants, Result, TaskLimits};
-use rwasm_values::{ArtifactInfo, Export, Profile, Role, Type, codec::VERSION};
+use rwasm_values::{ArtifactInfo, Export, Profile, Role, codec::VERSION};
 use wasmtime::{
     Store,
     component::{Component, ComponentExportIndex, Func, InstancePre},
@@ -23,6 +23,7 @@ use crate::{
     link::World,
     memory::GuestMemory,
     net::Reserved,
+    objects::{self, Object, Objects},
     store::{Host, StoreOptions, store},
     trap::{self, Ended},
 };
@@ -34,6 +35,7 @@ pub struct Prepared {
     engine: wasmtime::Engine,
     pre: InstancePre<Host>,
     world: World,
+    uses_objects: bool,
     callables: Vec<Option<Callable>>,
     reserved: Arc<Reserved>,
     memory: Arc<GuestMemory>,
@@ -65,6 +67,8 @@ pub struct Request {
     pub memory_reserved: u64,
     /// What it is given. Volumes have been resolved to directories of this machine.
     pub grants: Arc<Grants>,
+    /// What it reaches of the cluster's objects.
+    pub objects: Arc<dyn Objects>,
     /// Who it is.
     pub identity: Identity,
     /// Who takes its output.
@@ -84,6 +88,8 @@ impl std::fmt::Debug for Request {
 pub struct Outcome {
     /// The result in the codec's message form.
     pub result: Result<Bytes>,
+    /// The objects that the result refers to, which the attempt holds as long as this is here.
+    pub held: Vec<Arc<dyn Object>>,
     /// Processor time.
     pub cpu: Duration,
     /// Wall-clock time.
@@ -110,7 +116,8 @@ impl Prepared {
     ) -> Result<Self> {
         let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;
         let world = World::of(&info);
-        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, callables, reserved, memory, fits_thread })
+        let uses_objects = info.imports.iter().any(|import| import.name.starts_with(objects::INTERFACE));
+        Ok(Self { digest, info, engine: component.engine().clone(), pre, world, uses_objects, callables, reserved, memory, fits_thread })
     }
 
     /// What the artifact offers.
@@ -152,6 +159,7 @@ impl Prepared {
             engine: self.engine.clone(),
             pre: self.pre.clone(),
             world: self.world,
+            uses_objects: self.uses_objects,
             callables: self.callables.iter().map(slow).collect(),
             reserved: Arc::clone(&self.reserved),
             memory: Arc::clone(&self.memory),
@@ -162,19 +170,20 @@ impl Prepared {
     /// Runs an attempt on this thread, from start to end. Only for artifacts that are [`Prepared::is_sync`].
     pub fn run(&self, request: Request) -> Outcome {
         let started = Instant::now();
-        let Request { export, args, limits, memory_reserved, grants, identity, output, control } = request;
+        let Request { export, args, limits, memory_reserved, grants, objects, identity, output, control } = request;
         let budget = Arc::new(Budget::new(limits, self.memory.share(memory_reserved), control));
         budget.cpu.enter();
         let mut memory_bytes = 0;
         let result = self.callable(export).and_then(|callable| {
-            let mut store = self.store(identity, &budget, &output, &grants, false)?;
+            let mut store = self.store(identity, &budget, &output, &grants, objects, false)?;
             let called = self.call(&mut store, callable, &args);
             memory_bytes = store.data().limiter.memory_bytes();
             called
         });
         let result = budget.untripped().and(result);
         budget.cpu.leave();
-        Outcome { result, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
+        // Whoever holds objects imports them, and so runs on a fiber.
+        Outcome { result, held: Vec::new(), cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
     }
 
     /// Runs an attempt on a fiber: it gives way at each tick while it computes, and sleeps while it waits.
@@ -184,20 +193,20 @@ impl Prepared {
         let budget = Arc::new(Budget::new(request.limits, memory, Arc::clone(&request.control)));
         let attempt = Metered { budget: Arc::clone(&budget), inner: Box::pin(self.attempt(request, Arc::clone(&budget))) };
         async move {
-            let (result, memory_bytes) = attempt.await;
-            Outcome { result, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
+            let (result, held, memory_bytes) = attempt.await;
+            Outcome { result, held, cpu: budget.cpu.used(), wall: started.elapsed(), memory_bytes }
         }
     }
 
-    async fn attempt(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> (Result<Bytes>, u64) {
-        let Request { export, args, limits, grants, identity, output, .. } = request;
+    async fn attempt(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> (Result<Bytes>, Vec<Arc<dyn Object>>, u64) {
+        let Request { export, args, limits, grants, objects, identity, output, .. } = request;
         let callable = match self.callable(export) {
             Ok(callable) => callable,
-            Err(error) => return (Err(error), 0),
+            Err(error) => return (Err(error), Vec::new(), 0),
         };
-        let mut store = match self.store(identity, &budget, &output, &grants, true) {
+        let mut store = match self.store(identity, &budget, &output, &grants, objects, true) {
             Ok(store) => store,
-            Err(error) => return (Err(error), 0),
+            Err(error) => return (Err(error), Vec::new(), 0),
         };
         let called = {
             let call = pin!(self.call_async(&mut store, callable, &args));
@@ -213,10 +222,10 @@ impl Prepared {
                 }
             }
         };
-        let memory_bytes = store.data().limiter.memory_bytes();
+        let (held, memory_bytes) = (store.data().held(), store.data().limiter.memory_bytes());
         // Here, and not when the future is dropped, so that what it costs to tear the guest down counts.
         drop(store);
-        (budget.untripped().and(called), memory_bytes)
+        (budget.untripped().and(called), held, memory_bytes)
     }
 
     fn callable(&self, export: usize) -> Result<&Callable> {
@@ -229,10 +238,12 @@ impl Prepared {
         budget: &Arc<Budget>,
         output: &Arc<dyn Output>,
         grants: &Grants,
+        objects: Arc<dyn Objects>,
         yields: bool,
     ) -> Result<Store<Host>> {
         let wasi = (self.world == World::Wasi).then_some(grants);
-        store(&self.engine, StoreOptions { identity, budget: Arc::clone(budget), output, wasi, reserved: &self.reserved, yields })
+        let objects = self.uses_objects.then_some(objects);
+        store(&self.engine, StoreOptions { identity, budget: Arc::clone(budget), output, wasi, objects, reserved: &self.reserved, yields })
     }
 
     fn call(&self, store: &mut Store<Host>, callable: &Callable, args: &[u8]) -> Result<Bytes> {
@@ -305,9 +316,6 @@ fn vanished() -> Error {
 fn callable(component: &Component, export: &Export) -> Result<Option<Callable>> {
     let kind = match export.role {
         Role::Command => CallableKind::Command,
-        Role::Task if export.signature.params.iter().map(|param| &param.ty).chain(&export.signature.result).any(Type::has_handles) => {
-            return Ok(None);
-        }
         Role::Task => CallableKind::Function(Edge::new(export.signature.clone())),
         Role::ActorCreate { .. } | Role::ActorMethod { .. } | Role::NotCallable { .. } => return Ok(None),
     };

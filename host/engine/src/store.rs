@@ -5,7 +5,9 @@ use std::{
     time::Instant,
 };
 
-use rwasm_types::{Access, Attempt, Code, Error, Grants, JobId, NodeId, Result, Stream, TaskId, TaskLimits, Tenant, VolumeSource};
+use rwasm_types::{
+    Access, Attempt, Code, Error, Grants, JobId, NodeId, ObjectId, Result, Stream, TaskId, TaskLimits, Tenant, VolumeSource,
+};
 use wasmtime::{Store, UpdateDeadline, component::ResourceTable};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2::pipe::MemoryInputPipe};
 
@@ -15,6 +17,7 @@ use crate::{
     memory::Share,
     meter::CpuMeter,
     net::{Net, Reserved},
+    objects::{HANDLES_MAX as OBJECT_HANDLES_MAX, Handles, Object, Objects},
     output::Pipe,
 };
 
@@ -48,6 +51,9 @@ pub(crate) struct Host {
     /// Lines of `log` that found no room; told when one does.
     pub(crate) log_lines_dropped: u64,
     wasi: Option<Box<Wasi>>,
+    /// Objects and windows, where the artifact imports them. The store drops its data before its instances, so windows end before
+    /// their memory does.
+    objects: Option<Box<Handles>>,
 }
 
 struct Wasi {
@@ -66,9 +72,33 @@ const RANDOM_BYTES_MAX: u64 = 1 << 20;
 const HOSTCALL_SLACK_BYTES: u64 = 64 << 10;
 
 impl Host {
+    /// The guest's objects. Only who imports them can ask.
+    pub(crate) fn objects(&mut self) -> Result<&mut Handles> {
+        self.objects.as_deref_mut().ok_or_else(no_objects)
+    }
+
+    /// The same, to look at.
+    pub(crate) fn objects_ref(&self) -> Result<&Handles> {
+        self.objects.as_deref().ok_or_else(no_objects)
+    }
+
+    /// The objects that the guest returned, in the order of the result's refs.
+    pub(crate) fn returned(&self) -> impl Iterator<Item = ObjectId> {
+        self.objects.iter().flat_map(|handles| handles.returned()).map(|object| object.id())
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn held(&self) -> Vec<Arc<dyn Object>> {
+        self.objects.as_deref().map_or_else(Vec::new, |handles| handles.returned().to_vec())
+    }
+
     pub(crate) fn net(&self) -> Option<Net> {
         self.wasi.as_ref().and_then(|wasi| wasi.net.clone())
     }
+}
+
+fn no_objects() -> Error {
+    Error::internal("the guest imports no objects, and uses them")
 }
 
 impl WasiView for Host {
@@ -87,6 +117,8 @@ pub(crate) struct StoreOptions<'a> {
     pub(crate) output: &'a Arc<dyn Output>,
     /// The grants, where the artifact imports WASI.
     pub(crate) wasi: Option<&'a Grants>,
+    /// What it reaches of the cluster's objects, where the artifact imports them.
+    pub(crate) objects: Option<Arc<dyn Objects>>,
     /// Addresses of the cluster.
     pub(crate) reserved: &'a Arc<Reserved>,
     /// Whether a guest that computes gives way to others of its thread at each tick.
@@ -95,14 +127,20 @@ pub(crate) struct StoreOptions<'a> {
 
 /// Builds a store whose every limit is set.
 pub(crate) fn store(engine: &wasmtime::Engine, options: StoreOptions<'_>) -> Result<Store<Host>> {
-    let StoreOptions { identity, budget, output, wasi, reserved, yields } = options;
+    let StoreOptions { identity, budget, output, wasi, objects, reserved, yields } = options;
     let stderr = Pipe::new(output, &budget, Stream::Stderr);
     let wasi = wasi.map(|grants| world(grants, output, &budget, &stderr, reserved)).transpose()?;
     let fuel = budget.limits.result_bytes.saturating_add(HOSTCALL_SLACK_BYTES);
     let limiter = Limiter::new(&budget);
-    let mut store = Store::new(engine, Host { identity, budget, limiter, stderr, log_lines_dropped: 0, wasi });
+    let objects = objects.map(|source| Box::new(Handles::new(source)));
+    let has_objects = objects.is_some();
+    let mut store = Store::new(engine, Host { identity, budget, limiter, stderr, log_lines_dropped: 0, wasi, objects });
     store.limiter(|host| &mut host.limiter);
     store.set_hostcall_fuel(usize::try_from(fuel).unwrap_or(usize::MAX));
+    if has_objects {
+        // Each is counted twice on its way into a guest, and once more while it is lent.
+        store.set_max_component_handles(3 * OBJECT_HANDLES_MAX + HANDLES_MAX);
+    }
     store.set_epoch_deadline(1);
     if yields {
         store.epoch_deadline_callback(|cx| cx.data().budget.check().map(|()| UpdateDeadline::Yield(1)).map_err(Into::into));

@@ -21,8 +21,6 @@ use rwasm_types::{Code, Error, NodeId, Result};
 use rwasm_wire::{Caller, Connector};
 use serde::{Deserialize, Serialize};
 
-use crate::node::Token;
-
 const FILE: &str = "certificate.json";
 
 /// With what a node joins.
@@ -280,5 +278,22 @@ impl Kept {
     fn write(&self, file: &Path) -> Result<()> {
         let json = serde_json::to_vec(self).map_err(|error| Error::internal(format!("a certificate has no JSON: {error}")))?;
         write_private(file, &json).map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", file.display())))
+    }
+}
+/// What nodes show each other, kept as its hash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token(blake3::Hash);
+
+impl Token {
+    pub(crate) fn new(token: &str) -> Self {
+        Self(blake3::hash(token.as_bytes()))
+    }
+
+    /// Checks a caller's token; comparing hashes takes the same time whatever they hold.
+    pub(crate) fn check(&self, given: Option<&str>) -> Result<()> {
+        if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.0) {
+            return Ok(());
+        }
+        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint("set RWASM_NODE_TOKEN to the cluster's node token"))
     }
 }

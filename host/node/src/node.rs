@@ -103,24 +103,6 @@ pub(crate) struct NodeLimits {
     pub(crate) log_age: Duration,
 }
 
-/// What nodes show each other, kept as its hash.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Token(blake3::Hash);
-
-impl Token {
-    pub(crate) fn new(token: &str) -> Self {
-        Self(blake3::hash(token.as_bytes()))
-    }
-
-    /// Checks a caller's token; comparing hashes takes the same time whatever they hold.
-    pub(crate) fn check(&self, given: Option<&str>) -> Result<()> {
-        if given.is_some_and(|given| blake3::hash(given.as_bytes()) == self.0) {
-            return Ok(());
-        }
-        Err(Error::new(Code::TOKEN_REFUSED, "the node's token was not accepted").hint("set RWASM_NODE_TOKEN to the cluster's node token"))
-    }
-}
-
 /// What a node is made of, given to [`Shared::new`].
 pub(crate) struct Parts {
     pub(crate) id: NodeId,

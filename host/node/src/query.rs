@@ -98,9 +98,15 @@ impl Shared {
             Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
-                Query::Status | Query::Nodes | Query::Artifact { .. } | Query::Tags { .. } | Query::Tenants | Query::Tokens { .. },
+                Query::Status
+                | Query::Nodes
+                | Query::Artifact { .. }
+                | Query::Tags { .. }
+                | Query::Tenants
+                | Query::Tokens { .. }
+                | Query::Invitations,
             )
-            | Ask::Order(Order::InviteNode { .. })
+            | Ask::Order(Order::InviteNode { .. } | Order::RevokeInvitation { .. })
             | Ask::Query(Query::Plan { .. } | Query::Groups)
             | Ask::Place(_)
             | Ask::Demand { .. }
@@ -274,7 +280,9 @@ impl Shared {
     pub(crate) async fn answer_why(self: &Arc<Self>, tenant: &Tenant, task: TaskId) -> Result<Vec<u8>> {
         let mut why = self.why(tenant, task)?;
         let waits = self.task(tenant, task)?.state == TaskState::Queued;
-        let call = self.job(tenant, task.job())?.task_call(task.sequence).filter(|_| waits);
+        // What ended may be on disk alone.
+        let job = if waits { self.job(tenant, task.job()).ok() } else { None };
+        let call = job.and_then(|job| job.task_call(task.sequence));
         if let Some(request) = call.and_then(|call| self.spread.request_of(call.class)) {
             let ask = Ask::Demand { owner: self.id, request };
             // Without the head, what this node knows is better than nothing.
@@ -368,6 +376,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Tags { .. }
             | Query::Tenants
             | Query::Tokens { .. }
+            | Query::Invitations
             | Query::Policy
             | Query::Groups
             | Query::Plan { .. }
@@ -388,6 +397,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Order::CreateToken { .. }
             | Order::RevokeToken { .. }
             | Order::SetPolicy { .. }
+            | Order::RevokeInvitation { .. }
             | Order::InviteNode { .. },
         )
         | Ask::Offered { .. }

@@ -55,7 +55,8 @@ pub(crate) struct Room {
     pub(crate) extent: Extent,
     /// Bytes at its beginning that may hold what was there before; those after them are zero.
     pub(crate) dirty: usize,
-    segment: u64,
+    /// The segment that it lies in.
+    pub(crate) segment: u64,
 }
 
 impl Room {
@@ -169,6 +170,29 @@ impl Arena {
             let Some(id) = self.idle.iter().map(|(_, id)| *id).find(drops) else { return Err(short) };
             trash.extend(self.drop_idle(id));
         }
+    }
+
+    /// Segments of which at most half of what they touched is used, the emptiest first, with the pages that are used; of these tenants.
+    pub(crate) fn sparse(&self, tenants: impl Fn(&Tenant) -> bool) -> Vec<(u64, u64)> {
+        let sparse = |segment: &&Segment| segment.live > 0 && segment.live * 2 <= segment.touched && tenants(&segment.tenant);
+        let segments = self.segments.iter().filter(|(_, segment)| sparse(segment));
+        let mut found: Vec<_> = segments.map(|(id, segment)| (*id, segment.live)).collect();
+        found.sort_by_key(|(id, live)| (*live, *id));
+        found
+    }
+
+    /// An extent in a segment of the same tenant that is as full or fuller; warm if there is one.
+    pub(crate) fn take_in_fuller(&mut self, than: u64, pages: u64, quota: u64) -> Option<Room> {
+        let from = self.segments.get(&than)?;
+        let owned = self.tenants.get(&from.tenant)?;
+        let left = self.sizes.capacity.saturating_sub(self.total.touched).min(quota.saturating_sub(owned.held.touched));
+        let fits = |(_, id, first): &&(u64, u64, u64)| {
+            let cost = |to: &Segment| (first + pages).saturating_sub(to.touched);
+            *id != than && self.segments.get(id).is_some_and(|to| to.live >= from.live && cost(to) <= left)
+        };
+        let start = (pages, 0, 0);
+        let (_, id, first) = *owned.warm.range(start..).chain(owned.tails.range(start..)).find(fits)?;
+        self.hand_out(id, first, pages)
     }
 
     /// Takes an extent back. Segments that nothing uses and that are more than may stay go to `trash`.

@@ -65,3 +65,17 @@ pub(crate) fn kernel(errno: rustix::io::Errno) -> Error {
     let message = format!("the machine gives no shared memory: {}", std::io::Error::from(errno));
     Error::new(Code::NO_CAPACITY, message).hint("see that `ulimit -n`, `ulimit -v` and `sysctl vm.max_map_count` leave room for it")
 }
+
+pub(crate) fn thread(error: std::io::Error) -> Error {
+    Error::new(Code::NO_CAPACITY, format!("no thread to make room for objects: {error}"))
+        .hint("raise `ulimit -u` or the container's limit of processes")
+}
+
+pub(crate) fn spill(done: &str, error: &std::io::Error) -> Error {
+    let message = format!("objects cannot be {done} disk: {error}");
+    Error::new(Code::SPILL_FAILED, message).hint("see that the directory for them is there, may be written and has room")
+}
+
+pub(crate) fn damaged(id: ObjectId) -> Error {
+    Error::new(Code::OBJECT_DAMAGED, format!("the bytes of object {id} are not those that were sealed")).with("object", id)
+}

@@ -16,11 +16,17 @@
 mod arena;
 mod error;
 mod pin;
+mod queue;
 mod raw;
+mod receiver;
+mod relieve;
+pub mod size;
+mod spill;
 mod state;
 mod store;
 mod sum;
 mod view;
+mod waiting;
 mod writer;
 
 pub mod refs;
@@ -28,8 +34,12 @@ pub mod refs;
 pub use self::{
     error::may_wait,
     pin::{Chunk, Pin, Region},
+    receiver::Receiver,
+    relieve::Keeper,
+    spill::{Spill, SpillTarget, directory::Directory},
     store::{Config, Store},
     sum::{CHUNK_BYTES, Checksum, chunk_range, chunks},
     view::{ObjectInfo, ObjectState, Tally, TenantUsage, Usage},
+    waiting::{Fetched, Fetching, Reserving, Restore},
     writer::Writer,
 };

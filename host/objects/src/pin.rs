@@ -58,6 +58,9 @@ impl Drop for Hold {
 }
 
 /// The pages of an object in a file that can only be read: what a window maps, privately, with or without `PROT_WRITE`.
+///
+/// The file is a whole segment. Whoever has the descriptor can read all of it, so it may be given to processes that work for the object's
+/// tenant alone; guests are given pages, and never a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct Region<'a> {
     /// The memfd.

@@ -1,8 +1,8 @@
 //! The store of a node: what others call.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, task::Waker, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rwasm_types::{Code, Error, ObjectId, Result, Tenant};
 
 use crate::{
@@ -10,7 +10,9 @@ use crate::{
     error,
     pin::{Pin, Sealed},
     raw::{self, PAGE},
-    state::{self, After, State},
+    relieve::Signal,
+    spill::{Disk, Spill},
+    state::{self, After, Most, State},
     view::{ObjectInfo, Usage},
     writer::Writer,
 };
@@ -26,6 +28,8 @@ pub struct Config {
     pub idle_bytes: u64,
     /// Bytes of memory that one tenant may use; all by default.
     pub tenant_bytes: u64,
+    /// Where objects go when memory runs short; they stay by default.
+    pub spill: Option<Spill>,
 }
 
 impl Config {
@@ -34,7 +38,7 @@ impl Config {
 
     /// The defaults of a store of that many bytes.
     pub fn new(capacity_bytes: u64) -> Self {
-        Self { capacity_bytes, segment_bytes: Self::SEGMENT_BYTES_MAX, idle_bytes: capacity_bytes / 4, tenant_bytes: u64::MAX }
+        Self { capacity_bytes, segment_bytes: Self::SEGMENT_BYTES_MAX, idle_bytes: capacity_bytes / 4, tenant_bytes: u64::MAX, spill: None }
     }
 }
 
@@ -47,15 +51,48 @@ pub struct Store {
 /// What writers and pins hold of the store.
 pub(crate) struct Shared {
     state: Mutex<State>,
+    /// Somebody got what they waited for.
+    settled: Condvar,
+    signal: Signal,
 }
 
 impl Shared {
     /// Works on the state, and does what is left to do when the lock is let go of.
-    fn with<R>(&self, work: impl FnOnce(&mut State, &mut After) -> R) -> R {
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut State, &mut After) -> R) -> R {
         let mut after = After::default();
-        let result = work(&mut self.state.lock(), &mut after);
-        drop(after);
+        let mut state = self.state.lock();
+        let result = work(&mut state, &mut after);
+        if state.freed {
+            state.serve(&mut after);
+        }
+        let relief = state.wants_relief();
+        drop(state);
+        if relief {
+            self.signal.raise();
+        }
+        if after.settled {
+            self.settled.notify_all();
+        }
+        after.wakes.into_iter().for_each(Waker::wake);
         result
+    }
+
+    /// Waits as a thread until the state has something, at most for a time.
+    pub(crate) fn wait<R>(&self, timeout: Duration, mut work: impl FnMut(&mut State) -> Option<R>) -> Option<R> {
+        let mut state = self.state.lock();
+        let mut result = work(&mut state);
+        if result.is_none() {
+            let missing = |state: &mut State| {
+                result = work(state);
+                result.is_none()
+            };
+            let _ = self.settled.wait_while_for(&mut state, missing, timeout);
+        }
+        result
+    }
+
+    pub(crate) fn signal(&self) -> &Signal {
+        &self.signal
     }
 
     pub(crate) fn seal(shared: &Arc<Self>, key: u64, id: ObjectId, sealed: Sealed) -> Result<Pin> {
@@ -91,8 +128,13 @@ impl Store {
         let capacity = pages(config.capacity_bytes);
         let segment = pages(config.segment_bytes.min(Config::SEGMENT_BYTES_MAX)).max(1);
         let arena = Arena::new(Sizes { capacity, segment, idle: pages(config.idle_bytes) });
-        let state = State::new(arena, capacity, pages(config.tenant_bytes));
-        Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state) }) })
+        let most = Most { capacity, quota: pages(config.tenant_bytes) };
+        let state = State::new(arena, most, config.spill.map(Disk::new));
+        Ok(Self { shared: Arc::new(Shared { state: Mutex::new(state), settled: Condvar::new(), signal: Signal::default() }) })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Room for an object of that many bytes. Nobody sees it before it is sealed; two producers may make the same object, and the first
@@ -103,22 +145,17 @@ impl Store {
     /// At once, [`Code::STORE_FULL`] or [`Code::OBJECT_QUOTA`] if there is no room now, [`Code::OBJECT_TOO_LARGE`] if there never can be,
     /// [`Code::OBJECT_EXISTS`] if it is sealed already, [`Code::NO_CAPACITY`] if the machine gives no memory.
     pub fn create(&self, tenant: &Tenant, id: ObjectId, size: u64) -> Result<Writer> {
-        let (key, room) = self.shared.with(|state, after| state.create(tenant, id, size, after))?;
-        let size = usize::try_from(size).map_err(|_| error::too_large(size, usize::MAX as u64))?;
-        Ok(Writer::new(Arc::clone(&self.shared), key, id, tenant.clone(), size, room))
+        self.reserve(tenant, id, size)?.wait(Duration::ZERO)
     }
 
-    /// A tenant's object, to be read.
+    /// A tenant's object, to be read. One that is on disk is brought back, which takes as long as the disk does.
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`] if it is not here, or is another tenant's.
+    /// [`Code::NO_SUCH_OBJECT`] if it is not here, or is another tenant's. If it is on disk, [`Code::STORE_FULL`] or [`Code::OBJECT_QUOTA`]
+    /// if there is no room for it now, and the errors of [`Restore::read`](crate::Restore::read).
     pub fn get(&self, tenant: &Tenant, id: ObjectId) -> Result<Pin> {
-        let found = self.shared.with(|state, _| {
-            let (key, _) = state.find(tenant, id)?;
-            state.pin(key).map(|sealed| (key, sealed)).ok_or_else(|| error::absent(id))
-        });
-        found.map(|(key, sealed)| Pin::new(Arc::clone(&self.shared), key, id, sealed))
+        self.fetch(tenant, id).wait(Duration::ZERO)
     }
 
     /// Takes an object's name: nobody finds it any more, and its memory is free when its last reader is gone. Whether it was there.

@@ -96,6 +96,12 @@ impl Sums {
         Self { size, whole: OnceLock::new(), chunks: OnceLock::new() }
     }
 
+    /// Those that somebody has checked already.
+    pub(crate) fn known(size: u64, whole: Checksum, chunks: Vec<Checksum>) -> Self {
+        let chunks: Box<[_]> = chunks.into_iter().map(OnceLock::from).collect();
+        Self { size, whole: OnceLock::from(whole), chunks: OnceLock::from(chunks) }
+    }
+
     /// The checksum of the whole, if it was asked for before.
     pub(crate) fn known_whole(&self) -> Option<Checksum> {
         self.whole.get().copied()

@@ -89,8 +89,16 @@ pub struct Usage {
     pub held_bytes: u64,
     /// Bytes of memory that objects take.
     pub used_bytes: u64,
+    /// Bytes of memory that readers hold.
+    pub pinned_bytes: u64,
     /// Segments, each a descriptor and a mapping.
     pub segments: u64,
+    /// Bytes that objects take on disk, those that are also in memory and those that were deleted a moment ago included.
+    pub disk_bytes: u64,
+    /// Bytes of disk that it may use.
+    pub disk_most_bytes: u64,
+    /// How many wait for room.
+    pub waiting: u64,
     /// By tenant; who has nothing is left out.
     pub tenants: BTreeMap<Tenant, TenantUsage>,
 }

@@ -98,6 +98,19 @@ impl Writer {
         }
     }
 
+    /// Whoever writes by place counts by itself what is there.
+    pub(crate) fn arrives(&mut self) {
+        self.written = self.size;
+    }
+
+    /// Writes bytes at a place; `None` if they do not fit.
+    pub(crate) fn write_at(&mut self, start: u64, bytes: &[u8]) -> Option<()> {
+        let start = usize::try_from(start).ok()?;
+        let place = self.bytes().get_mut(start..start.checked_add(bytes.len())?)?;
+        place.copy_from_slice(bytes);
+        Some(())
+    }
+
     fn bytes(&mut self) -> &mut [u8] {
         self.room.as_mut().and_then(|room| room.extent.bytes_mut().get_mut(..self.size)).unwrap_or_default()
     }

@@ -6,6 +6,7 @@
 mod node;
 mod object;
 mod place;
+mod tenant;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
-    Role, Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
+    Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
@@ -21,6 +22,7 @@ pub use self::{
     node::{Drain, NodeRecord},
     object::{JobMemory, MemoryRecord, ObjectRecord, ObjectState, Tally},
     place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
+    tenant::{Invitation, InvitationRecord, NewToken, PolicyRecord, TenantDeleted, TenantRecord, TenantUse, TokenRecord},
 };
 
 /// Milliseconds since 1970, UTC.
@@ -127,6 +129,8 @@ pub enum Query {
     },
     /// Tenants; answered by [`Listing`] of [`TenantRecord`].
     Tenants,
+    /// Join tokens that still let nodes in; answered by [`Listing`] of [`InvitationRecord`].
+    Invitations,
     /// Users' tokens; answered by [`Listing`] of [`TokenRecord`].
     Tokens {
         /// Only those of this tenant.
@@ -245,6 +249,11 @@ pub enum Order {
         /// The policy.
         policy: Policy,
     },
+    /// Call a join token back; answered by [`InvitationRecord`].
+    RevokeInvitation {
+        /// The token's id.
+        token: TokenId,
+    },
     /// Let nodes join, with a token that whoever asks has drawn; answered by [`Invitation`].
     InviteNode {
         /// The token's id.
@@ -266,37 +275,6 @@ pub enum Order {
 
 fn one() -> u32 {
     1
-}
-
-/// A node may join.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Invitation {
-    /// Which join token it is.
-    pub id: TokenId,
-    /// When it ends.
-    pub expires_ms: UnixMs,
-    /// The fingerprint of the cluster's authority.
-    pub authority: String,
-}
-
-/// A token that is to be. Whoever asks for it has drawn it, so that its secret stays there: only the hash travels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewToken {
-    /// Its id.
-    pub id: TokenId,
-    /// What is kept of it.
-    pub hash: TokenHash,
-    /// For which tenant; the caller's own if none is named.
-    #[serde(default)]
-    pub tenant: Option<Tenant>,
-    /// What it may do.
-    pub role: Role,
-    /// A name for people.
-    #[serde(default)]
-    pub name: Option<Name>,
-    /// From when on it opens nothing; never without.
-    #[serde(default)]
-    pub expires_ms: Option<UnixMs>,
 }
 
 /// What a driver asks of its gateway, and one process of another.
@@ -520,69 +498,6 @@ pub fn artifact_in_use(digest: ArtifactDigest, job: JobId, jobs: usize) -> Error
     Error::new(Code::ARTIFACT_IN_USE, format!("artifact {} is used by job {job}{others}", digest.short()))
         .hint("wait for it with `rwasm job wait`, stop it with `rwasm job stop`, or remove the artifact all the same with --force")
         .with("job", job)
-}
-
-/// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantRecord {
-    /// Its name.
-    pub name: Tenant,
-    /// When it was created.
-    pub created_ms: UnixMs,
-    /// Its tokens that open something.
-    pub tokens: u64,
-}
-
-/// A user's token, without what opens anything.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenRecord {
-    /// Its id.
-    pub id: TokenId,
-    /// What people call it.
-    #[serde(default)]
-    pub name: Option<Name>,
-    /// Whose work it opens.
-    pub tenant: Tenant,
-    /// What it may do.
-    pub role: Role,
-    /// When it was created.
-    pub created_ms: UnixMs,
-    /// From when on it opens nothing.
-    #[serde(default)]
-    pub expires_ms: Option<UnixMs>,
-    /// When it was revoked.
-    #[serde(default)]
-    pub revoked_ms: Option<UnixMs>,
-}
-
-/// What a tenant's guests may be granted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyRecord {
-    /// Whose.
-    pub tenant: Tenant,
-    /// The policy.
-    pub policy: Policy,
-}
-
-/// How much of a tenant's work has not ended at a node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantUse {
-    /// Jobs.
-    pub jobs: u64,
-    /// Tasks that wait or run.
-    pub tasks: u64,
-}
-
-/// A tenant is gone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantDeleted {
-    /// Which.
-    pub tenant: Tenant,
-    /// Jobs that were stopped.
-    pub jobs_stopped: u64,
-    /// Nodes that have not said that they removed what they had of it, one line each; they do so when they are back.
-    #[serde(default)]
-    pub missing: Vec<String>,
 }
 
 /// Tasks that wait for the same resources.

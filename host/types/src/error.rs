@@ -197,10 +197,13 @@ codes! {
     NO_SUCH_OBJECT = 854, Refused, "No object of that id is there.";
     OBJECT_EXISTS = 855, Refused, "The object is sealed already.";
     OBJECT_UNFINISHED = 856, Failed, "An object was written with more or fewer bytes than it has.";
+    OBJECT_DAMAGED = 857, Failed, "The bytes of an object are not those that were sealed.";
+    SPILL_FAILED = 858, Failed, "Objects cannot be written to disk or read back.";
     OBJECT_TYPE = 862, Refused, "An object is of another type than is asked for.";
     OBJECT_LOST = 863, Failed, "The object is lost.";
-    OBJECT_DAMAGED = 864, Failed, "An object's bytes are not those that were sealed.";
     OBJECT_DEADLINE = 866, Failed, "The object was not ready in time.";
+    OBJECTS_ABSENT = 881, Refused, "The node keeps no objects.";
+    OBJECT_HANDLES = 882, Failed, "The task holds as many objects as it may.";
 }
 
 impl Code {

@@ -192,9 +192,14 @@ pub struct Policy {
     pub volumes: Vec<VolumeRule>,
     /// Network destinations.
     pub destinations: Vec<Destinations>,
+    /// How much of the cluster the tenant gets in relation to others, where there is not enough for all; 1 without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
 }
 
 impl Policy {
+    /// The largest weight.
+    pub const WEIGHT_MAX: u32 = 1_000;
     /// The most volumes or destinations of a policy or a node's offer, each.
     pub const RULES_MAX: usize = 256;
 
@@ -213,6 +218,9 @@ impl Policy {
             if count > Self::RULES_MAX {
                 return Err(Error::new(Code::LIMIT, format!("{count} {what}, but a policy may have {}", Self::RULES_MAX)));
             }
+        }
+        if self.weight.is_some_and(|weight| !(1..=Self::WEIGHT_MAX).contains(&weight)) {
+            return Err(Error::new(Code::LIMIT, format!("a tenant's weight is from 1 to {}", Self::WEIGHT_MAX)));
         }
         Ok(())
     }
@@ -422,6 +430,7 @@ mod tests {
             open: false,
             volumes: vec!["data:ro".parse().unwrap(), "scratch".parse().unwrap()],
             destinations: vec!["*.example.org:443".parse().unwrap()],
+            weight: None,
         };
         let of = |grants: &Grants| policy.allows(&tenant, grants);
         of(&wants(&[("data", Access::ReadOnly), ("scratch", Access::ReadWrite)], &["a.example.org:443"])).unwrap();

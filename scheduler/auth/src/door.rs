@@ -52,7 +52,7 @@ impl Door<'_> {
                 | Query::Memory => (Role::Viewer, Some(Role::Operator)),
                 Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
-                Query::Tokens { .. } => (Role::Admin, Some(Role::Admin)),
+                Query::Tokens { .. } | Query::Invitations => (Role::Admin, Some(Role::Admin)),
             },
             Door::Ask(Ask::Order(order)) => match order {
                 Order::StopJob { .. }
@@ -70,6 +70,7 @@ impl Door<'_> {
                 | Order::CreateToken { .. }
                 | Order::RevokeToken { .. }
                 | Order::SetPolicy { .. }
+                | Order::RevokeInvitation { .. }
                 | Order::InviteNode { .. } => (Role::Admin, Some(Role::Admin)),
             },
             // A part of a submit.

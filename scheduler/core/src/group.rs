@@ -86,6 +86,26 @@ impl Reserved {
         units
     }
 
+    /// What a slot takes of a bundle. One that reserves no memory bounds none: what nodes have of it they watch themselves.
+    pub(crate) fn drawn(&self, number: usize, held: &ResourceSet) -> ResourceSet {
+        let bounds_memory = self.group.bundles.get(number).is_none_or(|bundle| bundle.memory > 0);
+        ResourceSet { memory: if bounds_memory { held.memory } else { 0 }, ..held.clone() }
+    }
+
+    /// Why no bundle, or not the one that is meant, can ever hold a shape.
+    pub(crate) fn too_small(&self, number: Option<u32>, shape: &ResourceSet) -> Option<Error> {
+        let meant = |at: &usize| number.is_none_or(|only| only as usize == *at);
+        let mut bundles = self.group.bundles.iter().enumerate().filter(|(at, _)| meant(at));
+        let fits = bundles.any(|(at, bundle)| bundle.contains(&self.drawn(at, shape)));
+        (!fits).then(|| {
+            let message = match number {
+                Some(number) => format!("bundle {number} of placement group {} does not have {shape}", self.group.name),
+                None => format!("no bundle of placement group {} has {shape}", self.group.name),
+            };
+            Error::new(Code::INFEASIBLE, message).hint("ask for less, or create a group with larger bundles")
+        })
+    }
+
     /// Places of bundles that have one.
     pub(crate) fn places(&self) -> impl Iterator<Item = u32> {
         self.bundles.iter().filter_map(|bundle| bundle.place)

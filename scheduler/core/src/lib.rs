@@ -132,7 +132,7 @@ pub enum Event {
     TenantWeighed {
         /// Which.
         tenant: Tenant,
-        /// From 1, the default, to [`limit::WEIGHT_MAX`].
+        /// From 1, the default, to [`Policy::WEIGHT_MAX`](rwasm_types::Policy::WEIGHT_MAX).
         weight: u32,
     },
     /// Time passed; to be told a few times a second.

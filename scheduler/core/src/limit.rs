@@ -16,8 +16,6 @@ pub const NEAR_MAX: usize = 16;
 pub const BUNDLES_MAX: usize = 1_024;
 /// Placement groups of one tenant.
 pub const GROUPS_PER_TENANT_MAX: usize = 1_000;
-/// The largest weight of a tenant; the smallest, and the default, is 1.
-pub const WEIGHT_MAX: u32 = 1_000;
 
 /// A lease that its owner did not name in a report for so long is over.
 pub const LEASE_MS: u64 = 10_000;

@@ -211,7 +211,9 @@ impl Core {
             let Some(class) = self.classes.get(wish.class) else { return Met::All };
             let Some(group) = self.groups.get(&key) else { return Met::Blocked };
             let bundles = group.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at));
-            let room = bundles.map(|(bundle, at)| (bundle.place, bundle.free.count_of(&class.shape).unwrap_or(1), at));
+            let room = bundles.map(|(bundle, at)| {
+                (bundle.place, bundle.free.count_of(&group.drawn(at as usize, &class.shape)).unwrap_or_else(|| u64::from(wish.slots)), at)
+            });
             let reached = |place: u32| self.cluster.get(place).is_some_and(|node| self.reaches(wish, node.id));
             let room = room.filter_map(|(place, room, at)| Some((place?, room, at))).find(|(place, room, _)| *room > 0 && reached(*place));
             let Some((place, room, number)) = room else { return Met::Blocked };
@@ -297,8 +299,11 @@ impl Core {
         match bundle {
             None => self.charge(payer, held, true),
             Some((group, number)) => {
-                if let Some(bundle) = self.groups.get_mut(&group).and_then(|group| group.bundles.get_mut(number as usize)) {
-                    bundle.free.take_saturating(held);
+                if let Some(group) = self.groups.get_mut(&group) {
+                    let drawn = group.drawn(number as usize, held);
+                    if let Some(bundle) = group.bundles.get_mut(number as usize) {
+                        bundle.free.take_saturating(&drawn);
+                    }
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Offer, ResourceSet};
+use rwasm_types::{Code, Error, LeaseId, Name, NodeId, Offer, Policy, ResourceSet};
 
 use crate::{
     Action, Core, Demand, DemandKey, Event,
@@ -11,7 +11,7 @@ use crate::{
     group::GroupId,
     held::{drained, over},
     lease::LeaseState,
-    limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX, WEIGHT_MAX},
+    limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX},
     place::Met,
     queue::Standing,
     share::Holder,
@@ -34,7 +34,7 @@ impl Core {
             Event::GroupWanted { id, group } => self.want_group(id, group, out),
             Event::GroupRemoved { id } => self.remove_group(id, out),
             Event::TenantWeighed { tenant, weight } => {
-                self.accounts.weigh(&tenant, weight.clamp(1, WEIGHT_MAX));
+                self.accounts.weigh(&tenant, weight.clamp(1, Policy::WEIGHT_MAX));
                 self.reshare_all();
             }
             Event::Tick => self.tick(out),
@@ -112,7 +112,12 @@ impl Core {
         let aim = match demand.bundle {
             None => Aim::Free,
             Some((group, number)) => match self.groups.get(&group) {
-                Some(reserved) if number.is_none_or(|number| (number as usize) < reserved.bundles.len()) => Aim::Bundle(group, number),
+                Some(reserved) if number.is_none_or(|number| (number as usize) < reserved.bundles.len()) => {
+                    if let Some(error) = reserved.too_small(number, &demand.shape) {
+                        return out.push(Action::Refuse { key, error });
+                    }
+                    Aim::Bundle(group, number)
+                }
                 _ => {
                     let error = Error::new(Code::NOT_FOUND, "there is no such placement group, or it has fewer bundles");
                     let error = error.hint("`rwasm placement-group list` shows what there is");
@@ -299,9 +304,12 @@ impl Core {
                 self.charge(lease.payer, &held, false);
             }
             Some((key, number)) => {
-                let bundle = self.groups.get_mut(&key).and_then(|group| group.bundles.get_mut(number as usize));
-                if let Some(bundle) = bundle.filter(|bundle| bundle.place == Some(lease.place)) {
-                    bundle.free.give(&held);
+                if let Some(group) = self.groups.get_mut(&key) {
+                    let drawn = group.drawn(number as usize, &held);
+                    let bundle = group.bundles.get_mut(number as usize).filter(|bundle| bundle.place == Some(lease.place));
+                    if let Some(bundle) = bundle {
+                        bundle.free.give(&drawn);
+                    }
                 }
                 self.wake_group(key);
             }

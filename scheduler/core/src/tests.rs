@@ -511,6 +511,21 @@ mod groups {
     }
 
     #[test]
+    fn a_bundle_that_reserves_no_memory_bounds_none_and_one_that_is_too_small_says_so() {
+        let mut sut = Sut::with(&[4]);
+        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[2, 1]) });
+        let shape = |cpus| ResourceSet { memory: 64 << 20, ..ResourceSet::cpus(cpus) };
+        let inside = |number, cpus| Demand { bundle: Some((ID, number)), shape: shape(cpus), ..want(1, 2) };
+        assert_eq!(sut.granted(1, inside(Some(0), 1)), [(2, 2)]);
+        assert_eq!(sut.granted(2, inside(Some(0), 1)), []);
+        let lease = sut.leases()[0];
+        assert_eq!(grants(&sut.return_lease(lease)), [(2, 2)]);
+        let too_large = sut.want(3, inside(Some(1), 2));
+        assert_eq!(refusal(&too_large).message(), "bundle 1 of placement group trainer does not have cpu 2, memory 64MiB");
+        assert_eq!(refusal(&sut.want(4, inside(None, 3))).message(), "no bundle of placement group trainer has cpu 3, memory 64MiB");
+    }
+
+    #[test]
     fn a_bundle_on_a_node_that_cannot_be_reached_is_left_alone_for_a_while() {
         let mut sut = Sut::with(&[2]);
         sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[2]) });

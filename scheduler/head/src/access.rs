@@ -24,7 +24,7 @@ use crate::{
 
 /// The directory, and the right to change it.
 pub(crate) struct Access {
-    directory: RwLock<Directory>,
+    pub(crate) directory: RwLock<Directory>,
     /// Held from the check of an order until its effect.
     order: tokio::sync::Mutex<()>,
 }
@@ -187,6 +187,7 @@ impl Shared {
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
             | Order::ReleaseObject { .. }
+            | Order::RevokeInvitation { .. }
             | Order::CreateGroup(_)
             | Order::RemoveGroup { .. }
             | Order::InviteNode { .. } => Err(Error::internal("an order that is not about tenants came here")),

@@ -45,6 +45,7 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Query(Query::Groups) => json(&shared.groups(&tenant)),
         Ask::Query(Query::Tenants) => json(&shared.tenants()),
         Ask::Query(Query::Tokens { tenant }) => json(&shared.tokens(tenant.as_ref())),
+        Ask::Query(Query::Invitations) => json(&shared.invitations.list()?),
         Ask::Query(Query::Policy) => json(&shared.policy(&tenant)),
         Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
         Ask::Place(place) => json(&shared.place(place, &tenant)?),
@@ -126,6 +127,12 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
         }
         Order::CreateGroup(group) => shared.create_group(&tenant, group, &once).await?,
         Order::RemoveGroup { name } => shared.remove_group(&tenant, name, &once).await?,
+        Order::RevokeInvitation { token } => {
+            let answer = shared.invitations.revoke(*token).await?;
+            let by = identity.token.map(tracing::field::display);
+            tracing::info!(tenant = %identity.tenant, %token, by, "a join token was revoked");
+            answer
+        }
         Order::UndrainNode { node } => settled(shared, *node, shared.undrain(*node).await?).await?,
         Order::CreateTenant { .. }
         | Order::DeleteTenant { .. }

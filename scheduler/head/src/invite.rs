@@ -16,7 +16,10 @@ use bytes::Bytes;
 use rwasm_journal::{CHANGES_MAX, Change, Journal, Table};
 use rwasm_runtime::{now_ms, random_bytes};
 use rwasm_tls::{Authority, JoinToken, Validity};
-use rwasm_types::{Code, Error, NodeId, Result, TokenHash, TokenId, api::Invitation};
+use rwasm_types::{
+    Code, Error, NodeId, Result, TokenHash, TokenId,
+    api::{Invitation, InvitationRecord, Listing},
+};
 use rwasm_wire::{convert, msg};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -69,6 +72,10 @@ impl Record {
         self.left.unwrap_or_else(|| u32::from(self.used_ms.is_none()))
     }
 
+    fn shown(&self, id: TokenId) -> InvitationRecord {
+        InvitationRecord { id, expires_ms: self.expires_ms, nodes: self.left(), used_ms: self.used_ms }
+    }
+
     fn is_open(&self, now: u64) -> bool {
         self.left() > 0 && self.expires_ms > now
     }
@@ -114,6 +121,33 @@ impl Invitations {
         changes.extend(once.remember(&answer)?);
         self.journal.commit(changes).await?;
         Ok(answer)
+    }
+
+    /// Tokens that still let nodes in, those that end last first.
+    ///
+    /// # Errors
+    ///
+    /// What the journal says.
+    pub(crate) fn list(&self) -> Result<Listing<InvitationRecord>> {
+        let now = now_ms();
+        let known = stored::scan::<Record>(&self.journal, Table::JoinTokens, "")?;
+        let open = known.into_iter().filter(|(_, record)| record.is_open(now));
+        let mut rows: Vec<InvitationRecord> = open.filter_map(|(key, record)| Some(record.shown(key.parse().ok()?))).collect();
+        rows.sort_by_key(|row| (std::cmp::Reverse(row.expires_ms), row.id));
+        Ok(Listing { total: rows.len() as u64, rows, missing: Vec::new() })
+    }
+
+    /// Calls a token back: it lets nobody in from now on. Nodes that joined with it stay.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NOT_FOUND`] if there is no such token that is open, and what the journal says.
+    pub(crate) async fn revoke(&self, id: TokenId) -> Result<Bytes> {
+        let _one_at_a_time = self.order.lock().await;
+        let known = stored::get::<Record>(&self.journal, Table::JoinTokens, &id.to_string())?.filter(|record| record.is_open(now_ms()));
+        let record = known.ok_or_else(|| Error::new(Code::NOT_FOUND, format!("there is no open join token {id}")))?;
+        self.journal.commit(vec![Change::Delete { table: Table::JoinTokens, key: id.to_string() }]).await?;
+        json(&record.shown(id))
     }
 
     /// Makes a token in place of a former one, which is good for nothing from then on.

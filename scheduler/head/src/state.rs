@@ -166,6 +166,8 @@ impl Shared {
     ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
         let mut state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        let access = Access::read(&journal)?;
+        state.weigh(&access.directory.read().tenants_edits());
         state.read_groups(&journal)?;
         let history = match history {
             Some(options) => Some(History::open(options, numbers.cluster()).await?),
@@ -176,7 +178,7 @@ impl Shared {
             numbers,
             history,
             scope,
-            access: Access::read(&journal)?,
+            access,
             journal,
             invitations,
             token: blake3::hash(token.as_bytes()),
@@ -270,7 +272,8 @@ impl Shared {
 
     /// Lets changes of the directory take effect here, and tells the nodes.
     pub(crate) fn publish(&self, edits: Vec<Edit>) -> Result<()> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.weigh(&edits);
         let (gateways, others) = (Access::news(&edits, true)?, Access::news(&edits, false)?);
         self.access.apply(edits);
         for node in state.nodes.values() {

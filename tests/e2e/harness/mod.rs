@@ -26,11 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::{
-    cluster::Cluster,
-    home::Home,
-    place::{Place, everywhere},
-};
+pub(crate) use self::{cluster::Cluster, home::Home, place::everywhere};
 
 /// How long anything may take before a test gives up. Far more than it needs, so that a busy machine fails no test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);

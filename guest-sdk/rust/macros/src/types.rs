@@ -30,7 +30,7 @@ pub(crate) fn wit_of_referent(ty: &Type) -> Result<String> {
     match ty {
         Type::Path(path) if path.path.is_ident("str") => Ok("string".to_owned()),
         Type::Slice(slice) => Ok(format!("list<{}>", wit(&slice.elem)?)),
-        _ => wit(ty),
+        _ => wit_of_whole(ty),
     }
 }
 
@@ -47,12 +47,49 @@ pub(crate) fn result(ty: &Type) -> Option<(&Type, Option<&Type>)> {
 
 /// The WIT of a `result`, where the error is given as WIT already.
 pub(crate) fn wit_of_result(ok: &Type, error: Option<String>) -> Result<String> {
-    let ok = if is_unit(ok) { None } else { Some(wit(ok)?) };
+    let ok = if is_unit(ok) { None } else { Some(wit_of_whole(ok)?) };
     Ok(match (ok, error) {
         (None, None) => "result".to_owned(),
         (Some(ok), None) => format!("result<{ok}>"),
         (ok, Some(error)) => format!("result<{}, {error}>", ok.as_deref().unwrap_or("_")),
     })
+}
+
+/// The type of an object's handle, as WIT has it once it is named by the world.
+pub(crate) const OBJECT: &str = "object";
+
+/// Where a type has handles of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Handles {
+    /// Nowhere.
+    None,
+    /// It is one: `Object<T>`.
+    One,
+    /// It is a list of them: `Vec<Object<T>>`.
+    Many,
+}
+
+/// Where a type has handles of objects; elsewhere than here it cannot have any.
+pub(crate) fn handles(ty: &Type) -> Handles {
+    let last = |ty: &Type| match ty {
+        Type::Path(path) => path.path.segments.last().cloned(),
+        _ => None,
+    };
+    let is_object = |ty: &Type| last(ty).is_some_and(|segment| segment.ident == "Object");
+    match last(ty) {
+        Some(segment) if segment.ident == "Object" => Handles::One,
+        Some(segment) if segment.ident == "Vec" && arguments(&segment).first().is_some_and(|element| is_object(element)) => Handles::Many,
+        _ => Handles::None,
+    }
+}
+
+/// The WIT of a whole parameter or result, which alone can be a handle of an object, or a list of them.
+pub(crate) fn wit_of_whole(ty: &Type) -> Result<String> {
+    match handles(ty) {
+        Handles::None => wit(ty),
+        Handles::One => Ok(OBJECT.to_owned()),
+        Handles::Many => Ok(format!("list<{OBJECT}>")),
+    }
 }
 
 /// Whether a type is `()`.
@@ -75,6 +112,7 @@ fn named(segment: &PathSegment, ty: &Type) -> Result<String> {
         ("Option", _, [some]) => Ok(format!("option<{}>", wit(some)?)),
         ("Result", _, [ok, error]) => wit_of_result(ok, if is_unit(error) { None } else { Some(wit(error)?) }),
         ("usize" | "isize", ..) => Err(Error::new_spanned(ty, "the size of `usize` differs between machines; use `u32` or `u64`")),
+        ("Object", ..) => Err(Error::new_spanned(ty, "only a whole parameter or result can be an `Object` or a `Vec` of them")),
         ("HashMap" | "BTreeMap", ..) => Err(Error::new_spanned(ty, "WIT has no maps; use `Vec<(K, V)>`")),
         _ => Err(unknown(ty)),
     }

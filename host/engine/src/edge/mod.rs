@@ -12,7 +12,7 @@ use rwasm_values::{
     Signature,
     codec::{ArgsView, Limits},
 };
-use wasmtime::{Store, component::Func};
+use wasmtime::{AsContextMut, Store, component::Func};
 
 use crate::store::Host;
 
@@ -67,10 +67,10 @@ impl Edge {
         match &self.fast {
             Some(fast) => (fast.call)(func, store, &view, &limits),
             None => {
-                let params = values::params(&self.signature, &view)?;
+                let params = values::params(&self.signature, &view, &mut store.as_context_mut())?;
                 let mut results = values::results(&self.signature);
                 func.call(&mut *store, &params, &mut results)?;
-                Ok(values::message(&self.signature, &results, &limits)?)
+                Ok(values::message(&self.signature, &results, &limits, &mut store.as_context_mut())?)
             }
         }
     }
@@ -82,11 +82,11 @@ impl Edge {
         match &self.fast {
             Some(fast) => (fast.call_async)(func, store, &view, &limits).await,
             None => {
-                let params = values::params(&self.signature, &view)?;
+                let params = values::params(&self.signature, &view, &mut store.as_context_mut())?;
                 drop(view);
                 let mut results = values::results(&self.signature);
                 func.call_async(&mut *store, &params, &mut results).await?;
-                Ok(values::message(&self.signature, &results, &limits)?)
+                Ok(values::message(&self.signature, &results, &limits, &mut store.as_context_mut())?)
             }
         }
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_engine::{
     CompileLimits, CompileOptions, Control, Engine, EngineOptions, Identity, Outcome, Output, PoolOptions, Prepared, Request,
+    objects::{NoObjects, Objects},
 };
 use rwasm_types::{ArtifactDigest, Attempt, Code, Grants, JobId, NodeId, Result, Stream, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
@@ -133,6 +134,7 @@ impl Task {
             limits: TaskLimits::default(),
             memory_reserved: 0,
             grants: Arc::default(),
+            objects: Arc::new(NoObjects),
             identity,
             output: Arc::<Collected>::default(),
             control: Arc::default(),
@@ -147,6 +149,11 @@ impl Task {
 
     pub(crate) fn grants(mut self, grants: Grants) -> Self {
         self.request.grants = Arc::new(grants);
+        self
+    }
+
+    pub(crate) fn objects(mut self, objects: &Arc<impl Objects>) -> Self {
+        self.request.objects = Arc::clone(objects) as Arc<dyn Objects>;
         self
     }
 

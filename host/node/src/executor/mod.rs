@@ -6,7 +6,7 @@ mod threads;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rwasm_engine::{Discard, Identity, Output, Prepared, Request};
+use rwasm_engine::{Discard, Identity, Output, Prepared, Request, objects::NoObjects};
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
@@ -139,6 +139,7 @@ impl LoadedCall {
             limits: self.limits,
             memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
+            objects: Arc::new(NoObjects),
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,
             control,

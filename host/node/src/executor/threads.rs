@@ -131,7 +131,8 @@ impl Run {
 }
 
 fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
-    let Outcome { result, cpu, wall, memory_bytes } = outcome;
+    // Without a store, nothing is held.
+    let Outcome { result, held: _, cpu, wall, memory_bytes } = outcome;
     Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
 }
 

@@ -47,7 +47,7 @@ impl Objects {
         let usage = self.store.usage();
         let of = usage.tenants.get(tenant).copied().unwrap_or_default();
         let tally = |of: rwasm_objects::Tally| Tally { objects: of.objects, bytes: of.bytes };
-        let (mut inline, mut other, mut jobs) = (Tally::default(), Tally::default(), BTreeMap::<JobId, Tally>::new());
+        let (mut inline, mut no_job, mut jobs) = (Tally::default(), Tally::default(), BTreeMap::<JobId, Tally>::new());
         let directory = self.directory.lock();
         for row in directory.rows().filter(|row| row.tenant == tenant && !row.borrowed) {
             let State::Ready(meta) = row.state else { continue };
@@ -60,7 +60,7 @@ impl Objects {
                 _ => None,
             });
             match held_by_jobs.next() {
-                None => other.add(meta.size),
+                None => no_job.add(meta.size),
                 Some(first) => {
                     let all: std::collections::BTreeSet<JobId> = held_by_jobs.chain([first]).collect();
                     all.into_iter().for_each(|job| jobs.entry(job).or_default().add(meta.size));
@@ -77,7 +77,7 @@ impl Objects {
             spilled: tally(of.spilled),
             inline,
             jobs: jobs.into_iter().map(|(job, held)| JobMemory { job, held }).collect(),
-            other,
+            no_job,
         }
     }
 }

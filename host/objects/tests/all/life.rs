@@ -1,29 +1,9 @@
 //! From create to delete: what is seen of an object, and by whom, and what is left of it.
 
-use std::{
-    io::{Read, Seek, SeekFrom},
-    os::fd::OwnedFd,
-};
-
 use rwasm_objects::{Config, ObjectState, Store, Tally, may_wait};
-use rwasm_types::{Code, Error};
+use rwasm_types::Code;
 
-use crate::{PAGE, id, put, store, tenant};
-
-/// The pages of an object as another process sees them.
-fn pages(pin: &rwasm_objects::Pin) -> Vec<u8> {
-    let region = pin.region();
-    let file: OwnedFd = region.file.try_clone_to_owned().unwrap();
-    let mut file = std::fs::File::from(file);
-    file.seek(SeekFrom::Start(region.offset)).unwrap();
-    let mut bytes = vec![1; (region.length.div_ceil(PAGE).max(1) * PAGE) as usize];
-    file.read_exact(&mut bytes).unwrap();
-    bytes
-}
-
-fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
-    result.unwrap_err().code()
-}
+use crate::{PAGE, code, id, pages, put, store, tenant};
 
 #[test]
 fn an_object_is_what_was_written_and_knows_what_it_was_sealed_with() {

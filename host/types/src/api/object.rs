@@ -87,7 +87,7 @@ pub struct MemoryRecord {
     /// By the job that holds them, of objects that this node owns; those that several jobs hold count for each.
     pub jobs: Vec<JobMemory>,
     /// Of objects that this node owns: those that no job holds, such as what `put` has stored.
-    pub other: Tally,
+    pub no_job: Tally,
 }
 
 /// Objects and their bytes.

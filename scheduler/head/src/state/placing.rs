@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use rwasm_auth::Edit;
 use rwasm_core::{Action, Core, Demand, DemandKey, Event};
 use rwasm_types::{
     JobId, LeaseId, NodeId, Result, Tenant,
@@ -50,6 +51,18 @@ impl State {
             }
         }
         untold
+    }
+
+    /// Tenants get what their policies entitle them to, where there is not enough for all.
+    pub(super) fn weigh(&mut self, edits: &[Edit]) {
+        for edit in edits {
+            let (tenant, weight) = match edit {
+                Edit::Policy { tenant, policy } => (tenant, policy.weight.unwrap_or(1)),
+                Edit::Tenant(entry) if entry.deleted_ms.is_some() => (&entry.name, 1),
+                Edit::Tenant(_) | Edit::Token(_) | Edit::Forget { .. } => continue,
+            };
+            self.step(Event::TenantWeighed { tenant: tenant.clone(), weight });
+        }
     }
 
     /// An owner wants slots, out of a placement group of its tenant if it says so.
