@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use bytes::Bytes;
 use rwasm_types::{
     ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet, Result,
-    Role, Tenant, TokenHash, TokenId, UserToken,
+    Role, TaskOptions, Tenant, TokenHash, TokenId, UserToken,
     api::{NewGroup, NewToken, Order, Query},
     view::{JobPage, TaskPage},
 };
@@ -408,7 +408,8 @@ async fn say(sender: &rwasm_wire::Sender<msg::DriverMessage>, message: msg::driv
 fn looking_elsewhere(two: &Two) -> Sees {
     for name in variants::<Query>("ask") {
         let example = json!({
-            "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "object": two.object, "from_ms": 0, "to_ms": 1
+            "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "object": two.object, "from_ms": 0, "to_ms": 1,
+            "options": TaskOptions::default(), "tasks": 1
         });
         let query: Query = serde_json::from_value(example).unwrap_or_else(|error| panic!("{name}: {error}"));
         let of = |tenant: &Tenant| two.ask_into(Some(tenant), &query).unwrap_err();

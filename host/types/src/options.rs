@@ -39,6 +39,7 @@ pub struct TaskOptions {
     /// Whether an instance may serve several tasks of this job; its state is then shared between them.
     pub reuse: bool,
     /// Where it may run.
+    #[serde(skip_serializing_if = "Placement::is_anywhere")]
     pub placement: Placement,
     /// A name for people.
     pub name: Option<Name>,

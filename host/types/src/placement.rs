@@ -251,6 +251,11 @@ impl Placement {
     /// The most conditions, of each kind.
     pub const LABELS_MAX: usize = 8;
 
+    /// Whether nothing was asked for; it is not written then, so that records are what they were before there was a choice.
+    pub fn is_anywhere(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Whether a node may run it at all, whatever it has free.
     pub fn allows(&self, node: NodeId, labels: &BTreeMap<Name, String>) -> bool {
         self.node.is_none_or(|only| only == node) && self.labels.iter().all(|selector| selector.matches(labels))
