@@ -464,7 +464,7 @@ fn foreign_artifact(two: &Two) {
         let call = msg::Call {
             artifact: Bytes::copy_from_slice(&artifact.0),
             export: "burn".into(),
-            options: Some((&rwasm_types::TaskOptions::default()).into()),
+            options: Some((&TaskOptions::default()).into()),
             grants: Some(msg::Grants::default()),
         };
         msg::driver_message::Message::DefineCall(msg::DefineCall { session, number: 0, call: Some(call) })
