@@ -55,6 +55,8 @@ token=$(cat "$(field state_dir)/token")
 
 if ! have npm; then
     skip "there is no npm" "in a browser"
+elif ! (cd "$root/scheduler/dashboard/ui" && npm ci --no-audit --no-fund --loglevel=error >&2); then
+    skip "npm cannot fetch what the pages are built with" "in a browser"
 elif ! "$root/tools/build-ui.sh" --check; then
     exit 1
 elif ! install_chromium; then
