@@ -31,7 +31,7 @@ pub struct Demand {
     pub shape: ResourceSet,
     /// What its tasks need of their node beside that.
     pub needs: Needs,
-    /// How many are wanted, at most [`SLOTS_MAX`](crate::limit::SLOTS_MAX).
+    /// How many are wanted, at most [`SLOTS_MAX`].
     pub slots: u32,
     /// All slots are wanted at once, or none: a gang.
     pub gang: bool,
@@ -42,7 +42,7 @@ pub struct Demand {
     /// Where it may run.
     pub placement: Placement,
     /// Nodes that have its artifact or its data, with how many bytes need not be moved; the first
-    /// [`NEAR_MAX`](crate::limit::NEAR_MAX) with the most bytes count.
+    /// [`NEAR_MAX`] with the most bytes count.
     pub near: Vec<(NodeId, u64)>,
     /// The bundle of a placement group that its slots come out of; without a number, any of the group.
     pub bundle: Option<(GroupId, Option<u32>)>,

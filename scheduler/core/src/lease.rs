@@ -44,7 +44,7 @@ pub enum LeaseState {
     /// Its owner was told to send nothing more and to give it back when what it sent has ended.
     Retired,
     /// Its owner was told that it is over; its slots are free when the owner confirms that, or at the latest after
-    /// [`REVOKED_MS`](crate::limit::REVOKED_MS).
+    /// [`REVOKED_MS`].
     Revoked,
 }
 

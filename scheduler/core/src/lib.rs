@@ -16,7 +16,7 @@
 //! through the head. A node's own ledger is what admits tasks to run there, so a slot is never oversold even while the head's view of
 //! a node is a heartbeat old; leases only decide who may ask.
 //!
-//! Nothing here looks at all nodes or all demands at each event: [`tree`] finds a node for a shape along one way from its root, demands
+//! Nothing here looks at all nodes or all demands at each event: `tree` finds a node for a shape along one way from its root, demands
 //! for which there was no room are not looked at again before a node that may have room for them has more to offer, and those that are
 //! served next stand at the head of ordered sets.
 

@@ -9,7 +9,7 @@ use rwasm_types::{JobId, ResourceSet, Tenant};
 
 use crate::group::GroupId;
 
-/// A share; smaller is served first. The whole cluster at weight 1 is [`Share::WHOLE`].
+/// A share; smaller is served first. The whole cluster at weight 1 is `WHOLE`.
 pub(crate) type Share = u64;
 
 /// The share of whoever holds all of a resource, at weight 1.
