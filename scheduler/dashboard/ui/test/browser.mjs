@@ -110,7 +110,8 @@ try {
 
   // Something to look at: work that succeeds, that fails, that traps, that waits, that writes.
   const hello = await store("hello");
-  const evil = await store("evil-compute");
+  // Asleep, they leave the machine to the browser.
+  const evil = await store("evil-wasi");
   const words = await store("wordcount");
   await store("mandelbrot");
   const calls = Array.from({ length: 1500 }, (_, index) => [index, index % 50 === 49 ? 0 : 7]);
@@ -119,7 +120,7 @@ try {
   const counted = await submit(words, { name: "count words", stdin: "to be or not to be\n" });
   for (const { job } of [divide, written, counted]) await ended(job);
   // Three of four cores are taken for ever, so what needs one runs, and what needs two of one node waits.
-  const spins = await submit(evil, { name: "spin for ever", export: "spin", calls: [[], [], []] });
+  const spins = await submit(evil, { name: "sleep for ever", export: "sleep-for", calls: [[3600000], [3600000], [3600000]] });
   await eventually("tasks run", async () => (await api("GET", `jobs/${spins.job}`)).tasks.running === 3);
   const waits = await submit(hello, { name: "wait for two cores", export: "greet", calls: [["you"]], options: { cpus: 2 } });
 
@@ -127,7 +128,7 @@ try {
     await page.goto(`${base}/#/overview`);
     await heading("Overview");
     await page.getByText("live", { exact: true }).waitFor();
-    await page.getByText("spin for ever").waitFor();
+    await page.getByText("sleep for ever").waitFor();
     await page.getByText("RW0411").first().waitFor();
     await page.waitForFunction(() => document.querySelectorAll(".chart canvas").length >= 2);
     await usable("the overview");
@@ -259,11 +260,11 @@ try {
 
   await check("a running job is stopped, after a question", async () => {
     await page.goto(`${base}/#/jobs/${spins.job}`);
-    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
     await picture("stop");
     await page.getByRole("button", { name: "Keep it" }).click();
     assert.equal((await api("GET", `jobs/${spins.job}`)).state, "running");
-    await page.getByRole("button", { name: "Stop" }).click();
+    await page.getByRole("button", { name: "Stop", exact: true }).click();
     await page.getByRole("button", { name: "Stop it" }).click();
     await page.locator(".title").getByText("cancelled").waitFor();
   });
