@@ -3,7 +3,10 @@
 //! Everything in it was read from segments, and can be again: it is written without waiting for the disk, and says up to where it has
 //! read each owner's segments. What is missing after a crash is read anew; an index that cannot be read is made anew.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 use rwasm_types::{
@@ -45,6 +48,40 @@ pub struct Entry {
     pub at: Position,
     /// Its tasks that ended, by state; none before the job has ended.
     pub tasks: [u64; 3],
+}
+
+/// How many jobs there are, and how many of their tasks have ended, by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// In the order of [`JobState::ALL`].
+    jobs: [u64; JobState::ALL.len()],
+    tasks: [u64; 3],
+}
+
+impl Totals {
+    /// Jobs in a state, all without one.
+    pub fn jobs(&self, state: Option<JobState>) -> u64 {
+        let wanted = |known: JobState| state.is_none_or(|state| state == known);
+        self.jobs.iter().zip(JobState::ALL).filter(|(_, known)| wanted(*known)).map(|(count, _)| count).sum()
+    }
+
+    /// Tasks in a state, all without one; those that have not ended are in none.
+    pub fn tasks(&self, state: Option<TaskState>) -> u64 {
+        tasks_in(self.tasks, state)
+    }
+
+    /// All tasks that have ended.
+    pub fn ended_tasks(&self) -> TaskCounts {
+        let [succeeded, failed, cancelled] = self.tasks;
+        TaskCounts { succeeded, failed, cancelled, ..TaskCounts::default() }
+    }
+
+    fn leave_out(&mut self, entry: Entry) {
+        if let Some(count) = self.jobs.get_mut(usize::from(state_code(entry.state))) {
+            *count = count.saturating_sub(1);
+        }
+        self.tasks.iter_mut().zip(entry.tasks).for_each(|(sum, by)| *sum = sum.saturating_sub(by));
+    }
 }
 
 /// What changes in the index with one record.
@@ -303,27 +340,29 @@ impl Index {
         })
     }
 
-    /// How many of a tenant's jobs at an owner are in a state, all without one.
+    /// How many of a tenant's jobs at an owner there are, and tasks of them, without some of the jobs.
     ///
     /// # Errors
     ///
     /// If the index cannot be read.
-    pub fn jobs_total(&self, tenant: &Tenant, owner: NodeId, state: Option<JobState>) -> Result<u64> {
-        let wanted = JobState::ALL.into_iter().filter(|known| state.is_none_or(|state| state == *known));
-        wanted.map(|state| self.sum(tenant, owner, state_code(state)).map(|sum| sum[0])).sum()
-    }
-
-    /// How many tasks of a tenant's jobs at an owner are in a state, all without one.
-    ///
-    /// # Errors
-    ///
-    /// If the index cannot be read.
-    pub fn tasks_total(&self, tenant: &Tenant, owner: NodeId, state: Option<TaskState>) -> Result<u64> {
-        Ok(tasks_in(self.sum(tenant, owner, TASKS)?, state))
-    }
-
-    fn sum(&self, tenant: &Tenant, owner: NodeId, what: u8) -> Result<[u64; 3]> {
-        Ok(self.read(SUMS, |table| table.one(&sum_key(tenant, owner, what)))?.map_or([0; 3], |value| read_sum(&value)))
+    pub fn totals(&self, tenant: &Tenant, owner: NodeId, but: &HashSet<JobId>) -> Result<Totals> {
+        // As of one moment: a job that ends meanwhile is in the sums as it is in its entry.
+        let read = || {
+            let transaction = self.db.begin_read()?;
+            let (jobs, sums) = (transaction.open_table(JOBS)?, transaction.open_table(SUMS)?);
+            let sum = |what: u8| Ok::<_, redb::Error>(sums.one(&sum_key(tenant, owner, what))?.map_or([0; 3], |value| read_sum(&value)));
+            let mut totals = Totals { tasks: sum(TASKS)?, ..Totals::default() };
+            for (code, count) in (0..).zip(&mut totals.jobs) {
+                *count = sum(code)?[0];
+            }
+            for job in but {
+                if let Some(entry) = jobs.one(&job_key(tenant, *job))?.and_then(|value| Entry::read(&value)) {
+                    totals.leave_out(entry);
+                }
+            }
+            Ok(totals)
+        };
+        read().map_err(|error: redb::Error| self.bad(&error))
     }
 
     /// Jobs of an owner that began and have not ended.

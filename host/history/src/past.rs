@@ -7,6 +7,7 @@
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, JobId, NodeId, Result, SessionId, TaskState,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
+    view::Span,
 };
 use serde::{Deserialize, Serialize};
 
@@ -243,10 +244,28 @@ impl Past {
 }
 
 impl EndedJob {
+    fn at(&self, ms: u32) -> UnixMs {
+        self.record.submitted_ms.saturating_add(ms.into())
+    }
+
+    /// When a task of the job ran, and where; `None` if it did not between two times.
+    pub fn span(&self, sequence: u64, line: &TaskLine, from_ms: UnixMs, to_ms: UnixMs) -> Option<Span> {
+        let (node, started_ms) = (line.node?, self.at(line.started_ms));
+        let ended_ms = line.state.is_final().then(|| self.at(line.ended_ms));
+        Span::is_between(started_ms, ended_ms, from_ms, to_ms).then(|| Span {
+            task: self.record.id.task(sequence),
+            node,
+            attempt: line.attempt,
+            state: line.state,
+            export: self.calls.get(usize::from(line.call)).map(|call| call.export.clone()).unwrap_or_default(),
+            started_ms,
+            ended_ms,
+        })
+    }
+
     /// A task of the job, as lists show it.
     pub fn task(&self, sequence: u64, line: &TaskLine) -> TaskRecord {
         let call = self.calls.get(usize::from(line.call));
-        let at = |ms: u32| -> UnixMs { self.record.submitted_ms.saturating_add(ms.into()) };
         let job: JobId = self.record.id;
         TaskRecord {
             id: job.task(sequence),
@@ -258,9 +277,9 @@ impl EndedJob {
             attempt: line.attempt,
             node: line.node,
             job_submitted_ms: self.record.submitted_ms,
-            queued_ms: at(line.queued_ms),
-            started_ms: line.node.map(|_| at(line.started_ms)),
-            ended_ms: line.state.is_final().then(|| at(line.ended_ms)),
+            queued_ms: self.at(line.queued_ms),
+            started_ms: line.node.map(|_| self.at(line.started_ms)),
+            ended_ms: line.state.is_final().then(|| self.at(line.ended_ms)),
             cpu_us: line.cpu_us.into(),
             error: line.error.clone().map(|error| error.unwrap_or_else(|code| Error::new(code, "the message was not kept"))),
         }

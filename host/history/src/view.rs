@@ -6,14 +6,14 @@
 use std::{borrow::Cow, collections::HashSet, path::Path};
 
 use rwasm_types::{
-    Code, Error, JobId, JobState, Result, SessionId, TaskState, Tenant,
+    Code, Error, JobId, Result, SessionId, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
     format_time,
     view::{Cursor, JobsWanted, Span, TasksWanted},
 };
 
 use crate::{
-    index::{self, Entry, Index},
+    index::{self, Entry, Index, Totals},
     past::{Chunk, EndedJob, Past, TaskLine},
     segment::{Origin, Position, Segment},
 };
@@ -188,11 +188,7 @@ impl View<'_> {
             }
             return Ok(found);
         }
-        found.total = self.index.jobs_total(tenant, self.origin.owner, state)?;
-        for job in but {
-            let entry = self.index.job(tenant, *job)?;
-            found.total -= u64::from(entry.is_some_and(|entry| state.is_none_or(|state| state == entry.state)));
-        }
+        found.total = self.totals(tenant, but)?.jobs(state);
         let behind = self.behind(tenant, page.after)?;
         for (_, entry) in self.entries(tenant, behind, limit, but, |entry| state.is_none_or(|state| state == entry.state))? {
             found.rows.push(self.kept(entry.at)?.record().clone());
@@ -316,7 +312,7 @@ impl View<'_> {
         let (mut found, mut budget) = (Found::default(), Budget::new());
         let has_some = |entry: &Entry| index::tasks_in(entry.tasks, state) > 0;
         if page.is_counted() {
-            found.total = self.tasks_total(tenant, state, but)?;
+            found.total = self.totals(tenant, but)?.tasks(state);
             let after = page.after.map(Cursor::job);
             let begun = after.filter(|after| after.id.owner == self.origin.owner).map(|after| after.id);
             // The job in which the page before ended is not over.
@@ -354,30 +350,13 @@ impl View<'_> {
         Ok(found)
     }
 
-    /// How many tasks of a tenant are in a state, of jobs that are not known better elsewhere.
+    /// How many jobs and tasks a tenant has, of jobs that are not known better elsewhere.
     ///
     /// # Errors
     ///
     /// If the index cannot be read.
-    pub fn tasks_total(&self, tenant: &Tenant, state: Option<TaskState>, but: &HashSet<JobId>) -> Result<u64> {
-        let mut total = self.index.tasks_total(tenant, self.origin.owner, state)?;
-        for job in but {
-            total -= self.index.job(tenant, *job)?.map_or(0, |entry| index::tasks_in(entry.tasks, state));
-        }
-        Ok(total)
-    }
-
-    /// How many jobs of a tenant are in a state, of those that are not known better elsewhere.
-    ///
-    /// # Errors
-    ///
-    /// If the index cannot be read.
-    pub fn jobs_total(&self, tenant: &Tenant, state: JobState, but: &HashSet<JobId>) -> Result<u64> {
-        let mut total = self.index.jobs_total(tenant, self.origin.owner, Some(state))?;
-        for job in but {
-            total -= u64::from(self.index.job(tenant, *job)?.is_some_and(|entry| entry.state == state));
-        }
-        Ok(total)
+    pub fn totals(&self, tenant: &Tenant, but: &HashSet<JobId>) -> Result<Totals> {
+        self.index.totals(tenant, self.origin.owner, but)
     }
 
     /// What ran between two times, the longest first, of jobs that are not known better elsewhere.
@@ -428,12 +407,14 @@ impl View<'_> {
             }
             let lines = self.lines(job, chunk)?;
             budget.lines = budget.lines.saturating_sub(lines.len());
-            let tasks = lines.iter().enumerate().map(|(index, line)| job.task(chunk.first + index as u64, line));
-            let spans: Vec<Span> = tasks.filter_map(|task| Span::between(&task, from_ms, to_ms)).collect();
-            found.total += spans.len() as u64;
-            found.rows.extend(spans);
-            Span::keep_longest(&mut found.rows, to_ms, limit);
+            let before = found.rows.len();
+            found.rows.extend((chunk.first..).zip(&lines).filter_map(|(sequence, line)| job.span(sequence, line, from_ms, to_ms)));
+            found.total += (found.rows.len() - before) as u64;
+            if found.rows.len() > 2 * limit {
+                Span::keep_longest(&mut found.rows, to_ms, limit);
+            }
         }
+        Span::keep_longest(&mut found.rows, to_ms, limit);
         Ok(())
     }
 }
@@ -441,7 +422,7 @@ impl View<'_> {
 #[cfg(test)]
 mod tests {
     use rwasm_types::{
-        NodeId, TaskId,
+        NodeId, TaskId, TaskState,
         view::{JobPage, TaskPage},
     };
 

@@ -361,6 +361,14 @@ fn answer(shared: &Arc<Shared>, question: msg::Question) -> Result<()> {
                 send_answer(&answering, question.number, result);
             });
         }
+        // What takes longer than a node may be silent does not hold up what comes behind it: not on this stream, nor in this thread.
+        Ok(ask @ Ask::Query(_)) => {
+            let answering = Arc::clone(shared);
+            shared.scope.spawn("answer", OnEnd::Continue, async move {
+                let result = answering.answer_aside(&tenant, &ask).await;
+                send_answer(&answering, question.number, result);
+            });
+        }
         Ok(ask) => send_answer(shared, question.number, shared.answer_here(&tenant, &ask)),
         Err(error) => {
             let error = convert::malformed(format_args!("a question is not understood: {error}"));

@@ -1,6 +1,6 @@
 //! What a node counts and measures, put together when somebody asks.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use rwasm_types::{
     JobState, TaskState, Tenant,
@@ -8,7 +8,7 @@ use rwasm_types::{
     metrics::{Family, Kind, Sample},
 };
 
-use crate::node::Shared;
+use crate::{node::Shared, owner::job::Job};
 
 /// The metrics of a node, for as long as it runs. Clones are the same.
 #[derive(Clone)]
@@ -52,9 +52,10 @@ impl Shared {
     fn owned(&self) -> [Family; 2] {
         let mut tasks = TaskCounts::default();
         let mut jobs = JobState::ALL.map(|state| (state, 0.0));
-        for job in self.jobs.read().values() {
-            let (state, mut counts) = (job.job_state(), job.counts());
-            TaskState::ALL.iter().for_each(|state| *tasks.of(*state) += *counts.of(*state));
+        // Aside from the table: a job that is looked through holds up nobody but those who look at it.
+        let known: Vec<Arc<Job>> = self.jobs.read().values().map(Arc::clone).collect();
+        for (state, counts) in known.iter().map(|job| job.glance()) {
+            tasks += counts;
             jobs.iter_mut().filter(|(known, _)| *known == state).for_each(|(_, count)| *count += 1.0);
         }
         let tasks = TaskState::ALL.map(|state| (state, *tasks.of(state) as f64));

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_history::{Found, Kept, past};
-use rwasm_runtime::now_ms;
+use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{
@@ -44,12 +44,12 @@ impl Shared {
         match owner(ask) {
             Some(owner) if owner == self.id => match ask {
                 Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
-                _ => self.answer_here(tenant, ask),
+                _ => self.answer_aside(tenant, ask).await,
             },
             None if matches!(ask, Ask::Query(Query::Plan { .. })) => self.answer_plan(tenant, token, ask).await,
             // Lists are put together by the head; without it, this node's part is better than nothing.
             None => match (self.head.ask(tenant, token, ask, key).await, ask) {
-                (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error),
+                (Err(error), Ask::Query(query)) if error.code() == Code::DEADLINE => self.part(tenant, query, &error).await,
                 (answer, _) => answer.map(|answer| answer.to_vec()),
             },
             Some(_) => self.head.ask(tenant, token, ask, key).await.map(|answer| answer.to_vec()),
@@ -57,14 +57,14 @@ impl Shared {
     }
 
     /// This node's part of a list, marked as such.
-    fn part(self: &Arc<Self>, tenant: &Tenant, query: &Query, error: &Error) -> Result<Vec<u8>> {
+    async fn part(self: &Arc<Self>, tenant: &Tenant, query: &Query, error: &Error) -> Result<Vec<u8>> {
         fn mark<T: Serialize + DeserializeOwned>(answer: &[u8], error: &Error) -> Result<Vec<u8>> {
             let mut listing: Listing<T> =
                 serde_json::from_slice(answer).map_err(|error| Error::internal(format!("an answer is no list: {error}")))?;
             listing.missing.push(format!("other nodes: {}", error.message()));
             json(&listing)
         }
-        let answer = self.answer_here(tenant, &Ask::Query(query.clone()));
+        let answer = self.answer_aside(tenant, &Ask::Query(query.clone())).await;
         match query {
             Query::Jobs { .. } => mark::<JobRecord>(&answer?, error),
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
@@ -72,6 +72,11 @@ impl Shared {
             Query::Memory => mark::<MemoryRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
+    }
+
+    /// Answers from what this node knows itself. Lists look through memory and disk, and nobody is to wait for that.
+    pub(crate) async fn answer_aside(self: &Arc<Self>, tenant: &Tenant, ask: &Ask) -> Result<Vec<u8>> {
+        aside(async { self.answer_here(tenant, ask) }).await
     }
 
     /// Answers from what this node knows itself.
@@ -245,22 +250,17 @@ impl Shared {
         let mut summary = Summary { now_s, ended_per_second: self.tally.ended_per_second(tenant, now_s), ..Summary::default() };
         let here = self.here(tenant);
         let known: HashSet<JobId> = here.iter().map(|job| job.id).collect();
-        let view = self.ledger.past().view();
+        let totals = self.ledger.past().view().totals(tenant, &known)?;
         for state in JobState::ALL {
-            let count = view.jobs_total(tenant, state, &known)?;
+            let count = totals.jobs(Some(state));
             if count > 0 {
                 summary.jobs.insert(state.to_string(), count);
             }
         }
-        for state in TaskState::ALL {
-            *summary.tasks.of(state) += view.tasks_total(tenant, Some(state), &known)?;
-        }
-        for job in here {
-            *summary.jobs.entry(job.job_state().to_string()).or_default() += 1;
-            let mut counts = job.counts();
-            for state in TaskState::ALL {
-                *summary.tasks.of(state) += *counts.of(state);
-            }
+        summary.tasks += totals.ended_tasks();
+        for (state, counts) in here.iter().map(|job| job.glance()) {
+            *summary.jobs.entry(state.to_string()).or_default() += 1;
+            summary.tasks += counts;
         }
         Ok(summary)
     }

@@ -8,7 +8,7 @@ mod object;
 mod place;
 mod tenant;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::AddAssign};
 
 use serde::{Deserialize, Serialize};
 
@@ -367,6 +367,14 @@ impl TaskCounts {
             TaskState::Succeeded => &mut self.succeeded,
             TaskState::Failed => &mut self.failed,
             TaskState::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
+impl AddAssign for TaskCounts {
+    fn add_assign(&mut self, mut other: Self) {
+        for state in TaskState::ALL {
+            *self.of(state) += *other.of(state);
         }
     }
 }

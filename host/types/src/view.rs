@@ -210,19 +210,9 @@ impl Span {
         self.ended_ms.unwrap_or(now_ms).saturating_sub(self.started_ms)
     }
 
-    /// The time of a task's newest attempt, if it began between two times or before and had not ended by then.
-    pub fn between(task: &TaskRecord, from_ms: UnixMs, to_ms: UnixMs) -> Option<Self> {
-        let (started_ms, ended_ms) = (task.started_ms?, task.ended_ms);
-        let there = (task.state == TaskState::Running || task.state.is_final()) && started_ms <= to_ms;
-        (there && ended_ms.is_none_or(|ended| ended >= from_ms)).then_some(Self {
-            task: task.id,
-            node: task.node?,
-            attempt: task.attempt,
-            state: task.state,
-            export: task.export.clone(),
-            started_ms,
-            ended_ms,
-        })
+    /// Whether what ran from one time on, and until another if it has ended, ran between two times.
+    pub fn is_between(started_ms: UnixMs, ended_ms: Option<UnixMs>, from_ms: UnixMs, to_ms: UnixMs) -> bool {
+        started_ms <= to_ms && ended_ms.is_none_or(|ended| ended >= from_ms)
     }
 
     /// Keeps the longest, in this order.
@@ -257,10 +247,7 @@ impl Summary {
         for (state, count) in other.jobs {
             *self.jobs.entry(state).or_default() += count;
         }
-        for state in TaskState::ALL {
-            let mut counts = other.tasks;
-            *self.tasks.of(state) += *counts.of(state);
-        }
+        self.tasks += other.tasks;
         self.missing.extend(other.missing);
         if self.ended_per_second.is_empty() {
             (self.now_s, self.ended_per_second) = (other.now_s, other.ended_per_second);

@@ -1,9 +1,9 @@
 //! Lists over the past of several owners that are not there: newest first, without reading more of it than is shown.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use rwasm_types::{
-    Code, Error, JobId, JobState, NodeId, Result, SessionId, TaskState, Tenant,
+    Code, Error, JobId, JobState, NodeId, Result, SessionId, Tenant,
     api::{JobRecord, TaskRecord, UnixMs},
     format_time,
     view::{Cursor, JobsWanted, Span, Summary, TasksWanted},
@@ -11,7 +11,7 @@ use rwasm_types::{
 
 use super::{Note, Shipped};
 use crate::{
-    index::{self, Entry},
+    index::{self, Entry, Totals},
     view::{Budget, Found, Kept, View},
 };
 
@@ -120,9 +120,8 @@ impl Shipped {
             })?;
         } else {
             for at in absent {
-                for state in at.states(state) {
-                    found.total += self.index.jobs_total(tenant, at.owner, Some(state))?;
-                }
+                let totals = self.totals(tenant, at)?;
+                found.total += at.states(state).into_iter().map(|state| totals.jobs(Some(state))).sum::<u64>();
             }
             let absent = if limit > 0 { absent } else { &[] };
             self.newest(tenant, absent, &in_state, &mut missing, &|view| view.behind(tenant, page.after), |absent, _, kept| {
@@ -146,7 +145,7 @@ impl Shipped {
         if page.is_counted() {
             let mut total = 0;
             for at in absent {
-                total += self.index.tasks_total(tenant, at.owner, state)?;
+                total += self.totals(tenant, at)?.tasks(state);
             }
             // The job in which the page before ended is not over: it stands before its last task's place.
             let after = page
@@ -204,19 +203,20 @@ impl Shipped {
     pub fn summary(&self, tenant: &Tenant, absent: &[Absent]) -> Result<Summary> {
         let mut summary = Summary::default();
         for at in absent {
+            let totals = self.totals(tenant, at)?;
             for state in JobState::ALL {
-                for kept in at.states(Some(state)) {
-                    let count = self.index.jobs_total(tenant, at.owner, Some(kept))?;
-                    if count > 0 {
-                        *summary.jobs.entry(state.to_string()).or_default() += count;
-                    }
+                let count: u64 = at.states(Some(state)).into_iter().map(|kept| totals.jobs(Some(kept))).sum();
+                if count > 0 {
+                    *summary.jobs.entry(state.to_string()).or_default() += count;
                 }
             }
-            for state in TaskState::ALL {
-                *summary.tasks.of(state) += self.index.tasks_total(tenant, at.owner, Some(state))?;
-            }
+            summary.tasks += totals.ended_tasks();
         }
         Ok(summary)
+    }
+
+    fn totals(&self, tenant: &Tenant, at: &Absent) -> Result<Totals> {
+        self.index.totals(tenant, at.owner, &HashSet::new())
     }
 
     /// Gives jobs of several owners from where each is to begin, newest first, as long as `more` says so. What cannot be read is said once for each owner.

@@ -6,7 +6,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 use rwasm_history::Found;
 use rwasm_types::{
     JobId, JobState, NodeId, TaskState,
-    api::{TaskRecord, UnixMs},
+    api::{TaskCounts, TaskRecord, UnixMs},
     view::{Cursor, Span, TasksWanted},
 };
 
@@ -47,18 +47,30 @@ impl Job {
         let matcher = Matcher::new(wanted, &calls);
         let state = self.state.lock();
         let tasks = &state.tasks;
-        let total = match wanted.state {
-            _ if !wanted.page.is_counted() => tasks.newest().filter(|(_, entry)| matcher.matches(entry)).count() as u64,
-            Some(wanted) => {
-                let mut counts = *tasks.counts();
-                *counts.of(wanted)
-            }
-            None => tasks.len(),
-        };
         let below = wanted.page.below(self.place());
-        let matching = tasks.newest_below(below).filter(|(_, entry)| matcher.matches(entry));
-        let rows = matching.take(limit).map(|(sequence, entry)| self.task_record(&calls, tasks, sequence, entry)).collect();
-        Found { rows, total, missing: Vec::new() }
+        let record = |(sequence, entry)| self.task_record(&calls, tasks, sequence, entry);
+        let mut found = Found::default();
+        if wanted.page.is_counted() {
+            found.total = match wanted.state {
+                Some(wanted) => *{ *tasks.counts() }.of(wanted),
+                None => tasks.len(),
+            };
+            found.rows.extend(tasks.newest_below(below).filter(|(_, entry)| matcher.matches(entry)).take(limit).map(record));
+            return found;
+        }
+        for (sequence, entry) in tasks.newest().filter(|(_, entry)| matcher.matches(entry)) {
+            found.total += 1;
+            if found.rows.len() < limit && sequence < below {
+                found.rows.push(record((sequence, entry)));
+            }
+        }
+        found
+    }
+
+    /// Where the job and its tasks are.
+    pub(crate) fn glance(&self) -> (JobState, TaskCounts) {
+        let state = self.state.lock();
+        (state.job_state(), *state.tasks.counts())
     }
 
     /// Where the job is.
@@ -78,7 +90,7 @@ impl Job {
         let mut total = 0;
         for (sequence, entry) in tasks.newest() {
             let Some((_, started_ms, ended_ms)) = times(tasks, entry) else { continue };
-            if started_ms <= to_ms && ended_ms.is_none_or(|ended| ended >= from_ms) {
+            if Span::is_between(started_ms, ended_ms, from_ms, to_ms) {
                 total += 1;
                 longest.push(Reverse((ended_ms.unwrap_or(to_ms).saturating_sub(started_ms), sequence)));
                 if longest.len() > limit {
