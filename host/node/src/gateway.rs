@@ -1,6 +1,7 @@
 //! The service that drivers speak with: sessions with jobs, artifacts, questions, output, objects.
 
 mod objects;
+mod opener;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,24 +16,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use rwasm_auth::Door;
 use rwasm_history::work::{Opened, Outcome};
-use rwasm_runtime::{BusyPoll, OnEnd, aside, now_ms};
+use rwasm_runtime::{BusyPoll, OnEnd, aside};
 use rwasm_types::{
-    ArtifactDigest, Code, Error, JobId, ObjectId, Result, SessionId, TaskId, Tenant,
+    ArtifactDigest, Code, Error, JobId, ObjectId, Result, SessionId, Tenant,
     api::{Ask, Order, Query},
 };
 use rwasm_values::ArtifactInfo;
 use rwasm_wire::{Caller, GatewayService, Inbound, Outbound, RESUME, Sender, accept_hello, convert, msg};
 use tokio::sync::Notify;
 
+use self::opener::Opener;
 use crate::{
     access::Visitor,
     logs::{JobLog, LogReader},
     node::{CallRequest, Shared, find_export},
     owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},
-    sessions::Sessions,
 };
 
 /// Messages to a driver that may wait for the network, each up to a batch of results.
@@ -47,23 +47,12 @@ pub(crate) struct Gateway {
     opener: Arc<Opener>,
 }
 
-/// What opening jobs needs.
-struct Opener {
-    sessions: Mutex<Sessions>,
-    /// Jobs by the key of their opening, so that a repeated opening opens no second job.
-    keys: Mutex<HashMap<(Tenant, Bytes), JobId>>,
-    /// The number of the next object that a driver puts.
-    puts: Mutex<Option<TaskId>>,
-}
-
 /// How many jobs are opened between looks at what can be forgotten.
 const FORGET_EVERY: SessionId = 64;
 
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
-        let sessions = Sessions::open(&shared.state_dir)?;
-        let keys = shared.jobs.read().values().map(|job| ((job.tenant.clone(), job.key.clone()), job.id)).collect();
-        let opener = Opener { sessions: Mutex::new(sessions), keys: Mutex::new(keys), puts: Mutex::default() };
+        let opener = Opener::new(shared)?;
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
@@ -123,7 +112,7 @@ impl Gateway {
             name: open.name.clone(),
             detached: open.detached,
             key: open.key.to_vec(),
-            at_ms: now_ms(),
+            at_ms: self.opener.time(),
         };
         let counters = self.shared.tally.open_job(tenant);
         let job = Job::open(id.owner, opened, log, self.shared.job_parts(counters))?;

@@ -78,8 +78,7 @@ impl TaskTable {
 
     /// Adds a task in its first state.
     pub(crate) fn push(&mut self, call: u16, state: TaskState, now_ms: UnixMs) {
-        // Places in lists are found by time, so it does not go back where the clock does.
-        let queued_ms = self.since(now_ms).max(self.entries.last().map_or(0, |last| last.queued_ms));
+        let queued_ms = self.since(now_ms);
         self.entries.push(TaskEntry {
             state,
             call,
