@@ -47,6 +47,8 @@ struct Totals {
 /// What is counted of one tenant.
 #[derive(Debug, Default)]
 struct OfTenant {
+    /// How many tenants were counted before it.
+    place: u64,
     counts: Counts,
     per_second: PerSecond,
 }
@@ -99,6 +101,8 @@ impl Sum {
 pub(crate) struct Tally {
     totals: Arc<Totals>,
     tenants: Mutex<HashMap<Tenant, Arc<OfTenant>>>,
+    /// Tenants that were counted, those that are gone included.
+    counted: AtomicU64,
 }
 
 /// What a job counts into: the node's totals, and its tenant's.
@@ -150,7 +154,8 @@ impl Tally {
 
     /// What a job that was opened before this node started counts its tasks into.
     pub(crate) fn job_of(&self, tenant: &Tenant) -> JobCounters {
-        JobCounters { totals: Arc::clone(&self.totals), tenant: Arc::clone(self.tenants.lock().entry(tenant.clone()).or_default()) }
+        let new = || Arc::new(OfTenant { place: self.counted.fetch_add(1, Relaxed), ..OfTenant::default() });
+        JobCounters { totals: Arc::clone(&self.totals), tenant: Arc::clone(self.tenants.lock().entry(tenant.clone()).or_insert_with(new)) }
     }
 
     /// A tenant is gone: nothing is told of it any more.
@@ -181,13 +186,15 @@ impl Tally {
         ]
     }
 
-    /// What tenants did: one, or all of them, of which the busiest are named.
+    /// What tenants did: one, or all of them, of which the first are named. Which ones does not change with what they do, so that the sum of
+    /// the others only grows, as a counter has to.
     pub(crate) fn of_tenants(&self, only: Option<&Tenant>) -> Vec<Family> {
         let counted = self.tenants.lock();
         let wanted = counted.iter().filter(|(tenant, _)| only.is_none_or(|only| only == *tenant));
-        let mut sums: Vec<(String, Sum)> = wanted.map(|(tenant, counted)| (tenant.to_string(), counted.counts.sum())).collect();
+        let mut wanted: Vec<(u64, String, Sum)> = wanted.map(|(name, of)| (of.place, name.to_string(), of.counts.sum())).collect();
         drop(counted);
-        sums.sort_by(|(a, x), (b, y)| y.submitted.total_cmp(&x.submitted).then_with(|| a.cmp(b)));
+        wanted.sort_by_key(|(place, ..)| *place);
+        let mut sums: Vec<(String, Sum)> = wanted.into_iter().map(|(_, name, sum)| (name, sum)).collect();
         if sums.len() > TENANTS_NAMED_MAX {
             let mut others = Sum::default();
             sums.drain(TENANTS_NAMED_MAX..).for_each(|(_, sum)| others.add(sum));
@@ -298,10 +305,13 @@ mod tests {
             family.samples.iter().map(|sample| (sample.labels[0].1.clone(), sample.value)).collect()
         };
         let submitted = values(&all, "rwasm_tenant_tasks_submitted_total");
-        assert_eq!(
-            (submitted.len(), submitted[0].clone(), submitted[TENANTS_NAMED_MAX].clone()),
-            (TENANTS_NAMED_MAX + 1, ("t0007".into(), 2.0), (OTHERS.into(), 5.0))
-        );
+        assert_eq!(submitted.len(), TENANTS_NAMED_MAX + 1);
+        assert_eq!((&submitted[7], &submitted[TENANTS_NAMED_MAX]), (&("t0007".into(), 2.0), &(OTHERS.into(), 5.0)));
+        // However busy one of the others is, it stays one of them.
+        let late = Tenant::new(&format!("t{:04}", TENANTS_NAMED_MAX + 1)).unwrap();
+        tally.job_of(&late).submitted(1_000);
+        let submitted = values(&tally.of_tenants(None), "rwasm_tenant_tasks_submitted_total");
+        assert_eq!((&submitted[7].0, &submitted[TENANTS_NAMED_MAX]), (&"t0007".to_owned(), &(OTHERS.into(), 1_005.0)));
         assert_eq!(
             values(&all, "rwasm_tenant_task_cpu_seconds_total").iter().map(|(_, value)| value).sum::<f64>(),
             TENANTS_NAMED_MAX as f64 + 5.0
