@@ -24,6 +24,8 @@ use crate::{
 
 /// Streams of events and output that are open at once.
 const STREAMS_MAX: usize = 128;
+/// Artifacts that are in memory at once, on their way into the cluster.
+const UPLOADS_MAX: usize = 2;
 /// How long a request's body may take to arrive.
 const BODY_WITHIN: Duration = Duration::from_secs(120);
 /// The most bytes of a body of JSON.
@@ -43,6 +45,7 @@ pub(crate) struct App {
     pub(crate) sessions: Sessions,
     pub(crate) results: Results,
     pub(crate) streams: Arc<Semaphore>,
+    pub(crate) uploads: Semaphore,
     pub(crate) served: Arc<Served>,
 }
 
@@ -68,6 +71,7 @@ impl App {
             sessions: Sessions::default(),
             results: Results::default(),
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            uploads: Semaphore::new(UPLOADS_MAX),
             served: Arc::default(),
         }
     }

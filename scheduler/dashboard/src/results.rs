@@ -123,6 +123,9 @@ impl Results {
         kept.total += results.len() as u64;
         for result in results.into_iter().take(ROWS_MAX - kept.rows.len()) {
             let row = Row::of(job, result);
+            if kept.bytes + row.size() > BYTES_MAX {
+                break;
+            }
             kept.bytes += row.size();
             table.bytes += row.size();
             kept.rows.push(row);
@@ -226,5 +229,19 @@ mod tests {
         }
         assert!(results.of(job(1), &Tenant::default(), 1).is_none());
         assert!(results.of(job(80), &Tenant::default(), 1).is_some());
+    }
+
+    #[test]
+    fn one_job_alone_does_not_pass_the_bound_and_what_it_has_more_is_counted() {
+        let results = Results::default();
+        let (other, large) = (opened(&results, 1), opened(&results, 2));
+        let value = format!("\"{}\"", "x".repeat(VALUE_BYTES_MAX - 2));
+        results.put(large, (0..100).map(|sequence| result(sequence, &value)).collect());
+        assert!(results.0.lock().bytes <= BYTES_MAX);
+        let answer = results.of(large, &Tenant::default(), usize::MAX).unwrap();
+        assert!(answer.total == 100 && answer.rows.len() < 100 && answer.rows.len() > 50, "{}", answer.rows.len());
+        // What had nothing to lose is there still, or gone for good; it is not in the way.
+        results.put(other, vec![result(0, "1")]);
+        assert!(results.0.lock().bytes <= BYTES_MAX);
     }
 }

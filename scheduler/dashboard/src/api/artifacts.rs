@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rwasm_types::{
-    ArtifactDigest, Code, Error, Result,
+    ArtifactDigest, Code, Error, Result, Role,
     api::{ArtifactRecord, LIMIT_MAX, Listing, Query},
 };
 use rwasm_values::ArtifactInfo;
@@ -53,6 +53,12 @@ pub(crate) async fn one(Admitted { visitor, .. }: Admitted, Path(artifact): Path
 /// `POST /api/v1/artifacts`
 pub(crate) async fn upload(State(app): State<Arc<App>>, admitted: Admitted, params: Params, body: Body) -> Result<Response, Failure> {
     params.done()?;
+    // The cluster decides; but what it is sure to refuse is not taken in first.
+    if admitted.visitor.role < Role::Submitter {
+        return Err(Error::new(Code::FORBIDDEN, "storing an artifact takes a submitter's token").into());
+    }
+    // The semaphore is never closed.
+    let _permit = app.uploads.acquire().await;
     let bytes = read(body, usize::try_from(app.artifact_bytes_max).unwrap_or(usize::MAX)).await?;
     if bytes.is_empty() {
         return Err(Error::new(Code::EMPTY_FILE, "the file is empty").into());

@@ -50,17 +50,16 @@ impl Assembler {
             let key = (sequence, attempt, stream);
             let mut line = self.begun.remove(&key).unwrap_or_default();
             for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-                line.extend_from_slice(part);
-                if part.ends_with(b"\n") {
-                    line.pop();
+                let (text, is_whole) = part.strip_suffix(b"\n").map_or((part, false), |text| (text, true));
+                line.extend_from_slice(text);
+                while line.len() > LINE_BYTES_MAX {
+                    let rest = line.split_off(LINE_BYTES_MAX);
+                    self.tell(key, &line, out);
+                    line = rest;
+                }
+                if is_whole {
                     self.tell(key, &line, out);
                     line.clear();
-                } else {
-                    while line.len() >= LINE_BYTES_MAX {
-                        let rest = line.split_off(LINE_BYTES_MAX);
-                        self.tell(key, &line, out);
-                        line = rest;
-                    }
                 }
             }
             if !line.is_empty() {
@@ -156,6 +155,11 @@ mod tests {
     fn long_lines_and_many_begun_ones_do_not_pile_up() {
         let lines = told(None, &[(0, &"x".repeat(2 * LINE_BYTES_MAX + 1))]);
         assert_eq!(lines.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), [LINE_BYTES_MAX, LINE_BYTES_MAX, 1]);
+        // Also where it came whole, and of no more than that nothing is left to tell.
+        for (length, parts) in [(2 * LINE_BYTES_MAX + 1, vec![LINE_BYTES_MAX, LINE_BYTES_MAX, 1]), (LINE_BYTES_MAX, vec![LINE_BYTES_MAX])] {
+            let lines = told(None, &[(0, &format!("{}\n", "x".repeat(length)))]);
+            assert_eq!(lines.iter().map(|(_, text)| text.len()).collect::<Vec<_>>(), parts);
+        }
         let mut assembler = Assembler::new(None);
         let mut out = Vec::new();
         assembler.take((0..=BEGUN_MAX as u64).map(|task| output(task, "x")).collect(), &mut out);
