@@ -14,22 +14,56 @@ export function failureOf(error: unknown): Failure {
   return error instanceof ApiError ? error.failure : { code: "", message: error instanceof Error ? error.message : String(error) };
 }
 
+/**
+ * Runs a look at once when `key` changes, and again when `again` does: one at a time, so that a slow answer is shown before the next is asked
+ * for. Of changes meanwhile the last is looked at, and a look at what is no longer wanted is given up.
+ */
+function useLooks(key: string, again: unknown, look: (signal: AbortSignal) => Promise<void>): void {
+  const busy = useRef<{ key: string; abort: AbortController } | null>(null);
+  const wanted = useRef(false);
+  const latest = useRef(look);
+  latest.current = look;
+  const begin = (of: string) => {
+    const turn = { key: of, abort: new AbortController() };
+    busy.current = turn;
+    wanted.current = false;
+    void latest.current(turn.abort.signal).finally(() => {
+      if (busy.current !== turn) return;
+      busy.current = null;
+      if (wanted.current) begin(of);
+    });
+  };
+  useEffect(() => {
+    if (busy.current?.key === key) wanted.current = true;
+    else {
+      busy.current?.abort.abort();
+      begin(key);
+    }
+  }, [key, again]);
+  useEffect(
+    () => () => {
+      const last = busy.current;
+      busy.current = null;
+      last?.abort.abort();
+    },
+    [],
+  );
+}
+
 /** Loads a path, again when `again` changes; what is there stays until the new is. `null` loads nothing. */
 export function useGet<T>(path: string | null, query: Query = {}, again: unknown = 0): Loaded<T> {
   const [state, setState] = useState<{ key: string; data: T | null; failure: Failure | null }>({ key: "", data: null, failure: null });
   const [turn, setTurn] = useState(0);
   const key = JSON.stringify([path, query]);
-  useEffect(() => {
+  useLooks(key, `${turn} ${again}`, async (signal) => {
     if (path === null) return;
-    const abort = new AbortController();
-    get<T>(path, query, abort.signal).then(
-      (data) => setState({ key, data, failure: null }),
-      (error: unknown) => {
-        if (!abort.signal.aborted) setState((old) => ({ key, data: old.key === key ? old.data : null, failure: failureOf(error) }));
-      },
-    );
-    return () => abort.abort();
-  }, [key, turn, again]);
+    try {
+      const data = await get<T>(path, query, signal);
+      if (!signal.aborted) setState({ key, data, failure: null });
+    } catch (error) {
+      if (!signal.aborted) setState((old) => ({ key, data: old.key === key ? old.data : null, failure: failureOf(error) }));
+    }
+  });
   const fresh = state.key === key;
   const reload = useCallback(() => setTurn((turn) => turn + 1), []);
   return { data: fresh ? state.data : null, failure: fresh ? state.failure : null, reload };
@@ -53,23 +87,23 @@ export function usePages<T extends { id?: string; digest?: string }>(path: strin
   const busy = useRef(false);
   const nameOf = (row: T) => row.id ?? row.digest ?? "";
 
-  useEffect(() => {
-    const abort = new AbortController();
-    get<Page<T>>(path, { ...query, limit: 100 }, abort.signal).then(
-      (page) =>
-        setState((old) => {
-          const known = old.key === key && old.rows.length > page.rows.length && page.next !== undefined;
-          const names = new Set(page.rows.map(nameOf));
-          const behind = known ? old.rows.filter((row) => !names.has(nameOf(row))) : [];
-          const { total, missing } = page;
-          return { key, rows: [...page.rows, ...behind], total, missing, next: known ? old.next : page.next, failure: null, loaded: true };
-        }),
-      (error: unknown) => {
-        if (!abort.signal.aborted) setState((old) => ({ ...(old.key === key ? old : empty), key, failure: failureOf(error), loaded: true }));
-      },
-    );
-    return () => abort.abort();
-  }, [key, again]);
+  useLooks(key, again, async (signal) => {
+    try {
+      const page = await get<Page<T>>(path, { ...query, limit: 100 }, signal);
+      if (signal.aborted) return;
+      setState((old) => {
+        // What is known stays behind the new beginning only if the two meet: else there is something in between.
+        const names = new Set(page.rows.map(nameOf));
+        const meets = page.next !== undefined && old.key === key && old.rows.some((row) => names.has(nameOf(row)));
+        const known = meets && old.rows.length > page.rows.length;
+        const behind = known ? old.rows.filter((row) => !names.has(nameOf(row))) : [];
+        const { total, missing } = page;
+        return { key, rows: [...page.rows, ...behind], total, missing, next: known ? old.next : page.next, failure: null, loaded: true };
+      });
+    } catch (error) {
+      if (!signal.aborted) setState((old) => ({ ...(old.key === key ? old : empty), key, failure: failureOf(error), loaded: true }));
+    }
+  });
 
   const fresh = state.key === key ? state : empty;
   const more = useCallback(() => {

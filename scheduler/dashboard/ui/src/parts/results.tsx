@@ -1,5 +1,6 @@
 // Results of a job that was submitted from here.
 
+import { useEffect, useState } from "preact/hooks";
 import { bytes, count } from "../format.ts";
 import { useLive } from "../live.ts";
 import type { ResultRow, Results } from "../types.ts";
@@ -21,7 +22,12 @@ function Value({ row }: { row: ResultRow }) {
 export function ResultsView({ job }: { job: string }) {
   const { version } = useLive();
   const now = useNow(500);
-  const { data, failure } = useGet<Results>(`jobs/${job}/results`, { limit: 200 }, `${version} ${now}`);
+  // Once all is there, nothing more is asked for.
+  const [all, setAll] = useState("");
+  const { data, failure } = useGet<Results>(`jobs/${job}/results`, { limit: 200 }, all === job ? "all" : `${version} ${now}`);
+  useEffect(() => {
+    if (data?.ended) setAll(job);
+  }, [job, data?.ended]);
   if (failure?.code === "RW0003") {
     return <Empty>No results are kept here. They go to whoever submits; this page keeps those of jobs that were submitted through it.</Empty>;
   }

@@ -65,21 +65,22 @@ export function Timeline({ job, from, to }: { job?: string; from?: number; to?: 
   const drag = useRef<{ x: number; from: number; to: number; moved: boolean } | null>(null);
   const theme = document.documentElement.dataset.theme;
 
-  // What is shown follows the time, a second at a time.
+  // What is shown follows the time, a second after each answer.
+  const [answers, setAnswers] = useState(0);
   useEffect(() => {
     if (!live) return;
-    const timer = setInterval(() => setWindow((old) => ({ from: Date.now() - (old.to - old.from), to: Date.now() })), 1000);
-    return () => clearInterval(timer);
-  }, [live]);
+    const timer = setTimeout(() => setWindow((old) => ({ from: Date.now() - (old.to - old.from), to: Date.now() })), 1000);
+    return () => clearTimeout(timer);
+  }, [live, answers]);
 
   useEffect(() => {
     const abort = new AbortController();
     const wait = setTimeout(() => {
       const query = { job, from: Math.floor(window.from), to: Math.ceil(window.to), limit: 3000 };
       get<Page<Span>>("timeline", query, abort.signal).then(
-        (page) => (setSpans(page), setFailure(null)),
+        (page) => (setSpans(page), setFailure(null), setAnswers((count) => count + 1)),
         (error: unknown) => {
-          if (!abort.signal.aborted) setFailure(failureOf(error));
+          if (!abort.signal.aborted) (setFailure(failureOf(error)), setAnswers((count) => count + 1));
         },
       );
     }, live ? 0 : 120);
