@@ -249,13 +249,14 @@ impl<'de> Deserialize<'de> for Code {
 impl FromStr for Code {
     type Err = Error;
 
-    /// Reads `RW0101`, in either case, or the bare number.
+    /// Reads `RW0101`, in either case, or the bare number of up to four digits.
     fn from_str(text: &str) -> Result<Self> {
         let digits = text.strip_prefix("RW").or_else(|| text.strip_prefix("rw")).unwrap_or(text);
-        digits
-            .parse()
+        let is_number = digits.len() <= 4 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let number = is_number.then(|| digits.parse().ok()).flatten();
+        number
             .map(Self)
-            .map_err(|_| Error::new(Self::INVALID_ARGUMENT, format!("`{text}` is not an error code")).hint("write it as in RW0101"))
+            .ok_or_else(|| Error::new(Self::INVALID_ARGUMENT, format!("`{text}` is not an error code")).hint("write it as in RW0101"))
     }
 }
 
@@ -378,7 +379,10 @@ mod tests {
     fn a_code_of_a_newer_version_is_kept() {
         let code: Code = "RW9876".parse().unwrap();
         assert_eq!((code.number(), code.to_string().as_str(), code.info().is_none()), (9876, "RW9876", true));
-        assert!("RWxyz".parse::<Code>().is_err());
+        assert_eq!(["rw0101", "101", "0101"].map(|text| text.parse::<Code>().unwrap().number()), [101; 3]);
+        for none in ["RWxyz", "", "RW", "+101", "-1", "RW00101", "65535", " 1"] {
+            assert!(none.parse::<Code>().is_err(), "{none}");
+        }
     }
 
     #[test]
