@@ -205,7 +205,7 @@ impl Daemon {
             }
         })?;
         let metrics_address = match metrics {
-            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args.gateway, &told, &scope)?),
+            Some(metrics) => Some(pages::serve_metrics(metrics, &node, args, advertised, &scope)?),
             None => None,
         };
         let ready = Ready {

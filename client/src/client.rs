@@ -11,7 +11,7 @@ use rwasm_types::{
 use rwasm_values::{ArtifactInfo, Export, Role};
 use rwasm_wire::{CHUNK_BYTES, Connector, GatewayClient, Inbound, Outbound, msg};
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::{Endpoint, Job, JobOptions, TaskOutput, session::Session};
 
@@ -19,8 +19,8 @@ use crate::{Endpoint, Job, JobOptions, TaskOutput, session::Session};
 #[derive(Clone)]
 pub struct Client {
     pub(crate) gateway: GatewayClient,
-    /// Opened with the first job.
-    session: Arc<OnceCell<Arc<Session>>>,
+    /// Opened with the first job, and anew with one after it was lost.
+    session: Arc<Mutex<Option<Arc<Session>>>>,
     /// How long jobs wait for a connection that broke.
     pub(crate) reconnect: Duration,
 }
@@ -193,9 +193,14 @@ impl Client {
     ///
     /// Why the cluster does not take it.
     pub async fn open_job(&self, options: JobOptions) -> Result<Job> {
-        let open = || async { Session::open(&self.gateway, self.reconnect).await.map(Arc::new) };
-        let session = self.session.get_or_try_init(open).await?;
-        Job::open(session, options).await
+        let session = {
+            let mut session = self.session.lock().await;
+            match &*session {
+                Some(open) if !open.is_lost() => Arc::clone(open),
+                _ => Arc::clone(session.insert(Arc::new(Session::open(&self.gateway, self.reconnect).await?))),
+            }
+        };
+        Job::open(&session, options).await
     }
 
     /// Asks a question.

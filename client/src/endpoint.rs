@@ -70,7 +70,7 @@ impl Endpoint {
         let token = token.or_else(|| left.as_ref().map(|left| left.token.clone()));
         match (address, token) {
             (Some(address), Some(token)) => {
-                let address = with_port(&address);
+                let address = with_port(&address, Self::PORT_DEFAULT);
                 // What another cluster of this user's has left says nothing of a loopback address, which may have no TLS.
                 let left = left.filter(|left| left.address == address || !is_loopback(&address));
                 Ok(Some(Self { ca: ca.or_else(|| left.and_then(|left| left.ca)), address, token, node_token: None }))
@@ -172,11 +172,11 @@ pub fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// An address with its port.
-fn with_port(address: &str) -> String {
+/// An address with its port, which is `port` if it has none.
+pub fn with_port(address: &str, port: u16) -> String {
     let has_port =
         address.rsplit_once(':').is_some_and(|(host, port)| port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']')));
-    if has_port { address.to_owned() } else { format!("{address}:{}", Endpoint::PORT_DEFAULT) }
+    if has_port { address.to_owned() } else { format!("{address}:{port}") }
 }
 
 #[cfg(test)]
@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn ports_are_added_where_there_is_none() {
         for (given, full) in [("h", "h:10001"), ("h:7", "h:7"), ("[::1]", "[::1]:10001"), ("[::1]:7", "[::1]:7")] {
-            assert_eq!(with_port(given), full);
+            assert_eq!(with_port(given, Endpoint::PORT_DEFAULT), full);
         }
     }
 

@@ -16,7 +16,7 @@ mod session;
 
 pub use self::{
     client::{Artifact, Client, LogFilter, LogStream},
-    endpoint::{Endpoint, host, is_loopback, token_in},
+    endpoint::{Endpoint, host, is_loopback, token_in, with_port},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},
     objects::{Hold, ObjectReader},
 };

@@ -141,6 +141,11 @@ impl Session {
         answered.await.map_err(|_| self.shared.lost())?
     }
 
+    /// Whether it has ended for good: no job can be opened in it any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.shared.waiting.lock().lost.is_some()
+    }
+
     /// Defines a call of a job.
     pub(crate) async fn define(&self, define: msg::DefineCall) -> Result<()> {
         let (defined, define_waits) = oneshot::channel();

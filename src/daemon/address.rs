@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rwasm_client::with_port;
 use rwasm_types::{Code, Error, Result};
 use rwasm_wire::Listener;
 
@@ -37,7 +38,7 @@ pub(super) async fn advertised(args: &StartArgs) -> Result<Vec<String>> {
 
 /// The address of a head, with its port.
 pub(super) fn head_address(given: &str) -> String {
-    if given.contains(':') { given.to_owned() } else { format!("{given}:6379") }
+    with_port(given, 6379)
 }
 
 /// This machine's own address on the way to another; nothing is sent there.
@@ -83,5 +84,6 @@ mod tests {
     fn a_head_has_a_port() {
         assert_eq!(head_address("head"), "head:6379");
         assert_eq!(head_address("head:1"), "head:1");
+        assert_eq!(head_address("[::1]"), "[::1]:6379");
     }
 }

@@ -19,7 +19,7 @@ use rwasm_client::{Call, Client, Job, JobEvent, JobOptions, LogFilter, TaskOutco
 use rwasm_dashboard::{Access, Cluster, LogLines, LogRequest, Output, Running, TaskResult, Uploaded, Visitor, Work};
 use rwasm_node::Tokens;
 use rwasm_runtime::now_ms;
-use rwasm_types::{ArtifactDigest, ArtifactName, Error, Identity, Result, TokenId, api::Ask};
+use rwasm_types::{ArtifactDigest, ArtifactName, Code, Error, Identity, Result, TokenId, UserToken, api::Ask};
 use rwasm_values::{ArtifactInfo, Role, json};
 use rwasm_wire::Connector;
 use tokio::sync::OnceCell;
@@ -48,6 +48,16 @@ impl Door {
         Self { gateway, tokens, drivers: Mutex::default() }
     }
 
+    /// What is kept for a token that opens nothing any more is let go of. For any other reason it is not: whoever guesses an id has not the
+    /// token.
+    fn let_go(&self, token: &str, error: &Error) {
+        if matches!(error.code(), Code::TOKEN_REVOKED | Code::TOKEN_EXPIRED)
+            && let Ok(token) = UserToken::parse(token)
+        {
+            self.drivers.lock().remove(&token.id());
+        }
+    }
+
     fn driver(&self, id: TokenId, token: &str) -> Arc<Driver> {
         let mut drivers = self.drivers.lock();
         if drivers.len() >= DRIVERS_MAX && !drivers.contains_key(&id) {
@@ -63,7 +73,7 @@ impl Door {
 
 impl Cluster for Door {
     fn enter(&self, token: &str) -> Result<Visitor> {
-        let Identity { tenant, role, token: id } = self.tokens.identify(token)?;
+        let Identity { tenant, role, token: id } = self.tokens.identify(token).inspect_err(|error| self.let_go(token, error))?;
         let id = id.ok_or_else(|| Error::internal("a user's token has no id"))?;
         Ok(Visitor { tenant, role, access: self.driver(id, token) })
     }

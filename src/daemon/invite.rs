@@ -65,7 +65,7 @@ pub(super) fn tell_authority(file: &Path, security: Option<&Security>) -> Result
         Error::new(Code::TLS_REQUIRED, "without TLS the cluster has no authority").hint("add --tls, or leave out --ca-out")
     })?;
     let bad = |error| Error::new(Code::IO, format!("cannot write the authority's certificate to {}: {error}", file.display()));
-    write_private(file, security.outside_ca.as_bytes()).map_err(bad)?;
+    write_private(file, security.all_authorities().as_bytes()).map_err(bad)?;
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).map_err(bad)
 }
 

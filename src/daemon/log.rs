@@ -19,6 +19,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
+use rwasm_runtime::parent;
 use rwasm_types::{Code, Error, Result};
 
 /// Bytes of a file, and files, unless told otherwise.
@@ -124,8 +125,17 @@ impl State {
         (self.follow)(&self.file)
     }
 
+    /// Names are changed and files removed by one daemon at a time, as long as this is held.
+    fn lock(&self) -> io::Result<File> {
+        let lock = File::open(parent(&self.path))?;
+        flock(&lock, FlockOperation::LockExclusive)?;
+        Ok(lock)
+    }
+
     /// Removes full files to which nothing was added for too long. Nobody writes to them, so it does not matter which daemon does.
     fn remove_old(&self) {
+        // Without the lock, one that has just got the name of an old one could go.
+        let Ok(_lock) = self.lock() else { return };
         for number in 1..self.limits.files {
             let path = numbered(&self.path, number);
             let modified = fs::metadata(&path).and_then(|file| file.modified());
@@ -138,8 +148,7 @@ impl State {
 
     /// Gives each file the name of the next older one; the oldest goes. Another daemon may have done so in between.
     fn rename(&self) -> io::Result<()> {
-        let lock = File::open(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?;
-        flock(&lock, FlockOperation::LockExclusive)?;
+        let _lock = self.lock()?;
         if fs::metadata(&self.path).map_or(0, |there| there.len()) < self.limits.size {
             return Ok(());
         }

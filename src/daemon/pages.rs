@@ -10,7 +10,11 @@ use rwasm_types::{Code, Error, Result, metrics::Family};
 use rwasm_wire::{Listener, duplex};
 use tokio::net::TcpListener;
 
-use super::{address, bind, driver::Door, security::Security};
+use super::{
+    address, bind,
+    driver::Door,
+    security::{self, Security},
+};
 use crate::args::StartArgs;
 
 pub(super) const DASHBOARD_FLAG: &str = "--dashboard-port";
@@ -77,20 +81,20 @@ pub(super) fn serve(
 }
 
 /// Serves a node's metrics; gives their address. Only nodes with a gateway know tokens, and only they own work of tenants to tell of.
-pub(super) fn serve_metrics(listener: Listener, node: &Node, gateway: bool, advertised: &str, scope: &Scope) -> Result<String> {
+pub(super) fn serve_metrics(listener: Listener, node: &Node, args: &StartArgs, advertised: &[String], scope: &Scope) -> Result<String> {
     let (listener, address) = tcp(listener)?;
     let tls = node.for_scrapers();
     if tls.is_none() && !address.ip().is_loopback() {
         return Err(Error::new(Code::TLS_REQUIRED, format!("metrics without TLS cannot be served on {}", address.ip())));
     }
-    let tokens = node.tokens();
+    let (tokens, gateway) = (node.tokens(), args.gateway);
     let told = move |token: &str| match gateway {
         true => tokens.identify(token).map(|who| Told::to(who.role, who.tenant)),
         false => Ok(Told::Together),
     };
-    let hosts = vec![advertised.to_owned()];
+    let hosts = security::hosts(args, advertised);
     rwasm_dashboard::serve_metrics(vec![of_node(node)], Box::new(told), Port { listener, tls, hosts }, scope);
-    Ok(address::at(address, &shown(address, advertised)))
+    Ok(address::at(address, &shown(address, &address::told(args, advertised))))
 }
 
 /// By which host an address is told to people: the dashboard may listen on another than the ports of the cluster.

@@ -79,6 +79,12 @@ impl Security {
         Acceptor::for_browsers(&self.outside)
     }
 
+    /// Whom to believe, as PEM: the cluster's authority, which issues the nodes' certificates, and that of a certificate of the user's own.
+    pub(crate) fn all_authorities(&self) -> String {
+        let own = self.authority.pem();
+        if self.outside_ca == own { own.to_owned() } else { format!("{}\n{own}", self.outside_ca.trim_end()) }
+    }
+
     /// The names in the head's certificate.
     pub(crate) fn hosts(&self) -> &[String] {
         &self.hosts
@@ -107,8 +113,8 @@ impl Security {
     }
 }
 
-/// The names in the head's certificate.
-fn hosts(args: &StartArgs, advertised: &[String]) -> Vec<String> {
+/// The names and addresses under which a daemon may be asked for; those in a head's certificate.
+pub(super) fn hosts(args: &StartArgs, advertised: &[String]) -> Vec<String> {
     let mut hosts: Vec<String> = ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();
     let own = (!args.host.is_unspecified()).then(|| args.host.to_string());
     for host in own.into_iter().chain(advertised.iter().cloned()) {

@@ -18,6 +18,6 @@ pub use clock::now_ms;
 pub use dirs::Dirs;
 pub use leftover::{in_use, remove_all_leftovers, remove_leftovers};
 pub use machine::machine_metrics;
-pub use private::{NEW_PREFIX, create_private_dir, random_bytes, write_private};
+pub use private::{NEW_PREFIX, create_private_dir, parent, random_bytes, write_private};
 pub use scope::{OnEnd, Scope};
 pub use signal::{Termination, termination};

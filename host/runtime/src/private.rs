@@ -28,13 +28,18 @@ pub fn create_private_dir(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The directory of a file; the present one for a bare name.
+pub fn parent(path: &Path) -> &Path {
+    path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 /// Writes a file that only this user can read, whole or not at all, and durably.
 ///
 /// # Errors
 ///
 /// If it cannot be written; what was there before is then still there.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or_else(|| Path::new("."));
+    let dir = parent(path);
     let mut file = tempfile::Builder::new().prefix(NEW_PREFIX).permissions(fs::Permissions::from_mode(0o600)).tempfile_in(dir)?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
@@ -59,6 +64,12 @@ pub fn random_bytes<const N: usize>() -> io::Result<[u8; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_file_of_the_present_directory() {
+        let parents = ["a", "b/a", "/a", "./a"].map(|path| parent(Path::new(path)).to_str().unwrap());
+        assert_eq!(parents, [".", "b", "/", "."]);
+    }
 
     #[test]
     fn private_files_are_private_and_replaced_whole() {

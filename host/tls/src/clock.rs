@@ -1,7 +1,8 @@
-//! The clock that certificates are judged by: the machine's, which tests may set wrong.
+//! The clock that certificates are judged by: that of all records, which tests may set wrong.
+
+use std::time::Duration;
 
 use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
-use rwasm_runtime::fault;
 
 /// The time in handshakes.
 #[derive(Debug)]
@@ -14,6 +15,5 @@ impl TimeProvider for Clock {
 }
 
 pub(crate) fn now() -> UnixTime {
-    let since = std::time::Duration::from_secs(UnixTime::now().as_secs().saturating_add_signed(fault::clock_ahead_ms() / 1_000));
-    UnixTime::since_unix_epoch(since)
+    UnixTime::since_unix_epoch(Duration::from_millis(rwasm_runtime::now_ms()))
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::fs::{FlockOperation, flock};
+use rwasm_runtime::parent;
 use rwasm_types::{Code, Error, Result};
 use tempfile::NamedTempFile;
 
@@ -55,7 +56,7 @@ impl ResultFile {
     }
 
     fn to(path: &Path) -> io::Result<To> {
-        let dir = |path: &Path| path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")).to_owned();
+        let dir = |path: &Path| parent(path).to_owned();
         let beside = |path: &Path, permissions| -> io::Result<To> {
             let dir = dir(path);
             // Of a command that was killed; one that runs holds its own.
