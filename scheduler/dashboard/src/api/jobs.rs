@@ -15,7 +15,7 @@ use rwasm_types::{
     api::{Ask, JobRecord, Listing, Order, Query},
     view::JobPage,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{ask, logs::lines, pass, stream_permit};
@@ -80,16 +80,46 @@ struct Submit {
 #[serde(default, deny_unknown_fields)]
 struct Options {
     cpus: Option<Quantity>,
-    memory_bytes: Option<u64>,
-    timeout_ms: Option<u64>,
-    cpu_time_ms: Option<u64>,
-    retries_max: Option<u32>,
-    priority: i8,
+    memory_bytes: Option<Whole<u64>>,
+    timeout_ms: Option<Whole<u64>>,
+    cpu_time_ms: Option<Whole<u64>>,
+    retries_max: Option<Whole<u32>>,
+    priority: Whole<i8>,
+}
+
+/// A whole number, of which JSON has two ways of writing: `3` and `3.0` are the same.
+#[derive(Clone, Copy, Default)]
+struct Whole<T>(T);
+
+impl<'de, T: TryFrom<i128>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Positive(u64),
+            Negative(i64),
+            Decimal(f64),
+        }
+        let number = match Form::deserialize(deserializer)? {
+            Form::Positive(number) => Some(number.into()),
+            Form::Negative(number) => Some(number.into()),
+            // Beyond that, its neighbours are not whole numbers either.
+            Form::Decimal(number) if number.fract() == 0.0 && number.abs() <= (1_u64 << f64::MANTISSA_DIGITS) as f64 => {
+                Some(number as i128)
+            }
+            Form::Decimal(_) => None,
+        };
+        let number = number.and_then(|number| T::try_from(number).ok());
+        number.map(Self).ok_or_else(|| serde::de::Error::custom("a number is not whole, or too small or too large"))
+    }
 }
 
 impl Options {
     fn read(self) -> Result<TaskOptions> {
-        let Self { cpus, memory_bytes, timeout_ms, cpu_time_ms, retries_max, priority } = self;
+        let Self { cpus, memory_bytes, timeout_ms, cpu_time_ms, retries_max, priority: Whole(priority) } = self;
+        let [memory_bytes, timeout_ms, cpu_time_ms] =
+            [memory_bytes, timeout_ms, cpu_time_ms].map(|whole| whole.map(|Whole(number)| number));
+        let retries_max = retries_max.map(|Whole(number)| number);
         let default = TaskLimits::default();
         let limits = TaskLimits {
             memory_bytes: memory_bytes.unwrap_or(default.memory_bytes),
@@ -197,4 +227,17 @@ pub(crate) async fn logs(
     let request = LogRequest { job: id(&job)?, sequence, follow };
     let permit = stream_permit(&app)?;
     Ok(lines(visitor.access.logs(request).await?, search, permit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_whole_however_json_writes_them() {
+        let read = |text: &str| serde_json::from_str::<Whole<i8>>(text).ok().map(|Whole(number)| number);
+        assert_eq!(["3", "3.0", "-3", "-3.0", "3e1", "-128"].map(read), [3, 3, -3, -3, 30, -128].map(Some));
+        assert_eq!(["3.5", "128", "128.0", "-129", "1e30", "null", "\"3\"", "[3]"].map(read), [None; 8]);
+        assert_eq!(serde_json::from_str::<Whole<u64>>("18446744073709551615").ok().map(|Whole(number)| number), Some(u64::MAX));
+    }
 }
