@@ -24,7 +24,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rwasm_objects::{
-    Pin, Store,
+    Keeper, Pin, Store,
     refs::{Action, Directory, Holder, Meta, State, not_found},
 };
 use rwasm_runtime::now_ms;
@@ -46,6 +46,8 @@ pub(crate) const INLINE_BYTES_MAX: u64 = 100 << 10;
 pub(crate) struct Objects {
     pub(crate) node: NodeId,
     pub(crate) store: Store,
+    /// Moves objects together where others wait for the room between them.
+    _keeper: Keeper,
     directory: Mutex<Directory>,
     /// Copies of others' objects, for tasks of theirs that run here.
     fetched: Fetched,
@@ -93,12 +95,18 @@ impl Value {
 }
 
 impl Objects {
-    pub(crate) fn new(node: NodeId, store: Store) -> Self {
+    /// The objects of a node that begins: none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_CAPACITY`] if the machine gives no thread.
+    pub(crate) fn new(node: NodeId, store: Store) -> Result<Self> {
         let mut directory = Directory::new(node);
         // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
         directory.recovered();
-        Self {
+        Ok(Self {
             node,
+            _keeper: store.keep()?,
             store,
             directory: Mutex::new(directory),
             fetched: Fetched::default(),
@@ -107,7 +115,7 @@ impl Objects {
             waiting: Mutex::default(),
             changed: watch::Sender::new(0),
             ends: tokio::sync::Notify::new(),
-        }
+        })
     }
 
     /// Does something with the directory, and what that has to be done.
