@@ -20,7 +20,6 @@ mod queue;
 mod raw;
 mod receiver;
 mod relieve;
-pub mod size;
 mod spill;
 mod state;
 mod store;
@@ -39,7 +38,7 @@ pub use self::{
     spill::{Spill, SpillTarget, directory::Directory},
     store::{Config, Store},
     sum::{CHUNK_BYTES, Checksum, chunk_range, chunks},
-    view::{ObjectInfo, ObjectState, Tally, TenantUsage, Usage},
+    view::{ObjectInfo, ObjectState, TenantUsage, Usage},
     waiting::{Fetched, Fetching, Reserving, Restore},
     writer::Writer,
 };

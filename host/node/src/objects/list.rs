@@ -46,7 +46,6 @@ impl Objects {
     pub(crate) fn memory(&self, tenant: &Tenant) -> MemoryRecord {
         let usage = self.store.usage();
         let of = usage.tenants.get(tenant).copied().unwrap_or_default();
-        let tally = |of: rwasm_objects::Tally| Tally { objects: of.objects, bytes: of.bytes };
         let (mut inline, mut no_job, mut jobs) = (Tally::default(), Tally::default(), BTreeMap::<JobId, Tally>::new());
         let directory = self.directory.lock();
         for row in directory.rows().filter(|row| row.tenant == tenant && !row.borrowed) {
@@ -71,10 +70,10 @@ impl Objects {
             node: self.node,
             tenant: tenant.clone(),
             capacity_bytes: usage.capacity_bytes,
-            creating: tally(of.creating),
-            sealed: tally(of.sealed),
-            pinned: tally(of.pinned),
-            spilled: tally(of.spilled),
+            creating: of.creating,
+            sealed: of.sealed,
+            pinned: of.pinned,
+            spilled: of.spilled,
             inline,
             jobs: jobs.into_iter().map(|(job, held)| JobMemory { job, held }).collect(),
             no_job,

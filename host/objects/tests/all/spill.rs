@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use rwasm_objects::{Config, Directory, Fetched, Fetching, ObjectState, Spill, Store, Tally};
-use rwasm_types::Code;
+use rwasm_objects::{Config, Directory, Fetched, Fetching, ObjectState, Spill, Store};
+use rwasm_types::{Code, api::Tally};
 
 use crate::{PAGE, Shelf, bytes, code, id, put, store, tenant};
 
