@@ -17,7 +17,7 @@ mod tests;
 mod wait;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -33,15 +33,16 @@ use rwasm_objects::{
 use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
 use rwasm_wire::CHUNK_BYTES;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 pub(crate) use self::{
     args::{inlined, named, names_objects},
     fetch::{Copies, Owner},
     put::Incoming,
     send::send,
+    wait::Cancelled,
 };
-use self::{beside::Beside, fetch::Fetched};
+use self::{beside::Beside, fetch::Fetched, wait::Waiting};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -58,8 +59,8 @@ pub(crate) struct Objects {
     holding: Mutex<HashSet<TaskId>>,
     /// How many there are, to be looked at without the lock.
     holding_count: AtomicU64,
-    /// Tasks that wait for what their arguments name; dropped where they are cancelled.
-    waiting: Mutex<HashMap<TaskId, oneshot::Sender<()>>>,
+    /// Tasks that wait for what their arguments name.
+    waiting: Mutex<Waiting>,
     /// Told whenever an object became ready or lost.
     changed: watch::Sender<u64>,
     /// Told when the end of a tenant's hold comes sooner than before.
@@ -214,7 +215,7 @@ impl Objects {
         }
     }
 
-    /// A task holds all that its arguments name, until [`Objects::tasks_ended`].
+    /// A task holds all that its arguments name, until it has ended and [`Objects::let_go`] is said.
     ///
     /// # Errors
     ///
@@ -236,20 +237,22 @@ impl Objects {
         held
     }
 
-    /// Tasks have ended.
-    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) {
+    /// Tasks have ended: those of them that hold something, to be let go of by [`Objects::let_go`].
+    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) -> Vec<TaskId> {
         if self.holding_count.load(Relaxed) == 0 {
-            return;
+            return Vec::new();
         }
-        let ended: Vec<TaskId> = {
-            let mut holding = self.holding.lock();
-            tasks.filter(|task| holding.remove(task)).collect()
-        };
-        if ended.is_empty() {
-            return;
-        }
+        let mut holding = self.holding.lock();
+        let ended: Vec<TaskId> = tasks.filter(|task| holding.remove(task)).collect();
         self.holding_count.fetch_sub(ended.len() as u64, Relaxed);
-        self.with(|directory| ended.iter().for_each(|task| directory.release_all(Holder::Task(*task))));
+        ended
+    }
+
+    /// Lets go of what tasks that have ended held. Memory may be unmapped for that, which takes its time.
+    pub(crate) fn let_go(&self, ended: &[TaskId]) {
+        if !ended.is_empty() {
+            self.with(|directory| ended.iter().for_each(|task| directory.release_all(Holder::Task(*task))));
+        }
     }
 
     /// A job has ended.

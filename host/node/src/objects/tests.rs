@@ -9,9 +9,11 @@ use std::{
 
 use bytes::Bytes;
 use rwasm_objects::Config;
+use rwasm_types::{Attempt, TaskId};
 use rwasm_values::{Scalar, Type};
 
 use super::*;
+use crate::executor::Item;
 
 const KIB: u64 = 1 << 10;
 
@@ -120,4 +122,20 @@ async fn an_object_of_another_owner_is_not_there_though_a_copy_may_be() {
     let error = objects.get(&Tenant::default(), foreign, Duration::ZERO).await.unwrap_err();
     assert_eq!(error.code(), Code::NO_SUCH_OBJECT);
     assert!(error.to_string().contains("node n2"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_cancel_finds_an_attempt_while_it_waits_or_where_it_goes_then() {
+    let objects = objects(0);
+    let task: TaskId = "t1-1-5".parse().unwrap();
+    let item = || Item::new(task, Attempt::FIRST, Bytes::new());
+    let cancelled = objects.waits(&item());
+    objects.cancel_waiting(task.job(), Some(&[4]));
+    objects.cancel_waiting(task.job(), Some(&[5]));
+    assert!(cancelled.await.is_err(), "it hears of it, though it had not begun to wait");
+    assert!(objects.waited(item(), drop).is_err(), "it does not go on");
+    let _cancelled = objects.waits(&item());
+    let gone_on = objects.waited(item(), |_item| assert!(objects.waiting.is_locked(), "no cancel comes between"));
+    assert!(gone_on.is_ok());
+    assert!(objects.waited(item(), drop).is_err(), "once");
 }
