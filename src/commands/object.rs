@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -23,8 +23,11 @@ use crate::{
     target, ui,
 };
 
-/// The most bytes of standard input that are stored: they are read before they are sent.
-const STDIN_BYTES_MAX: u64 = 1 << 30;
+/// The path that stands for standard input.
+pub(crate) const STDIN: &str = "-";
+
+/// The most bytes of standard input, or of a pipe, that are stored: they are read before they are sent.
+const STREAM_BYTES_MAX: u64 = 1 << 30;
 
 /// The largest file that is read as JSON.
 const JSON_BYTES_MAX: u64 = 128 << 20;
@@ -47,40 +50,57 @@ pub(crate) async fn put(args: &PutArgs, json: bool) -> Result<ExitCode> {
 
 /// A file whose bytes are to be stored.
 pub(crate) struct Source {
-    from: Box<dyn Read + Send>,
+    bytes: Bytes,
+    /// Whether it is a file that is opened when it is needed, for a submit may name more files than may be open.
+    unread: Option<PathBuf>,
     name: String,
     size: u64,
 }
 
 impl Source {
-    /// Opens a file; reads all of standard input, whose size nobody knows before.
-    fn open(path: &Path) -> Result<Self> {
-        let name = path.display().to_string();
-        let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {name}: {error}")).hint("check the path");
-        if path == Path::new("-") {
-            let mut bytes = Vec::new();
-            io::stdin().lock().take(STDIN_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-            let size = bytes.len() as u64;
-            if size > STDIN_BYTES_MAX {
-                let message = format!("standard input has more than {}", format_bytes(STDIN_BYTES_MAX));
-                return Err(Error::new(Code::LIMIT, message).hint("write it to a file, and store that"));
-            }
-            return Ok(Self { from: Box::new(io::Cursor::new(bytes)), name, size });
+    /// Looks at a file; reads all of standard input, and of whatever else has no size before it is read.
+    fn of(path: &Path) -> Result<Self> {
+        if path == Path::new(STDIN) {
+            return Self::read_all("standard input".to_owned(), io::stdin().lock());
         }
+        let name = path.display().to_string();
+        let unreadable = |error: io::Error| unreadable(&name, &error).hint("check the path");
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
             return Err(Error::new(Code::IO, format!("{name} is a directory")).hint("name a file"));
         }
-        Ok(Self { from: Box::new(file), size: metadata.len(), name })
+        if !metadata.is_file() {
+            return Self::read_all(name, file);
+        }
+        Ok(Self { bytes: Bytes::new(), unread: Some(path.to_owned()), size: metadata.len(), name })
+    }
+
+    fn read_all(name: String, from: impl Read) -> Result<Self> {
+        let mut bytes = Vec::new();
+        from.take(STREAM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, &error))?;
+        let size = bytes.len() as u64;
+        if size > STREAM_BYTES_MAX {
+            let message = format!("{name} has more than {}", format_bytes(STREAM_BYTES_MAX));
+            return Err(Error::new(Code::LIMIT, message).hint("write it to a file, and store that"));
+        }
+        Ok(Self { bytes: bytes.into(), unread: None, name, size })
+    }
+
+    fn open(self) -> Result<Box<dyn Read + Send>> {
+        match self.unread {
+            None => Ok(Box::new(io::Cursor::new(self.bytes))),
+            Some(path) => Ok(Box::new(File::open(path).map_err(|error| unreadable(&self.name, &error))?)),
+        }
     }
 
     /// All of it, if that is no more than so many bytes.
     fn read(self, bytes_max: u64) -> Result<Vec<u8>> {
-        let Self { from, name, size } = self;
-        let mut bytes = Vec::new();
-        let unreadable = |error: io::Error| Error::new(Code::IO, format!("cannot read {name}: {error}"));
-        if size > bytes_max || from.take(bytes_max + 1).read_to_end(&mut bytes).map_err(unreadable)? as u64 > bytes_max {
+        let (name, size, mut bytes) = (self.name.clone(), self.size, Vec::new());
+        if size <= bytes_max {
+            self.open()?.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| unreadable(&name, &error))?;
+        }
+        if size.max(bytes.len() as u64) > bytes_max {
             return Err(Error::new(Code::VALUE_TOO_LARGE, format!("{name} is too long to be read as JSON")));
         }
         Ok(bytes)
@@ -88,16 +108,20 @@ impl Source {
 
     /// Stores it as a value of a type whose stored form is bare bytes.
     async fn put(self, client: &Client, ty: &Type, hold: Hold) -> Result<ObjectId> {
-        let Self { mut from, name, size } = self;
-        let mut left = size;
+        let (name, size) = (self.name.clone(), self.size);
+        let (mut from, mut left) = (self.open()?, size);
         let next = async || {
             let mut part = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
-            from.read_exact(&mut part).map_err(|error| Error::new(Code::IO, format!("cannot read {name}: {error}")))?;
+            from.read_exact(&mut part).map_err(|error| unreadable(&name, &error))?;
             left -= part.len() as u64;
             Ok((!part.is_empty()).then(|| Bytes::from(part)))
         };
         client.put_parts(ty, size, &[], hold, next).await
     }
+}
+
+fn unreadable(name: &str, error: &io::Error) -> Error {
+    Error::new(Code::IO, format!("cannot read {name}: {error}"))
 }
 
 /// What is to be stored of one file.
@@ -112,7 +136,7 @@ impl Upload {
     /// Looks into a file that is to be a value of a type: its bytes are the value where that is bytes, a string or a list of numbers; else it
     /// is the value's JSON.
     pub(crate) fn of(path: &Path, ty: Type) -> Result<Self> {
-        let source = Source::open(path)?;
+        let source = Source::of(path)?;
         if is_raw(&ty) {
             return Ok(Self::Raw(source, ty));
         }
@@ -252,7 +276,35 @@ pub(crate) fn value_type(text: &str) -> Result<Type, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::{io::Write, os::fd::AsRawFd};
+
     use super::*;
+
+    fn bytes() -> Type {
+        value_type("list<u8>").unwrap()
+    }
+
+    #[test]
+    fn a_pipe_is_read_to_its_end() {
+        let (pipe, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"through a pipe").unwrap();
+        drop(writer);
+        let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+        let Upload::Raw(source, _) = Upload::of(Path::new(&path), bytes()).unwrap() else { unreachable!("bytes are raw") };
+        assert_eq!((source.size, source.read(100).unwrap()), (14, b"through a pipe".to_vec()));
+    }
+
+    #[test]
+    fn a_file_is_open_only_while_it_is_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), b"x").unwrap();
+        let path = file.into_temp_path();
+        let upload = Upload::of(&path, bytes()).unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        assert!(open.into_iter().all(|open| open != *path), "a submit may name more files than may be open");
+        let Upload::Raw(source, _) = upload else { unreachable!("bytes are raw") };
+        assert_eq!((source.size, source.read(1).unwrap()), (1, b"x".to_vec()));
+    }
 
     #[test]
     fn files_of_some_types_are_their_bytes_and_of_others_json() {

@@ -35,6 +35,8 @@ fn standard_input_is_read_once() {
     let home = Home::new();
     let run = home.rwasm(["run", &guest("hello"), "--map", "-", "--func", "add", "--stdin", "-"]);
     run.stdin("[1, 2]\n").run().fails(2, "RW0002").says("cannot both read standard input");
+    let run = home.rwasm(["run", &guest("hello"), "--call", "greet(@file(-))", "--stdin", "-"]);
+    run.stdin("Ada").run().fails(2, "RW0002").says("cannot both read standard input");
 }
 
 #[test]

@@ -105,6 +105,10 @@ fn files_are_stored_for_a_job_and_go_with_it() {
         let sums = map.run().ok().json_lines();
         assert_eq!((sums.len(), &sums[0]), (2, &sums[1]));
 
+        for pipe in ["-", "/dev/stdin"] {
+            let call = format!("greet(@file({pipe}))");
+            place.work("hello", ["--call", &call]).stdin("Ada").run().ok().prints("\"Hello, Ada!\"\n");
+        }
         place.work("hello", ["--call", "echo(@file(/no/such/file))"]).run().fails(2, "RW0004");
         place.work("evil-compute", ["--call", &format!("take-lists(@file(\"{file}\"))")]).run().fails(2, "RW0212");
         // An embedded cluster is gone by now.

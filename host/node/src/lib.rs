@@ -229,7 +229,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
-            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)),
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)?),
             logs: LogThread::start()?,
             outputs,
             ledger,

@@ -115,7 +115,7 @@ impl LocalRuns {
                 job: JobId { owner: NodeId::FIRST, session: 1 },
                 node: NodeId::FIRST,
                 taker: counter,
-                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)),
+                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)?),
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

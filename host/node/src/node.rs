@@ -268,7 +268,7 @@ impl Shared {
     }
 
     /// Ends tasks whose call cannot run any more.
-    fn refuse(&self, job: &Arc<Job>, call: &JobCall, items: Vec<Item>) {
+    pub(crate) fn refuse(&self, job: &Arc<Job>, call: &JobCall, items: Vec<Item>) {
         let error = match &*call.ready.read() {
             Some(Err(error)) => error.clone(),
             _ => cancelled(),
@@ -449,6 +449,7 @@ impl Shared {
     /// Cancels tasks of a job, all of them without `sequences`: waiting ones are removed, running ones ended, on whatever node.
     pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
         let wanted = |task: TaskId| sequences.is_none_or(|sequences| sequences.contains(&task.sequence));
+        self.objects.cancel_waiting(job.id, sequences);
         for call in job.calls() {
             let (waiting, runs) = {
                 let mut dispatcher = self.dispatcher.lock();
@@ -466,7 +467,6 @@ impl Shared {
                 }
             }
         }
-        self.objects.cancel_waiting(job.id, sequences);
         self.spread.cancel(job, sequences);
     }
 

@@ -1,4 +1,6 @@
-//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them.
+//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them. Nodes have it without a disk
+//! so far, receive objects in order and not by [`Receiver`], and use of the directory in [`refs`] what is about their own objects that are
+//! ready; spilling, chunks from several senders, and what directories tell each other are tested here, and not connected yet.
 //!
 //! ```text
 //!            create            write, seal             get                region
@@ -20,7 +22,6 @@ mod queue;
 mod raw;
 mod receiver;
 mod relieve;
-pub mod size;
 mod spill;
 mod state;
 mod store;
@@ -39,7 +40,7 @@ pub use self::{
     spill::{Spill, SpillTarget, directory::Directory},
     store::{Config, Store},
     sum::{CHUNK_BYTES, Checksum, chunk_range, chunks},
-    view::{ObjectInfo, ObjectState, Tally, TenantUsage, Usage},
+    view::{ObjectInfo, ObjectState, TenantUsage, Usage},
     waiting::{Fetched, Fetching, Reserving, Restore},
     writer::Writer,
 };

@@ -65,7 +65,7 @@ impl Store {
     ///
     /// [`Code::SPILL_FAILED`](rwasm_types::Code::SPILL_FAILED) if the disk refused; what was to be written stays in memory.
     pub fn relieve(&self) -> Result<bool> {
-        let Some(work) = self.shared().with(|state, after| state.plan(after)) else { return Ok(false) };
+        let (Some(work), _) = self.shared().with_untold(|state, after| state.plan(after)) else { return Ok(false) };
         self.shared().perform(work).map(|()| true)
     }
 
@@ -106,6 +106,7 @@ impl Store {
 impl Shared {
     fn perform(&self, work: Work) -> Result<()> {
         match work {
+            Work::More => {}
             Work::Delete { file, target } => {
                 target.delete(file).map_err(|error| error::spill("deleted from", &error))?;
                 self.with(|state, _| state.deleted(file));
@@ -156,5 +157,34 @@ impl Drop for Keeper {
             // A thread that panicked has nothing left to say.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rwasm_types::{ObjectId, Tenant};
+
+    use super::*;
+    use crate::{Config, raw::PAGE};
+
+    fn id(sequence: u64) -> ObjectId {
+        format!("o1-1-{sequence}-0").parse().unwrap()
+    }
+
+    #[test]
+    fn a_keeper_that_cannot_help_sleeps_until_something_changes() {
+        let store = Store::open(Config::new(2 * PAGE as u64)).unwrap();
+        let tenant = Tenant::default();
+        let put = |sequence| store.create(&tenant, id(sequence), 0).unwrap().seal([0; 32], Vec::new()).unwrap();
+        let (unread, read) = (put(1), put(2));
+        drop(unread);
+        let waiting = store.reserve(&tenant, id(3), 1).unwrap();
+        let called = || std::mem::take(&mut store.shared().signal().state.lock().work);
+        assert!(called(), "whoever waits calls the keeper");
+        assert_eq!(store.relieve(), Ok(false));
+        assert!(!called(), "it does not call itself");
+        drop(read);
+        assert!(called(), "but others do");
+        drop(waiting);
     }
 }

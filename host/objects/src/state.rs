@@ -17,7 +17,7 @@ use std::{
     task::Waker,
 };
 
-use rwasm_types::{ObjectId, Result, Tenant};
+use rwasm_types::{ObjectId, Result, Tenant, api::Tally};
 
 use crate::{
     arena::{Arena, Room, Short},
@@ -26,7 +26,7 @@ use crate::{
     queue::Queue,
     raw::{Extent, PAGE},
     spill::{Disk, Part},
-    view::{ObjectInfo, ObjectState, Tally, TenantUsage, Usage},
+    view::{ObjectInfo, ObjectState, TenantUsage, Usage},
 };
 
 /// The most objects of a node, those on disk included: what bounds the memory for its books.

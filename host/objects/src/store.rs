@@ -57,8 +57,18 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Works on the state, and does what is left to do when the lock is let go of.
+    /// Works on the state, does what is left to do when the lock is let go of, and tells the keeper if it is needed.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut State, &mut After) -> R) -> R {
+        let (result, relief) = self.with_untold(work);
+        if relief {
+            self.signal.raise();
+        }
+        result
+    }
+
+    /// The same, but whether the keeper is needed is only returned. This is the keeper's own way to look for work: it would else wake itself
+    /// for as long as somebody waits and nothing helps.
+    pub(crate) fn with_untold<R>(&self, work: impl FnOnce(&mut State, &mut After) -> R) -> (R, bool) {
         let mut after = After::default();
         let mut state = self.state.lock();
         let result = work(&mut state, &mut after);
@@ -67,14 +77,11 @@ impl Shared {
         }
         let relief = state.wants_relief();
         drop(state);
-        if relief {
-            self.signal.raise();
-        }
         if after.settled {
             self.settled.notify_all();
         }
         after.wakes.into_iter().for_each(Waker::wake);
-        result
+        (result, relief)
     }
 
     /// Waits as a thread until the state has something, at most for a time.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rwasm_types::{ObjectId, Tenant};
+use rwasm_types::{ObjectId, Tenant, api::Tally};
 use serde::{Deserialize, Serialize};
 
 use crate::sum::Checksum;
@@ -40,16 +40,7 @@ pub struct ObjectInfo {
     pub checksum: Option<Checksum>,
 }
 
-/// Objects and what they take.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
-    /// How many there are.
-    pub objects: u64,
-    /// Bytes: whole pages of memory, or what they take on disk.
-    pub bytes: u64,
-}
-
-/// What one tenant uses of a store, by state.
+/// What one tenant uses of a store, by state: bytes are whole pages of memory, or what objects take on disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantUsage {
     /// Being written.

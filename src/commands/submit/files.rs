@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use rwasm_values::{
 };
 use serde_json::Value;
 
-use crate::commands::object::Upload;
+use crate::commands::object::{STDIN, Upload};
 
 /// How many objects are looked at before a job is opened; the cluster looks at all of them.
 const CHECKED_MAX: usize = 1_000;
@@ -83,7 +83,13 @@ impl Files {
         JobId { owner: placeholder_node(), session: u32::MAX }.task(number as u64).object(0)
     }
 
-    /// Finds out which type each file has, and checks what can be checked before anything is sent.
+    /// Whether one of them is standard input.
+    pub(crate) fn read_stdin(&self) -> bool {
+        self.numbers.contains_key(Path::new(STDIN))
+    }
+
+    /// Finds out which type each file has, and checks what can be checked before anything is sent. Reads what has no size before it is read,
+    /// which may never end.
     pub(crate) fn uploads(self, signature: &Signature, tasks: &[Bytes]) -> Result<Uploads> {
         if self.paths.is_empty() {
             return Ok(Uploads::default());
@@ -189,5 +195,8 @@ mod tests {
         assert_eq!(String::from_utf8(line).unwrap(), format!(r#"[{{"$ref":"{b}"}},[{{"$file":1}}],"$file"]"#));
         assert_eq!(files.in_json(b"[1, 2]"), None);
         assert_eq!((files.paths.len(), file_number(Ref::Object(b))), (2, Some(1)));
+        assert!(!files.read_stdin());
+        files.in_wave("f(@file(-))").unwrap();
+        assert!(files.read_stdin());
     }
 }

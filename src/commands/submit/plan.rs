@@ -1,6 +1,6 @@
 //! What one submit asks for, read and checked before a job is opened, so that what is refused leaves no trace.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call, Client};
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     args::WorkArgs,
-    commands::{grants, input},
+    commands::{grants, input, object::STDIN},
 };
 
 /// A submit that fits its artifact.
@@ -39,14 +39,13 @@ impl Plan {
         artifact.info().check_imports()?;
         let call = Call::check_only(export);
         let options = grants::options(args)?;
-        if [&args.map, &args.grants.stdin].iter().all(|path| path.as_deref() == Some(Path::new("-"))) {
-            return Err(Error::new(Code::INVALID_ARGUMENT, "--map and --stdin cannot both read standard input").hint("give one a file"));
-        }
+        let called = called.map(|(_, arguments)| files.in_wave(arguments)).transpose()?;
+        one_reads_stdin(args, &files)?;
         let (grant_args, guest_args) = (args.grants.clone(), args.args.clone());
         let grants = reading(move || grants::grants(&grant_args, &guest_args)).await?;
         let mut lines = None;
         let tasks = match (called, &args.map) {
-            (Some((_, arguments)), _) => vec![call.encode(&wave::parse_args(&files.in_wave(arguments)?, &export.signature)?)?],
+            (Some(arguments), _) => vec![call.encode(&wave::parse_args(&arguments, &export.signature)?)?],
             (None, Some(path)) => {
                 let (path, call) = (path.clone(), call.clone());
                 let read = move || input::map_lines(&path, &call, &mut files).map(|lines| (lines, files));
@@ -59,10 +58,24 @@ impl Plan {
         if !is_command {
             files::check(client, &export.signature, &tasks).await?;
         }
-        let uploads = files.uploads(&export.signature, &tasks)?;
+        one_reads_stdin(args, &files)?;
+        let signature = export.signature.clone();
+        let (uploads, tasks) = reading(move || files.uploads(&signature, &tasks).map(|uploads| (uploads, tasks))).await?;
         let collector = Collector::new(call, Form { json, lines, file: args.output.clone() })?;
         Ok(Self { export: export_name.map(str::to_owned), is_command, options, grants, tasks, uploads, collector })
     }
+}
+
+/// Whoever reads standard input takes all of it, so one of those that may read it does at most.
+fn one_reads_stdin(args: &WorkArgs, files: &Files) -> Result<()> {
+    let is_stdin = |path: &Option<PathBuf>| path.as_deref() == Some(Path::new(STDIN));
+    let readers = [("--map", is_stdin(&args.map)), ("--stdin", is_stdin(&args.grants.stdin)), ("@file(-)", files.read_stdin())];
+    let readers: Vec<&str> = readers.into_iter().filter_map(|(reader, reads)| reads.then_some(reader)).collect();
+    if let [first, second, ..] = readers[..] {
+        let message = format!("{first} and {second} cannot both read standard input");
+        return Err(Error::new(Code::INVALID_ARGUMENT, message).hint("give one a file"));
+    }
+    Ok(())
 }
 
 /// Reads on a thread of its own: standard input may never end, and Ctrl-C has to be seen all the same.

@@ -149,7 +149,6 @@ impl Sealed for Pin {
     }
 
     fn region(&self) -> Option<Region<'_>> {
-        let rwasm_objects::Region { file, offset, length } = Self::region(self);
-        Some(Region { fd: file, offset, len: length })
+        Some(Self::region(self))
     }
 }

@@ -15,8 +15,9 @@ mod local;
 mod maps;
 mod window;
 
-use std::{fmt, os::fd::BorrowedFd, pin::Pin, sync::Arc};
+use std::{fmt, pin::Pin, sync::Arc};
 
+pub use rwasm_objects::Region;
 use rwasm_types::{Code, Error, ObjectId, Result};
 use rwasm_values::Type;
 
@@ -68,19 +69,8 @@ pub trait Sealed: Send + Sync + 'static {
     /// All of them.
     fn bytes(&self) -> &[u8];
 
-    /// Where a file holds them; `None` where none does, and windows are filled by copying.
+    /// Where a file holds them, one that is sealed against shrinking: a page that is gone would end the process, not the guest. `None` where none does, and windows are filled by copying.
     fn region(&self) -> Option<Region<'_>>;
-}
-
-/// A part of a file that holds an object.
-#[derive(Clone, Copy, Debug)]
-pub struct Region<'a> {
-    /// The file: sealed against shrinking, for a page that is gone would end the process and not the guest.
-    pub fd: BorrowedFd<'a>,
-    /// Where the object begins, at the start of a page.
-    pub offset: u64,
-    /// Bytes of the object.
-    pub len: u64,
 }
 
 /// A value that is being written. Dropped before it is sealed, it leaves nothing.

@@ -88,15 +88,15 @@ impl Window {
         sealed: Arc<dyn Sealed>,
         range: Range<usize>,
     ) -> Result<Self, Refusal> {
-        let file = sealed.region().filter(|_| range.len() >= MAPPED_BYTES_MIN);
-        let mapping = match file {
-            Some(file) => {
+        let stored = sealed.region().filter(|_| range.len() >= MAPPED_BYTES_MIN);
+        let mapping = match stored {
+            Some(stored) => {
                 let pages = range.len() - range.len() % page_size();
-                let offset = place_in_file(&file, &range)?;
+                let offset = place_in_file(&stored, &range)?;
                 if !MAPS.admit() {
                     return Err(Refusal::TooMany);
                 }
-                let mapping = Mapping::new(&region, pages, file.fd, offset);
+                let mapping = Mapping::new(&region, pages, stored.file, offset);
                 Some(mapping.map_err(|error| Refusal::Other(format!("the kernel refused a window: {error}")))?)
             }
             None if range.len() as u64 > COPY_BYTES_MAX => return Err(Refusal::TooLarge),
@@ -120,17 +120,17 @@ impl Window {
 ///
 /// A page beyond the end of a file ends the process that touches it. The store seals its files; that is looked at here once more, because a
 /// mistake there would be any guest's way to end a node.
-fn place_in_file(file: &Region<'_>, range: &Range<usize>) -> Result<u64, Refusal> {
+fn place_in_file(stored: &Region<'_>, range: &Range<usize>) -> Result<u64, Refusal> {
     let broken = |what: &str| Refusal::from(Error::internal(format!("the file of an object {what}")));
-    let seals = fcntl_get_seals(file.fd).map_err(|error| broken(&format!("cannot be asked for its seals: {error}")))?;
+    let seals = fcntl_get_seals(stored.file).map_err(|error| broken(&format!("cannot be asked for its seals: {error}")))?;
     if !seals.contains(SealFlags::SHRINK) {
         return Err(broken("is not sealed against shrinking"));
     }
-    let size = fstat(file.fd).map_err(|error| broken(&format!("cannot be asked for its size: {error}")))?.st_size;
-    let end = file.offset.checked_add(range.end as u64);
-    if range.end as u64 > file.len || end.is_none_or(|end| end > size.unsigned_abs()) {
+    let size = fstat(stored.file).map_err(|error| broken(&format!("cannot be asked for its size: {error}")))?.st_size;
+    let end = stored.offset.checked_add(range.end as u64);
+    if range.end as u64 > stored.length || end.is_none_or(|end| end > size.unsigned_abs()) {
         return Err(broken("is shorter than the object"));
     }
-    let offset = file.offset + range.start as u64;
+    let offset = stored.offset + range.start as u64;
     if offset.is_multiple_of(page_size() as u64) { Ok(offset) } else { Err(broken("does not hold it at the start of a page")) }
 }

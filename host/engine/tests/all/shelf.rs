@@ -192,7 +192,7 @@ impl Sealed for Pinned {
 
     fn region(&self) -> Option<Region<'_>> {
         let file = self.0.file.as_ref()?;
-        Some(Region { fd: file.as_fd(), offset: BEFORE as u64, len: self.0.bytes.len() as u64 })
+        Some(Region { file: file.as_fd(), offset: BEFORE as u64, length: self.0.bytes.len() as u64 })
     }
 }
 

@@ -15,7 +15,7 @@ use rwasm_types::{Code, Error, NodeId, ObjectId, Result, Tenant};
 use rwasm_wire::{convert, msg};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Incoming, Objects, Value};
+use super::{Incoming, Objects, Value, beside::Taken};
 use crate::node::Shared;
 
 /// How long a copy stays that no task needs.
@@ -45,6 +45,7 @@ enum Fetching {
     Coming(watch::Receiver<()>),
     Here {
         value: Value,
+        _taken: Taken,
         needed_by: usize,
         idle_since: Instant,
     },
@@ -113,7 +114,8 @@ impl Objects {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
         loop {
             ticks.tick().await;
-            self.forget_fetched(LINGER);
+            let somebody_waits = self.store.usage().waiting > 0;
+            self.forget_fetched(if somebody_waits { Duration::ZERO } else { LINGER });
         }
     }
 }
@@ -157,13 +159,13 @@ impl Shared {
             // Ends with whoever pulls it, well or not.
             let _ = coming.changed().await;
         };
-        let value = self.pull(tenant, owner, id).await?;
-        fetched.copies.lock().insert(id, Fetching::Here { value, needed_by: 1, idle_since: Instant::now() });
+        let (value, _taken) = self.pull(tenant, owner, id).await?;
+        fetched.copies.lock().insert(id, Fetching::Here { value, _taken, needed_by: 1, idle_since: Instant::now() });
         Ok(())
     }
 
     /// Pulls an object from its owner. Where the connection breaks, it goes on from there.
-    async fn pull(self: &Arc<Self>, tenant: &Tenant, owner: &Owner<'_>, id: ObjectId) -> Result<Value> {
+    async fn pull(self: &Arc<Self>, tenant: &Tenant, owner: &Owner<'_>, id: ObjectId) -> Result<(Value, Taken)> {
         let _turn = self.objects.fetched.pulls.acquire().await.map_err(|_closed| Error::internal("nothing more is pulled"))?;
         let mut so_far: Option<(Incoming, msg::ObjectHead)> = None;
         let mut tries = TRIES;
@@ -181,13 +183,13 @@ impl Shared {
             tokio::time::sleep(RETRY).await;
         }
         let (incoming, head) = so_far.ok_or_else(|| not_found(id))?;
-        let value = incoming.checked(&self.objects).await?;
-        if value.checksum()[..] != head.checksum[..] {
+        let (value, taken) = incoming.checked(&self.objects).await?;
+        if value.checksum().await[..] != head.checksum[..] {
             self.objects.store.delete(id);
             return Err(Error::new(Code::OBJECT_DAMAGED, format!("the bytes of object {id} that came are not those that were sealed")));
         }
         tracing::debug!(%tenant, object = %id, from = %owner.node, bytes = value.meta.size, "pulled an object");
-        Ok(value)
+        Ok((value, taken))
     }
 
     async fn pull_on(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use rwasm_objects::refs::{Holder, Row, State, not_found};
 use rwasm_types::{
     JobId, ObjectId, Result, Tenant,
@@ -14,9 +15,17 @@ use super::Objects;
 impl Objects {
     /// Objects of a tenant that this node owns, in the order of their ids.
     pub(crate) fn list(&self, tenant: &Tenant, limit: usize) -> Listing<ObjectRecord> {
-        let directory = self.directory.lock();
-        let own = || directory.rows().filter(|row| row.tenant == tenant && !row.borrowed);
-        Listing { rows: own().take(limit).map(|row| record(&row)).collect(), total: own().count() as u64, missing: Vec::new() }
+        let (mut seen, mut total) = (Vec::new(), 0);
+        {
+            let directory = self.directory.lock();
+            for row in directory.rows().filter(|row| row.tenant == tenant && !row.borrowed) {
+                if seen.len() < limit {
+                    seen.push(Seen::of(&row));
+                }
+                total += 1;
+            }
+        }
+        Listing { rows: seen.into_iter().map(Seen::told).collect(), total, missing: Vec::new() }
     }
 
     /// One object of a tenant.
@@ -25,8 +34,8 @@ impl Objects {
     ///
     /// [`rwasm_types::Code::NO_SUCH_OBJECT`].
     pub(crate) fn record(&self, tenant: &Tenant, id: ObjectId) -> Result<ObjectRecord> {
-        let directory = self.directory.lock();
-        directory.row(id).filter(|row| row.tenant == tenant).map(|row| record(&row)).ok_or_else(|| not_found(id))
+        let seen = self.directory.lock().row(id).filter(|row| row.tenant == tenant).map(|row| Seen::of(&row));
+        seen.map(Seen::told).ok_or_else(|| not_found(id))
     }
 
     /// Ends a tenant's own hold of an object.
@@ -46,7 +55,6 @@ impl Objects {
     pub(crate) fn memory(&self, tenant: &Tenant) -> MemoryRecord {
         let usage = self.store.usage();
         let of = usage.tenants.get(tenant).copied().unwrap_or_default();
-        let tally = |of: rwasm_objects::Tally| Tally { objects: of.objects, bytes: of.bytes };
         let (mut inline, mut no_job, mut jobs) = (Tally::default(), Tally::default(), BTreeMap::<JobId, Tally>::new());
         let directory = self.directory.lock();
         for row in directory.rows().filter(|row| row.tenant == tenant && !row.borrowed) {
@@ -71,10 +79,10 @@ impl Objects {
             node: self.node,
             tenant: tenant.clone(),
             capacity_bytes: usage.capacity_bytes,
-            creating: tally(of.creating),
-            sealed: tally(of.sealed),
-            pinned: tally(of.pinned),
-            spilled: tally(of.spilled),
+            creating: of.creating,
+            sealed: of.sealed,
+            pinned: of.pinned,
+            spilled: of.spilled,
             inline,
             jobs: jobs.into_iter().map(|(job, held)| JobMemory { job, held }).collect(),
             no_job,
@@ -82,25 +90,47 @@ impl Objects {
     }
 }
 
-fn record(row: &Row<'_>) -> ObjectRecord {
-    let (state, meta, error) = match row.state {
-        State::Pending => (ObjectState::Pending, None, None),
-        State::Ready(meta) => (ObjectState::Ready, Some(meta), None),
-        State::Lost(error) => (ObjectState::Lost, None, Some(error.clone())),
-    };
-    let ty = meta.and_then(|meta| Type::decode(&meta.descriptor).ok());
-    ObjectRecord {
-        id: row.id,
-        tenant: row.tenant.clone(),
-        ty: ty.as_ref().map(ToString::to_string).unwrap_or_default(),
-        type_hash: ty.map(|ty| ty.hash().to_string()).unwrap_or_default(),
-        size_bytes: meta.map_or(0, |meta| meta.size),
-        state,
-        nodes: row.copies.iter().copied().collect(),
-        held_by: row.holders.iter().take(ObjectRecord::HELD_BY_MAX).map(told).collect(),
-        holders: row.holders.len() as u64,
-        kept_until_ms: row.kept_until,
-        error,
+/// A row as it is seen under the directory's lock. What takes time, to print its type and holders, is done after.
+struct Seen {
+    record: ObjectRecord,
+    /// Of the object's type, if that is known.
+    descriptor: Option<Bytes>,
+    holders: Vec<Holder>,
+}
+
+impl Seen {
+    fn of(row: &Row<'_>) -> Self {
+        let (state, meta, error) = match row.state {
+            State::Pending => (ObjectState::Pending, None, None),
+            State::Ready(meta) => (ObjectState::Ready, Some(meta), None),
+            State::Lost(error) => (ObjectState::Lost, None, Some(error.clone())),
+        };
+        let record = ObjectRecord {
+            id: row.id,
+            tenant: row.tenant.clone(),
+            ty: String::new(),
+            type_hash: String::new(),
+            size_bytes: meta.map_or(0, |meta| meta.size),
+            state,
+            nodes: row.copies.iter().copied().collect(),
+            held_by: Vec::new(),
+            holders: row.holders.len() as u64,
+            kept_until_ms: row.kept_until,
+            error,
+        };
+        let descriptor = meta.map(|meta| meta.descriptor.clone());
+        Self { record, descriptor, holders: row.holders.iter().copied().take(ObjectRecord::HELD_BY_MAX).collect() }
+    }
+
+    fn told(self) -> ObjectRecord {
+        let Self { record, descriptor, holders } = self;
+        let ty = descriptor.as_ref().and_then(|descriptor| Type::decode(descriptor).ok());
+        ObjectRecord {
+            ty: ty.as_ref().map(ToString::to_string).unwrap_or_default(),
+            type_hash: descriptor.map(|descriptor| blake3::hash(&descriptor).to_string()).unwrap_or_default(),
+            held_by: holders.iter().map(told).collect(),
+            ..record
+        }
     }
 }
 

@@ -7,14 +7,17 @@
 //! ```
 
 mod args;
+mod beside;
 mod fetch;
 mod list;
 mod put;
 mod send;
+#[cfg(test)]
+mod tests;
 mod wait;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,38 +27,41 @@ use std::{
 
 use parking_lot::Mutex;
 use rwasm_objects::{
-    Pin, Store,
+    Keeper, Pin, Store,
     refs::{Action, Directory, Holder, Meta, State, not_found},
 };
-use rwasm_runtime::now_ms;
+use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
-use tokio::sync::{oneshot, watch};
+use rwasm_wire::CHUNK_BYTES;
+use tokio::sync::watch;
 
-use self::fetch::Fetched;
 pub(crate) use self::{
     args::{inlined, named, names_objects},
     fetch::{Copies, Owner},
     put::Incoming,
     send::send,
+    wait::Cancelled,
 };
-
-/// The largest value that is kept in the directory instead of in the store, in bytes: smaller ones would fill pages with nothing.
-pub(crate) const INLINE_BYTES_MAX: u64 = 100 << 10;
+use self::{beside::Beside, fetch::Fetched, wait::Waiting};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
     pub(crate) node: NodeId,
     pub(crate) store: Store,
+    /// Moves objects together where others wait for the room between them.
+    _keeper: Keeper,
     directory: Mutex<Directory>,
+    /// What is taken beside the store.
+    beside: Beside,
     /// Copies of others' objects, for tasks of theirs that run here.
     fetched: Fetched,
     /// Tasks that hold something, so that the end of others costs nothing.
     holding: Mutex<HashSet<TaskId>>,
     /// How many there are, to be looked at without the lock.
     holding_count: AtomicU64,
-    /// Tasks that wait for what their arguments name; dropped where they are cancelled.
-    waiting: Mutex<HashMap<TaskId, oneshot::Sender<()>>>,
-    /// Told whenever an object became ready or lost, or the memory of one came free.
+    /// Tasks that wait for what their arguments name.
+    waiting: Mutex<Waiting>,
+    /// Told whenever an object became ready or lost.
     changed: watch::Sender<u64>,
     /// Told when the end of a tenant's hold comes sooner than before.
     ends: tokio::sync::Notify,
@@ -84,21 +90,30 @@ impl Value {
     }
 
     /// BLAKE3 of the stored form.
-    pub(crate) fn checksum(&self) -> [u8; 32] {
+    pub(crate) async fn checksum(&self) -> [u8; 32] {
         match &self.bytes {
             Stored::Inline(bytes) => *blake3::hash(bytes).as_bytes(),
+            // That of a large one takes a while the first time.
+            Stored::Pinned(pin) if pin.len() > CHUNK_BYTES => aside(async { pin.checksum().0 }).await,
             Stored::Pinned(pin) => pin.checksum().0,
         }
     }
 }
 
 impl Objects {
-    pub(crate) fn new(node: NodeId, store: Store) -> Self {
+    /// The objects of a node that begins: none.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_CAPACITY`] if the machine gives no thread.
+    pub(crate) fn new(node: NodeId, store: Store) -> Result<Self> {
         let mut directory = Directory::new(node);
         // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
         directory.recovered();
-        Self {
+        Ok(Self {
             node,
+            _keeper: store.keep()?,
+            beside: Beside::new(store.usage().capacity_bytes),
             store,
             directory: Mutex::new(directory),
             fetched: Fetched::default(),
@@ -107,7 +122,7 @@ impl Objects {
             waiting: Mutex::default(),
             changed: watch::Sender::new(0),
             ends: tokio::sync::Notify::new(),
-        }
+        })
     }
 
     /// Does something with the directory, and what that has to be done.
@@ -122,7 +137,6 @@ impl Objects {
             match action {
                 Action::Delete(object) => {
                     self.store.delete(object);
-                    changed = true;
                 }
                 Action::Ready(_) | Action::Lost(_) => changed = true,
                 Action::Send(..) | Action::Places(..) => {}
@@ -134,12 +148,13 @@ impl Objects {
         result
     }
 
-    /// Waits until an object is ready, and gives its value.
+    /// Waits until an object of this node is ready, and gives its value.
     ///
     /// # Errors
     ///
     /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
     pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
+        self.owns(id)?;
         let mut changes = self.changed.subscribe();
         let ready = async {
             loop {
@@ -155,7 +170,16 @@ impl Objects {
         tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within)))
     }
 
-    /// An object's value, if it is ready.
+    /// Says where to go with an object of another owner. A copy may be here for tasks of that owner; it is not there for anybody else.
+    fn owns(&self, id: ObjectId) -> Result<()> {
+        if id.task.owner == self.node {
+            return Ok(());
+        }
+        Err(not_found(id)
+            .hint(format!("it is known at node {owner}, where it was put: go through that node's gateway", owner = id.task.owner)))
+    }
+
+    /// The value of an object of this node, or of a copy for a task here, if it is ready.
     ///
     /// # Errors
     ///
@@ -191,17 +215,14 @@ impl Objects {
         }
     }
 
-    /// A task holds all that its arguments name, until [`Objects::tasks_ended`].
+    /// A task holds all that its arguments name, until it has ended and [`Objects::let_go`] is said.
     ///
     /// # Errors
     ///
     /// [`Code::NO_SUCH_OBJECT`] for the first that is not there; then it holds nothing.
     pub(crate) fn hold_for(&self, tenant: &Tenant, task: TaskId, objects: impl Iterator<Item = ObjectId>) -> Result<()> {
         let objects: Vec<ObjectId> = objects.collect();
-        if let Some(foreign) = objects.iter().find(|id| id.task.owner != self.node) {
-            let hint = format!("submit through node {}, where it was put", foreign.task.owner);
-            return Err(not_found(*foreign).hint(hint));
-        }
+        objects.iter().try_for_each(|id| self.owns(*id))?;
         let held = self.with(|directory| {
             let holder = Holder::Task(task);
             let held = objects.iter().try_for_each(|id| directory.hold(tenant, *id, holder));
@@ -216,20 +237,22 @@ impl Objects {
         held
     }
 
-    /// Tasks have ended.
-    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) {
+    /// Tasks have ended: those of them that hold something, to be let go of by [`Objects::let_go`].
+    pub(crate) fn tasks_ended(&self, tasks: impl Iterator<Item = TaskId>) -> Vec<TaskId> {
         if self.holding_count.load(Relaxed) == 0 {
-            return;
+            return Vec::new();
         }
-        let ended: Vec<TaskId> = {
-            let mut holding = self.holding.lock();
-            tasks.filter(|task| holding.remove(task)).collect()
-        };
-        if ended.is_empty() {
-            return;
-        }
+        let mut holding = self.holding.lock();
+        let ended: Vec<TaskId> = tasks.filter(|task| holding.remove(task)).collect();
         self.holding_count.fetch_sub(ended.len() as u64, Relaxed);
-        self.with(|directory| ended.iter().for_each(|task| directory.release_all(Holder::Task(*task))));
+        ended
+    }
+
+    /// Lets go of what tasks that have ended held. Memory may be unmapped for that, which takes its time.
+    pub(crate) fn let_go(&self, ended: &[TaskId]) {
+        if !ended.is_empty() {
+            self.with(|directory| ended.iter().for_each(|task| directory.release_all(Holder::Task(*task))));
+        }
     }
 
     /// A job has ended.

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rwasm_objects::{
     Writer, may_wait,
-    refs::{Holder, Meta},
+    refs::{Holder, Meta, row_bytes},
 };
 use rwasm_runtime::aside;
 use rwasm_types::{Code, Error, ObjectId, Result, Tenant};
 use rwasm_values::{Limits, Ref, Type, codec};
 
-use super::{INLINE_BYTES_MAX, Objects, Stored, Value};
+use super::{Objects, Stored, Value, beside::Taken};
 
 /// How long a value waits for room in the store.
 const ROOM_WITHIN: Duration = Duration::from_secs(30);
@@ -26,6 +26,7 @@ pub(crate) struct Incoming {
     descriptor: Bytes,
     refs: Arc<[ObjectId]>,
     size: u64,
+    taken: Taken,
     into: Into,
 }
 
@@ -44,9 +45,11 @@ impl Incoming {
         objects: &Objects,
         tenant: &Tenant,
         id: ObjectId,
-        (descriptor, refs): (Bytes, Vec<ObjectId>),
+        (mut descriptor, refs): (Bytes, Vec<ObjectId>),
         size: u64,
     ) -> Result<Self> {
+        // A slice of the message that it came in would keep all of that.
+        descriptor = Bytes::copy_from_slice(&descriptor);
         let ty = Type::decode(&descriptor)?;
         if !ty.is_storable() {
             return Err(Error::new(Code::OBJECT_TYPE, format!("values of the type `{ty}` cannot be stored")));
@@ -54,12 +57,18 @@ impl Incoming {
         if refs.len() > REFS_MAX {
             return Err(Error::new(Code::VALUE_TOO_LARGE, format!("a value may name {REFS_MAX} objects")));
         }
-        let into = if size <= INLINE_BYTES_MAX {
+        let row = row_bytes(&descriptor, &refs);
+        let taken = match objects.take_beside(row, size) {
+            // Copies that no task needs make room for it.
+            Err(error) if may_wait(&error) && objects.forget_fetched(Duration::ZERO) => objects.take_beside(row, size)?,
+            taken => taken?,
+        };
+        let into = if taken.inline {
             Into::Inline(Vec::with_capacity(usize::try_from(size).unwrap_or_default()))
         } else {
             Into::Store(room(objects, tenant, id, size).await?)
         };
-        Ok(Self { id, tenant: tenant.clone(), ty, descriptor, refs: refs.into(), size, into })
+        Ok(Self { id, tenant: tenant.clone(), ty, descriptor, refs: refs.into(), size, taken, into })
     }
 
     /// Takes the next bytes.
@@ -95,7 +104,7 @@ impl Incoming {
     /// If bytes are missing, it is no value of its type, or it names objects that are not there; nothing is left of it then.
     pub(crate) async fn seal(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
         let id = self.id;
-        let value = self.checked(objects).await?;
+        let (value, _taken) = self.checked(objects).await?;
         let sealed = objects.with(|directory| directory.seal(id, value.meta, objects.node, Some(holder)));
         sealed.inspect_err(|_refused| {
             objects.store.delete(id);
@@ -103,9 +112,9 @@ impl Incoming {
         Ok(id)
     }
 
-    /// The same, without a word to the directory.
-    pub(super) async fn checked(self, objects: &Objects) -> Result<Value> {
-        let Self { id, tenant, ty, descriptor, refs, size, into } = self;
+    /// The same, without a word to the directory; with what it takes beside the store.
+    pub(super) async fn checked(self, objects: &Objects) -> Result<(Value, Taken)> {
+        let Self { id, tenant, ty, descriptor, refs, size, taken, into } = self;
         let table: Vec<Ref> = refs.iter().copied().map(Ref::Object).collect();
         let check = |bytes: &[u8]| codec::check_stored(&ty, bytes, &table, &Limits { bytes: usize::MAX, ..Limits::default() }).map(drop);
         let hash = *blake3::hash(&descriptor).as_bytes();
@@ -117,7 +126,7 @@ impl Incoming {
                 }
                 check(&bytes)?;
                 let bytes = Bytes::from(bytes);
-                Ok(Value { meta: meta(Some(bytes.clone())), bytes: Stored::Inline(bytes) })
+                Ok((Value { meta: meta(Some(bytes.clone())), bytes: Stored::Inline(bytes) }, taken))
             }
             Into::Store(writer) => {
                 // Large values are looked through, and their pages are touched.
@@ -128,7 +137,7 @@ impl Incoming {
                 let pin = sealed.await.inspect_err(|_refused| {
                     objects.store.delete(id);
                 })?;
-                Ok(Value { meta: meta(None), bytes: Stored::Pinned(pin) })
+                Ok((Value { meta: meta(None), bytes: Stored::Pinned(pin) }, taken))
             }
         }
     }
@@ -136,21 +145,15 @@ impl Incoming {
 
 /// Room in the store, which others may have to leave first.
 async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Result<Writer> {
-    let mut changes = objects.changed.subscribe();
-    let deadline = tokio::time::Instant::now() + ROOM_WITHIN;
-    loop {
-        changes.mark_unchanged();
-        match objects.store.create(tenant, id, size) {
-            Err(error) if may_wait(&error) => {
-                if objects.forget_fetched(Duration::ZERO) {
-                    continue;
-                }
-                let freed = tokio::time::timeout_at(deadline, changes.changed()).await;
-                if !matches!(freed, Ok(Ok(()))) {
-                    return Err(error);
-                }
-            }
-            created => return created,
-        }
+    match objects.store.create(tenant, id, size) {
+        Err(error) if may_wait(&error) => {}
+        created => return created,
+    }
+    // Copies that no task needs make room for it.
+    objects.forget_fetched(Duration::ZERO);
+    let mut reserving = objects.store.reserve(tenant, id, size)?;
+    match tokio::time::timeout(ROOM_WITHIN, &mut reserving).await {
+        Ok(writer) => writer,
+        Err(_elapsed) => Err(reserving.expired()),
     }
 }

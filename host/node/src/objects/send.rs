@@ -1,7 +1,6 @@
 //! Values on their way out, to drivers and to other nodes.
 
 use bytes::Bytes;
-use rwasm_runtime::aside;
 use rwasm_types::Result;
 use rwasm_wire::{CHUNK_BYTES, Sender, convert, msg};
 
@@ -9,8 +8,7 @@ use super::Value;
 
 /// Sends what of a value is behind an offset, as long as somebody reads.
 pub(crate) async fn send(value: Value, offset: u64, sender: &Sender<Result<msg::ObjectPart>>) {
-    // The sum of a large one takes a while the first time.
-    let checksum = if value.bytes().len() > CHUNK_BYTES { aside(async { value.checksum() }).await } else { value.checksum() };
+    let checksum = value.checksum().await;
     let mut head = Some(msg::ObjectHead {
         descriptor: value.meta.descriptor.clone(),
         size: value.meta.size,

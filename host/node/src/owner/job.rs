@@ -312,7 +312,7 @@ impl Job {
     /// Takes ends of attempts; the newest attempt's first end is the task's.
     pub(crate) fn end(&self, ended: Vec<Ended>) -> Pressure {
         let now = now_ms();
-        let (over, pressure) = {
+        let (over, pressure, holding) = {
             let mut state = self.state.lock();
             let mut counting = |end: &Ended| {
                 let error = end.result.as_ref().err().or(end.failed.as_ref());
@@ -330,11 +330,12 @@ impl Job {
                 self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
                 fault::point("before-delivery");
             }
-            self.objects.tasks_ended(counted.iter().map(|end| end.task));
+            let holding = self.objects.tasks_ended(counted.iter().map(|end| end.task));
             // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
             let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
-            (state.settle(now), pressure)
+            (state.settle(now), pressure, holding)
         };
+        self.objects.let_go(&holding);
         if over {
             self.announce();
         }

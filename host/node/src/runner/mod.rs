@@ -24,8 +24,7 @@ use self::{
 use crate::{
     artifacts,
     dispatch::ClassId,
-    drain,
-    executor::{Ended, Item},
+    executor::Item,
     node::{CallRequest, Shared},
     objects::{self, names_objects},
 };
@@ -109,7 +108,7 @@ impl OwnerLink {
                     None => return Ok(()),
                 },
                 _changed = draining.changed() => {
-                    self.give_back_if_draining();
+                    self.keeping.give_back_if_draining(&self.shared);
                     continue;
                 }
             };
@@ -127,19 +126,6 @@ impl OwnerLink {
                 }
                 msg::owner_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
             }
-        }
-    }
-
-    /// Tasks that wait here while the node takes no more work are their owner's again.
-    fn give_back_if_draining(&self) {
-        if !self.shared.draining.is_on() {
-            return;
-        }
-        let calls: Vec<(u32, ClassId)> = self.keeping.calls.lock().iter().map(|((session, _), call)| (*session, call.class)).collect();
-        for (session, class) in calls {
-            let waiting = self.shared.dispatcher.lock().take_if(class, |_| true);
-            let error = drain::given_back(self.shared.id);
-            self.keeping.queue.ended(session, waiting.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
         }
     }
 
@@ -163,32 +149,41 @@ impl OwnerLink {
     }
 
     fn assign(&self, assign: msg::Assign) -> Result<()> {
-        let class = self.class(assign.session, assign.call)?;
+        let (class, tenant) = self.class(assign.session, assign.call)?;
         let job = JobId { owner: self.keeping.owner, session: assign.session };
         let came = Came { call: assign.call, lease: assign.lease };
         self.keeping.queue.expect(assign.session, came, assign.tasks.iter().map(|task| (task.sequence, Attempt(task.attempt))));
-        let items = assign.tasks.into_iter().map(|task| Item::new(job.task(task.sequence), Attempt(task.attempt), task.args));
-        let (naming, plain): (Vec<Item>, Vec<Item>) = items.partition(|item| names_objects(&item.args));
+        let items: Vec<Item> =
+            assign.tasks.into_iter().map(|task| Item::new(job.task(task.sequence), Attempt(task.attempt), task.args)).collect();
+        let plain = if items.iter().any(|item| names_objects(&item.args)) { self.fetch_for(items, class, &tenant) } else { items };
         // A class that failed is gone; the owner has been told and sends these tasks elsewhere.
         let _ = self.shared.dispatcher.lock().enqueue(class, plain);
-        for item in naming {
-            let (shared, keeping, tenant) =
-                (Arc::clone(&self.shared), Arc::clone(&self.keeping), self.tenant(assign.session, assign.call)?);
-            self.shared.scope.spawn("fetch-objects", OnEnd::Continue, async move { keeping.fetch(&shared, class, tenant, item).await });
-        }
-        self.give_back_if_draining();
+        self.keeping.give_back_if_draining(&self.shared);
         self.shared.pump();
         Ok(())
     }
 
-    fn tenant(&self, session: u32, call: u32) -> Result<Tenant> {
-        let calls = self.keeping.calls.lock();
-        calls.get(&(session, call)).map(|call| call.tenant.clone()).ok_or_else(|| convert::malformed("a task's call was not defined"))
+    /// Has those tasks that name objects wait for them. Gives back the others.
+    fn fetch_for(&self, items: Vec<Item>, class: ClassId, tenant: &Tenant) -> Vec<Item> {
+        let (naming, plain): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| names_objects(&item.args));
+        for item in naming {
+            let (shared, keeping, tenant) = (Arc::clone(&self.shared), Arc::clone(&self.keeping), tenant.clone());
+            // Before the next message is heard, which may cancel it.
+            let cancelled = shared.objects.waits(&item);
+            self.shared.scope.spawn("fetch-objects", OnEnd::Continue, async move {
+                keeping.fetch(&shared, class, tenant, item, cancelled).await;
+            });
+        }
+        plain
     }
 
-    fn class(&self, session: u32, call: u32) -> Result<ClassId> {
+    /// A call's class, and whose it is.
+    fn class(&self, session: u32, call: u32) -> Result<(ClassId, Tenant)> {
         let calls = self.keeping.calls.lock();
-        calls.get(&(session, call)).map(|call| call.class).ok_or_else(|| convert::malformed("a task's call was not defined"))
+        calls
+            .get(&(session, call))
+            .map(|call| (call.class, call.tenant.clone()))
+            .ok_or_else(|| convert::malformed("a task's call was not defined"))
     }
 
     fn cancel(&self, cancel: &msg::CancelRemote) {
@@ -200,9 +195,7 @@ impl OwnerLink {
         drop(calls);
         for class in classes {
             let waiting = self.shared.cancel_in_class(class, job, &cancel.sequences);
-            self.keeping
-                .queue
-                .ended(cancel.session, waiting.iter().map(|item| Ended::unrun(item, crate::node::cancelled()).into_message()).collect());
+            self.keeping.let_go(cancel.session, &waiting, &crate::node::cancelled());
         }
     }
 

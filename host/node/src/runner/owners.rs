@@ -28,7 +28,7 @@ use crate::{
     drain,
     executor::{Ended, Item},
     node::{CallRequest, Load, Shared, find_export},
-    objects::{Owner, named},
+    objects::{Cancelled, Owner, named},
 };
 
 /// How long what an owner left is kept for it: more than a daemon needs to start anew, to read what it had written down, and to be joined by
@@ -211,8 +211,7 @@ impl Keeping {
                 let mut dispatcher = shared.dispatcher.lock();
                 (dispatcher.take_if(class, |_| true), dispatcher.runs_of(class).is_empty())
             };
-            let error = drain::let_go(shared.id);
-            self.queue.ended(session, waiting.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
+            self.let_go(session, &waiting, &drain::let_go(shared.id));
             if idle {
                 // The owner defines it again if it needs it.
                 self.calls.lock().remove(&(session, number));
@@ -268,30 +267,39 @@ impl Keeping {
     }
 
     /// Gets what a task's arguments name from its owner, and has the task wait for a slot.
-    pub(super) async fn fetch(&self, shared: &Arc<Shared>, class: ClassId, tenant: Tenant, mut item: Item) {
+    pub(super) async fn fetch(&self, shared: &Arc<Shared>, class: ClassId, tenant: Tenant, mut item: Item, cancelled: Cancelled) {
         let address = self.data_address.lock().clone();
         let owner = Owner { node: self.owner, address: &address };
-        let cancelled = shared.objects.waits(item.task);
         let fetched = async { shared.fetch(&tenant, &owner, named(&item.args)?).await };
         let fetched = tokio::select! {
             fetched = fetched => fetched,
-            // Nothing is ever sent.
             _ = cancelled => Err(crate::node::cancelled()),
         };
-        shared.objects.waits_no_more(item.task);
         let session = item.task.session;
-        let refused = match fetched {
-            Ok(copies) => {
-                item.copies = copies;
-                let queued = shared.dispatcher.lock().enqueue(class, [item]);
-                queued.err().map(|items| (items, drain::let_go(shared.id)))
-            }
-            Err(error) => Some((vec![item], error)),
-        };
-        if let Some((items, error)) = refused {
-            self.queue.ended(session, items.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
+        let ready = fetched.map(|copies| item.copies = copies);
+        if let Err((items, error)) = shared.queue_waited(class, item, ready) {
+            self.let_go(session, &items, &error.unwrap_or_else(|| drain::let_go(shared.id)));
         }
+        // The node may have begun to drain meanwhile, and nothing is begun there any more.
+        self.give_back_if_draining(shared);
         shared.pump();
+    }
+
+    /// Tasks that wait here while the node takes no more work are their owner's again.
+    pub(super) fn give_back_if_draining(&self, shared: &Shared) {
+        if !shared.draining.is_on() {
+            return;
+        }
+        let calls: Vec<(u32, ClassId)> = self.calls.lock().iter().map(|((session, _), call)| (*session, call.class)).collect();
+        for (session, class) in calls {
+            let waiting = shared.dispatcher.lock().take_if(class, |_| true);
+            self.let_go(session, &waiting, &drain::given_back(shared.id));
+        }
+    }
+
+    /// Tells the owner that attempts have ended without having begun.
+    pub(super) fn let_go(&self, session: u32, items: &[Item], error: &Error) {
+        self.queue.ended(session, items.iter().map(|item| Ended::unrun(item, error.clone()).into_message()).collect());
     }
 
     /// Makes sure that an artifact is on this node.

@@ -23,6 +23,23 @@ pub struct Meta {
     pub inline: Option<Bytes>,
 }
 
+/// About what the row of an object takes besides its value, in bytes, with its share of the indices and what the store knows of it.
+const ROW_BYTES: u64 = 512;
+/// About what one ref of it does: twice the ref, and the hold that goes with it in both directions.
+const REF_BYTES: u64 = 128;
+
+/// About what a row takes of this process's memory, in bytes, without a value that lies in it.
+pub fn row_bytes(descriptor: &[u8], refs: &[ObjectId]) -> u64 {
+    ROW_BYTES + descriptor.len() as u64 + REF_BYTES * refs.len() as u64
+}
+
+impl Meta {
+    /// About what it takes as a row, in bytes, the value included where that is inline.
+    pub(crate) fn bytes(&self) -> u64 {
+        row_bytes(&self.descriptor, &self.refs) + self.inline.as_ref().map_or(0, |value| value.len() as u64)
+    }
+}
+
 /// Who holds an object. An object that nobody holds is let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Holder {

@@ -32,7 +32,7 @@ use rwasm_types::{Code, Error, NodeId, ObjectId, Result, Tenant, api::UnixMs};
 
 use self::entry::{Entry, Lender};
 pub use self::{
-    entry::{Holder, Meta, Row, State},
+    entry::{Holder, Meta, Row, State, row_bytes},
     message::{Action, Message},
 };
 
@@ -51,6 +51,8 @@ pub struct Directory {
     recovering: bool,
     /// The number of the last asking of another owner.
     asked: u64,
+    /// What the rows of objects that are ready take.
+    bytes: u64,
     actions: Vec<Action>,
 }
 
@@ -72,6 +74,7 @@ impl Directory {
             kept: BTreeMap::new(),
             recovering: true,
             asked: 0,
+            bytes: 0,
             actions: Vec::new(),
         }
     }
@@ -252,6 +255,11 @@ impl Directory {
         self.entries.iter().map(|(id, entry)| entry.row(*id))
     }
 
+    /// About what the rows of objects that are ready take of this process's memory, in bytes: types, refs, and values that are inline.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// One object.
     pub fn row(&self, id: ObjectId) -> Option<Row<'_>> {
         self.entries.get(&id).map(|entry| entry.row(id))
@@ -294,6 +302,7 @@ impl Directory {
             let lent = Message::Lent { object: id, number: *number, meta: meta.clone(), copies: copies.clone() };
             self.actions.push(Action::Send(*node, lent));
         }
+        self.bytes += meta.bytes();
         entry.state = State::Ready(meta);
         entry.remembered = false;
         for named in refs.iter() {
@@ -313,6 +322,7 @@ impl Directory {
     /// Nobody holds it any more: it goes, with its copies. What it names is released by the caller.
     fn let_go(&mut self, id: ObjectId) {
         let Some(entry) = self.entries.remove(&id) else { return };
+        self.bytes -= entry.meta().map_or(0, Meta::bytes);
         if let Some(Lender { node, .. }) = entry.lender {
             self.actions.push(Action::Send(node, Message::Return(id)));
         }
@@ -347,6 +357,7 @@ impl Directory {
 
     fn lose(&mut self, id: ObjectId, error: Error) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
+        self.bytes -= entry.meta().map_or(0, Meta::bytes);
         entry.state = State::Lost(error.clone());
         let (copies, borrowers) = (std::mem::take(&mut entry.copies), std::mem::take(&mut entry.borrowers));
         self.drop_copies(id, copies);

@@ -365,6 +365,8 @@ impl World {
     /// What is held is known, and its bytes exist; what was not hurt is not lost.
     fn check(&self) {
         for (id, place) in &self.places {
+            let ready = place.directory.rows().filter_map(|row| if let State::Ready(meta) = row.state { Some(meta.bytes()) } else { None });
+            assert_eq!(place.directory.bytes(), ready.sum::<u64>(), "{id}");
             for (object, holder) in &place.holds {
                 let state = place.directory.look(&Tenant::default(), *object);
                 let state = state.unwrap_or_else(|| panic!("{object} is held by {holder:?} at {id} and not known"));
@@ -414,6 +416,7 @@ impl World {
         self.deliver_all();
         for (id, place) in &self.places {
             assert!(place.directory.is_empty(), "{id}: {:#?}", place.directory);
+            assert_eq!(place.directory.bytes(), 0, "{id}");
             assert_eq!(place.store.keys().collect::<Vec<_>>(), Vec::<&ObjectId>::new(), "{id} has copies that nobody needs");
         }
     }

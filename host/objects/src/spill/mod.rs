@@ -165,6 +165,8 @@ impl Stored {
 
 /// One thing to do without the lock.
 pub(crate) enum Work {
+    /// Nothing: much was let go of, and the lock is due to others before there is more.
+    More,
     /// Delete a file.
     Delete { file: u64, target: Arc<dyn SpillTarget> },
     /// Write a file of these objects.
@@ -205,7 +207,7 @@ impl State {
             }
             self.serve(after);
         }
-        None
+        Some(Work::More)
     }
 
     /// The tenants whose objects are in somebody's way, those that were not read for longest first.

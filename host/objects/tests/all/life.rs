@@ -1,7 +1,7 @@
 //! From create to delete: what is seen of an object, and by whom, and what is left of it.
 
-use rwasm_objects::{Config, ObjectState, Store, Tally, may_wait};
-use rwasm_types::Code;
+use rwasm_objects::{Config, ObjectState, Store, may_wait};
+use rwasm_types::{Code, api::Tally};
 
 use crate::{PAGE, code, id, pages, put, store, tenant};
 

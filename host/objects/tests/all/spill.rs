@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use rwasm_objects::{Config, Directory, Fetched, Fetching, ObjectState, Spill, Store, Tally};
-use rwasm_types::Code;
+use rwasm_objects::{Config, Directory, Fetched, Fetching, ObjectState, Spill, Store};
+use rwasm_types::{Code, api::Tally};
 
 use crate::{PAGE, Shelf, bytes, code, id, put, store, tenant};
 
@@ -259,6 +259,20 @@ fn objects_move_together_where_what_is_free_lies_apart() {
     for (segment, sequence) in (0..).zip(kept) {
         assert_eq!(store.get(&tenant("a"), id(sequence)).unwrap()[..], bytes(segment, PAGE));
     }
+}
+
+#[test]
+fn a_keeper_moves_what_one_tenant_has_out_of_the_way_of_another() {
+    let store = store(4_096);
+    let keeper = store.keep().unwrap();
+    for segment in 0..4 {
+        drop(put(&store, "a", 100 + segment, b"x").unwrap());
+        drop(put(&store, "a", segment, &vec![1; 1_023 * PAGE as usize]).unwrap());
+    }
+    (0..4).for_each(|segment| assert!(store.delete(id(segment))));
+    let waiting = store.reserve(&tenant("b"), id(1), 2_048 * PAGE).unwrap();
+    drop(waiting.wait(Duration::from_secs(60)).unwrap());
+    drop(keeper);
 }
 
 #[test]
