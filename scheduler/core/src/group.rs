@@ -12,7 +12,7 @@ use rwasm_types::{
 
 use crate::{
     Action, Core,
-    class::{Aim, ClassKey},
+    class::{Aim, Class, ClassKey},
     demand::{Wish, WishKey},
     limit::{BUNDLES_MAX, GROUPS_PER_TENANT_MAX, PACK_BELOW, PACK_LOOK_AT},
     queue::Standing,
@@ -216,6 +216,7 @@ impl Core {
         if let Some(at) = self.wishes.find(WishKey::Group(key)) {
             self.dequeue(at);
         }
+        let classes = self.classes_of_group(key);
         let Some(reserved) = self.groups.remove(&key) else { return };
         let gone = Error::new(Code::GROUP_REMOVED, format!("placement group {} was removed", reserved.group.name));
         let of_group = self.leases.iter().filter(|(_, lease)| lease.bundle.is_some_and(|(group, _)| group == key));
@@ -230,7 +231,7 @@ impl Core {
                 self.charge(reserved.payer, shape, false);
             }
         }
-        for class in reserved.classes {
+        for class in classes {
             let waiting: Vec<u32> = self.classes.get(class).map(|class| class.queue.iter().collect()).unwrap_or_default();
             for at in waiting {
                 if let Some(WishKey::Slots(key)) = self.dequeue(at).map(|wish| wish.key) {
@@ -295,10 +296,17 @@ impl Core {
         }
     }
 
+    /// Classes of demands that come out of a group. One that was forgotten counts no more: its number may be another need's by now.
+    fn classes_of_group(&mut self, key: GroupId) -> Vec<u32> {
+        let Some(reserved) = self.groups.get_mut(&key) else { return Vec::new() };
+        let is_of_group = |class: &Class| matches!(class.key.aim, Aim::Bundle(of, _) if of == key);
+        reserved.classes.retain(|class| self.classes.get(*class).is_some_and(is_of_group));
+        reserved.classes.iter().copied().collect()
+    }
+
     /// A group has more to give to the demands that come out of it.
     pub(crate) fn wake_group(&mut self, key: GroupId) {
-        let classes: Vec<u32> = self.groups.get(&key).map(|group| group.classes.iter().copied().collect()).unwrap_or_default();
-        for class in classes {
+        for class in self.classes_of_group(key) {
             if self.classes.blocked.contains(&class) {
                 self.classes.set_blocked(class, false);
             }
