@@ -313,10 +313,19 @@ impl Core {
         }
     }
 
+    /// Groups that have a bundle on a node.
+    fn groups_on(&self, place: u32) -> Vec<GroupId> {
+        self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect()
+    }
+
+    /// What comes out of bundles on a node may be used again: it takes work again, or has other labels or offers than before.
+    pub(crate) fn wake_groups_on(&mut self, place: u32) {
+        self.groups_on(place).into_iter().for_each(|key| self.wake_group(key));
+    }
+
     /// Bundles on a node that was lost need another one.
     pub(crate) fn lose_bundles(&mut self, place: u32, out: &mut Vec<Action>) {
-        let hit: Vec<GroupId> = self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect();
-        for key in hit {
+        for key in self.groups_on(place) {
             let Some(reserved) = self.groups.get_mut(&key) else { continue };
             let payer = reserved.payer;
             let mut lost = ResourceSet::default();

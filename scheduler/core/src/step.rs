@@ -46,7 +46,11 @@ impl Core {
         for at in self.wishes.of_owner(id) {
             self.dequeue(at);
         }
+        let again = self.cluster.place(id).is_some();
         let place = self.cluster.join(id, node);
+        if again {
+            self.wake_groups_on(place);
+        }
         if let Some(node) = self.cluster.get(place) {
             self.classes.iter_mut().for_each(|class| class.joined(place, node));
         }
@@ -67,6 +71,9 @@ impl Core {
     fn drain(&mut self, id: NodeId, draining: bool, out: &mut Vec<Action>) {
         let Some(place) = self.cluster.place(id) else { return };
         self.cluster.relieve(place, |node| node.draining = draining);
+        if !draining {
+            self.wake_groups_on(place);
+        }
         let leases = self.cluster.get(place).filter(|node| node.draining).into_iter().flat_map(|node| node.leases.keys());
         for lease in leases.map(|(_, lease)| lease.0).collect::<Vec<LeaseId>>() {
             self.retire(lease, drained(id), out);

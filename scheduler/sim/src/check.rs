@@ -27,6 +27,8 @@ pub enum Kind {
     Unfair,
     /// A lease that its owner did not name went on.
     Unexpired,
+    /// Something was granted on a node that is drained, or that the demand excludes.
+    Misplaced,
     /// A demand was refused that some node could meet.
     WronglyRefused,
     /// Work that cannot run again was taken back while it ran.
@@ -138,8 +140,12 @@ impl World {
             match action {
                 Action::Grant { key, node, slots, bundle, .. } => {
                     *granted.entry(*key).or_default() += slots;
-                    let known = self.core.nodes().any(|known| known.id == *node);
-                    must(known, Kind::Books, || format!("{action:?} on a node that is not there"))?;
+                    let known = self.core.nodes().find(|known| known.id == *node);
+                    must(known.is_some(), Kind::Books, || format!("{action:?} on a node that is not there"))?;
+                    let allowed = known
+                        .zip(self.demands.get(key))
+                        .is_none_or(|(node, demand)| !node.draining && demand.placement.allows(node.id, &node.labels));
+                    must(allowed, Kind::Misplaced, || format!("{action:?} on a node that takes no such work"))?;
                     let shape = self.demands.get(key).map(|demand| demand.shape.clone()).unwrap_or_default();
                     // What a group reserved is its own, whatever owners tell of later.
                     if bundle.is_none() {

@@ -396,6 +396,8 @@ impl Shared {
                     });
                 }
             }
+            // A node that takes no more work gives back whatever else comes, until the head has heard of it and retires the lease.
+            known.retired |= given_back.iter().any(|(_, error)| error.code() == Code::NODE_DRAINED);
             known.idle_since = Instant::now();
             let id = known.class;
             self.dispatcher.lock().observe(id, ended.len(), took);

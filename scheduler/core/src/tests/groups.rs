@@ -155,3 +155,47 @@ fn removing_a_group_leaves_alone_what_waits_under_the_number_of_a_class_of_it() 
     let met = sut.step(join(9, ResourceSet::cpus(3 * 597), &[]));
     assert_eq!(met.iter().filter(|action| matches!(action, Action::GroupPlaced { .. })).count(), 597);
 }
+
+fn drain(number: u32, draining: bool) -> Event {
+    Event::NodeDraining { node: node(number), draining }
+}
+
+#[test]
+fn nothing_comes_out_of_a_bundle_while_its_node_is_drained() {
+    let mut sut = Sut::with(&[2, 2]);
+    sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
+    let first = || Demand { bundle: Some((ID, Some(0))), ..want(1, 2) };
+    assert_eq!(sut.granted(1, first()), [(2, 2)]);
+    assert_eq!(retired(&sut.step(drain(2, true))), sut.leases());
+    sut.want(1, first());
+    let lease = sut.leases()[0];
+    assert_eq!(sut.return_lease(lease), [], "what came back is free, and not to be had");
+    assert_eq!(sut.why(1).unwrap(), "waits for cpu 1: the nodes that placement group trainer has for it are being drained");
+    assert_eq!(sut.granted(2, Demand { bundle: Some((ID, None)), ..want(1, 2) }), [(3, 2)]);
+    assert_eq!(grants(&sut.step(drain(2, false))), [(2, 2)]);
+}
+
+#[test]
+fn hard_conditions_hold_inside_a_group_too() {
+    let mut sut = Sut::with(&[]);
+    sut.step(join(2, ResourceSet::cpus(2), &[("zone", "a")]));
+    sut.step(join(3, ResourceSet::cpus(2), &[("zone", "b")]));
+    sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
+    let inside = |number, placement| Demand { bundle: Some((ID, number)), placement, ..want(1, 1) };
+    let on = |number| Placement { node: Some(node(number)), ..Placement::default() };
+    let zone = |zone: &str| Placement { labels: vec![format!("zone={zone}").parse().unwrap()], ..Placement::default() };
+    assert_eq!(sut.granted(1, inside(None, on(3))), [(3, 1)]);
+    assert_eq!(sut.granted(2, inside(None, zone("b"))), [(3, 1)]);
+    assert_eq!(sut.granted(3, inside(None, zone("b"))), [], "the other zone has room");
+    assert_eq!(sut.granted(4, inside(Some(0), on(3))), []);
+    assert_eq!(sut.why(4).unwrap(), "waits for cpu 1 on node n3: bundle 0 of placement group trainer is not on such a node");
+    let data = Name::new("data").unwrap();
+    let needs = rwasm_types::Needs { volumes: [(data.clone(), rwasm_types::Access::ReadOnly)].into(), ..Default::default() };
+    assert_eq!(sut.granted(5, Demand { needs, ..inside(None, Placement::default()) }), []);
+    assert_eq!(sut.why(5).unwrap().split(": ").last().unwrap(), "no bundle of placement group trainer is on such a node");
+    // A node that joins again may offer more than before, and be in another zone.
+    let offer = Offer { volumes: [(data, rwasm_types::Access::ReadOnly)].into(), ..Offer::default() };
+    let labels = [(Name::new("zone").unwrap(), "b".to_owned())].into();
+    let again = Event::NodeJoined { node: node(2), capacity: ResourceSet::cpus(2), labels, offer };
+    assert_eq!(grants(&sut.step(again)), [(2, 1), (2, 1)]);
+}
