@@ -143,11 +143,7 @@ impl Core {
         let demand = demand.checked()?;
         let at = self.classes.of(class_key(&demand, Aim::Free), &mut self.cluster);
         let mut plan = Plan { waiting: demand.slots, ..Plan::default() };
-        let Some(class) = self.classes.get_mut(at) else { return Ok(plan) };
-        if class.homes(&self.cluster).is_empty() {
-            let shape = std::sync::Arc::clone(&class.shape);
-            plan.infeasible = Some(self.no_node(&shape, &demand.placement.labels, &demand.needs));
-        }
+        plan.infeasible = self.why_never(at);
         self.try_out(owner, &demand, at, &mut plan);
         if let Some(class) = self.classes.get(at) {
             let unused = self.nodes().filter(|node| plan.placed.iter().all(|(used, _)| *used != node.id));

@@ -342,12 +342,12 @@ impl Core {
         }
     }
 
-    /// Why a group can never be placed as the cluster is.
+    /// Why a group can never be placed as the cluster is. Nodes that were lost a moment ago count.
     pub(crate) fn group_infeasible(&self, key: GroupId) -> Option<Error> {
         let reserved = self.groups.get(&key)?;
         let group = &reserved.group;
         let homes = || {
-            let nodes = self.cluster.iter().map(|(_, node)| node);
+            let nodes = self.cluster.iter().map(|(_, node)| node).chain(self.cluster.missed());
             nodes.filter(|node| group.labels.iter().all(|selector| selector.matches(&node.labels)))
         };
         let mut shapes: Vec<ResourceSet> = reserved.units().into_iter().map(|(shape, _)| shape).collect();

@@ -11,7 +11,7 @@ use crate::{
     group::GroupId,
     held::{drained, over},
     lease::LeaseState,
-    limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX},
+    limit::{ABSENT_MS, CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX},
     place::Met,
     queue::Standing,
     share::Holder,
@@ -97,13 +97,10 @@ impl Core {
         }
         self.absent.retain(|_, (held, _)| held.owner != id);
         self.lose_holds(place);
-        self.cluster.leave(id);
+        self.cluster.leave(id, self.now_ms + ABSENT_MS);
         self.lose_bundles(place, out);
         self.unreachable.retain(|(owner, node), _| *owner != id && *node != id);
         self.rescale();
-        for class in self.classes.blocked.iter().copied().collect::<Vec<u32>>() {
-            self.refuse_if_infeasible(class, out);
-        }
     }
 
     fn want(&mut self, key: DemandKey, demand: Demand, out: &mut Vec<Action>) {
@@ -359,6 +356,7 @@ impl Core {
             }
         }
         self.settle(out);
+        self.lose_patience(out);
         self.make_room_for_waiting(out);
     }
 

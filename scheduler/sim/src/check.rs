@@ -8,7 +8,10 @@ use std::{
 use rwasm_core::{Action, LeaseState};
 use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant, api::GroupState};
 
-use crate::{owner::TaskState, world::World};
+use crate::{
+    owner::TaskState,
+    world::{World, id},
+};
 
 /// Which of the rules was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,10 +158,11 @@ impl World {
                 Action::Refuse { key, error } if error.code() == Code::INFEASIBLE => {
                     let waiting = self.core.waiting().find(|waiting| waiting.key == *key);
                     if let Some((waiting, demand)) = waiting.zip(self.demands.get(key)) {
-                        let fits = self
-                            .core
-                            .nodes()
-                            .any(|node| node.capacity.contains(&waiting.shape) && demand.placement.allows(node.id, &node.labels));
+                        // Also those that the head cannot hear at present: they are on their way back.
+                        let fits =
+                            self.hosts.iter().enumerate().filter(|(_, host)| host.alive).any(|(node, host)| {
+                                host.capacity.contains(&waiting.shape) && demand.placement.allows(id(node), &host.labels)
+                            });
                         must(!fits || demand.gang, Kind::WronglyRefused, || format!("{action:?}"))?;
                     }
                 }
@@ -198,7 +202,7 @@ impl World {
             let ended = matches!(task.state, TaskState::Done | TaskState::Failed | TaskState::Gone);
             must(ended || !is_over, Kind::LostOrStarved, || {
                 let call = &self.owners[task.owner].calls[task.call];
-                let key = rwasm_core::DemandKey { owner: crate::world::id(task.owner), request: call.request };
+                let key = rwasm_core::DemandKey { owner: id(task.owner), request: call.request };
                 let why = self.core.explain(key, &call.tenant).unwrap_or_default();
                 format!("task {number} of node {} is {:?} at the end: {call:?} {why}", task.owner + 1, task.state)
             })?;

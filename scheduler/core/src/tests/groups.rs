@@ -100,8 +100,9 @@ fn a_group_that_loses_a_node_is_placed_again() {
     let mut sut = Sut::with(&[2, 2]);
     sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
     let lost = sut.step(Event::NodeLost { node: node(3) });
-    assert!(matches!(&lost[..], [Action::GroupRescheduling { .. }, Action::RefuseGroup { .. }]), "{lost:?}");
+    assert!(matches!(&lost[..], [Action::GroupRescheduling { .. }]), "{lost:?}");
     assert_eq!(sut.core.groups().next().unwrap().state, GroupState::Rescheduling);
+    assert!(matches!(&sut.pass(ABSENT_MS)[..], [Action::RefuseGroup { .. }]), "the node is not back");
     sut.now_ms += 100;
     assert_eq!(placed(&sut.step(join(9, ResourceSet::cpus(2), &[]))), Some(vec![2, 9]));
 }
