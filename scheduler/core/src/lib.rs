@@ -47,6 +47,7 @@ pub use self::{
     explain::{Plan, Turned},
     group::{Group, GroupId, GroupView},
     lease::{Lease, LeaseState},
+    share::TenantView,
 };
 
 /// What happened.
@@ -328,10 +329,15 @@ impl Core {
         self.leases.len()
     }
 
-    /// What tenants hold, with their shares of the cluster in millionths, divided by their weights.
-    pub fn tenants(&self) -> impl Iterator<Item = (&Tenant, &ResourceSet, u64)> {
+    /// What tenants hold, and which share of the cluster that is.
+    pub fn tenants(&self) -> impl Iterator<Item = TenantView<'_>> {
         let millionths = |share: u64| u64::try_from(u128::from(share) * 1_000_000 / u128::from(share::WHOLE)).unwrap_or(u64::MAX);
-        self.accounts.tenants().map(move |row| (&row.name, &row.account.held, millionths(row.account.share)))
+        self.accounts.tenants().map(move |row| TenantView {
+            name: &row.name,
+            held: &row.account.held,
+            soon: &row.account.soon,
+            share: millionths(row.account.share),
+        })
     }
 }
 

@@ -226,12 +226,15 @@ impl Core {
     fn set_on_its_way(&mut self, id: LeaseId, state: LeaseState) -> Option<NodeId> {
         let lease = self.leases.get_mut(id).filter(|lease| lease.state == LeaseState::Active)?;
         lease.state = state;
-        let (owner, place, held, payer, key) =
-            (lease.owner, lease.place, lease.held(), lease.payer, (lease.priority, std::cmp::Reverse(id)));
+        let (owner, place, held, payer, bundle) = (lease.owner, lease.place, lease.held(), lease.payer, lease.bundle);
+        let key = (lease.priority, std::cmp::Reverse(id));
         self.cluster.change(place, |node| {
             node.leases.insert(key, false);
         });
-        self.accounts.expect(payer, &held, false);
+        // What comes out of a bundle was charged with its group.
+        if bundle.is_none() {
+            self.accounts.expect(payer, &held, false);
+        }
         Some(owner)
     }
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
 };
 
-use rwasm_core::{Action, LeaseState};
+use rwasm_core::{Action, LeaseState, TenantView};
 use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant, api::GroupState};
 
 use crate::{
@@ -75,10 +75,14 @@ impl World {
     pub(crate) fn check_books(&self) -> Found {
         let mut leased: BTreeMap<NodeId, ResourceSet> = BTreeMap::new();
         let mut held: BTreeMap<Tenant, ResourceSet> = BTreeMap::new();
+        let mut soon = ResourceSet::default();
         for lease in self.core.leases().filter(|lease| lease.bundle.is_none()) {
             let amount = lease.shape.times(lease.slots);
             leased.entry(lease.node).or_default().give(&amount);
             held.entry(lease.tenant).or_default().give(&amount);
+            if lease.state == LeaseState::Active {
+                soon.give(&amount);
+            }
         }
         for view in self.core.groups() {
             self.check_group(&view)?;
@@ -86,6 +90,7 @@ impl World {
                 if let Some(node) = node {
                     leased.entry(*node).or_default().give(shape);
                     held.entry(view.group.tenant.clone()).or_default().give(shape);
+                    soon.give(shape);
                 }
             }
         }
@@ -95,11 +100,14 @@ impl World {
                 format!("node {} leases {leased}, and its books say {}", node.id, node.leased)
             })?;
         }
-        for (tenant, amount, _) in self.core.tenants() {
-            let held = held.get(tenant).cloned().unwrap_or_default();
-            must(same(&held, amount), Kind::Books, || format!("tenant {tenant} holds {held}, and its account says {amount}"))?;
+        let mut expected = ResourceSet::default();
+        for TenantView { name, held: amount, soon, .. } in self.core.tenants() {
+            let held = held.get(name).cloned().unwrap_or_default();
+            must(same(&held, amount), Kind::Books, || format!("tenant {name} holds {held}, and its account says {amount}"))?;
+            expected.give(soon);
         }
-        Ok(())
+        self.core.nodes().for_each(|node| soon.give(&node.held_back));
+        must(same(&soon, &expected), Kind::Books, || format!("{soon} will be held soon, and all accounts say {expected}"))
     }
 
     fn check_group(&self, view: &rwasm_core::GroupView) -> Found {
@@ -220,7 +228,7 @@ impl World {
             let rest = node.leased == ResourceSet::default() || zero(&node.leased);
             must(rest && zero(&node.held_back) && zero(&node.unleased), Kind::Books, || format!("something is kept on {node:?}"))?;
         }
-        let tenants: Vec<_> = self.core.tenants().map(|(tenant, ..)| tenant).collect();
+        let tenants: Vec<_> = self.core.tenants().map(|tenant| tenant.name).collect();
         must(tenants.is_empty(), Kind::Books, || format!("accounts are left: {tenants:?}"))
     }
 

@@ -70,6 +70,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (8, "a gang larger than all other nodes together waited for ever"),
     (9, "a head that began anew refused work whose node had not joined again"),
     (90, "the bundles of a lost node were placed on that same node again"),
+    (144, "leases out of bundles were taken off what their tenant will hold soon when they were asked back"),
     (296, "a request that was withdrawn while the stream was away stayed at the head"),
 ];
 
