@@ -13,7 +13,7 @@ use rwasm_types::{Code, Error, GroupStrategy, LabelSelector, LeaseId, Needs, Nod
 
 use crate::{
     Action, Core,
-    class::Aim,
+    class::{Aim, Class},
     cluster::NodeView,
     demand::{Hold, Wish, WishKey},
     lease::{Entry, LeaseState},
@@ -52,8 +52,10 @@ impl Core {
         let stale: Vec<u32> =
             self.holders.iter().copied().filter(|at| self.wishes.get(*at).is_some_and(|wish| self.is_stale(wish))).collect();
         stale.into_iter().for_each(|at| self.release_holds(at));
-        let mut heads: Vec<_> =
-            self.classes.blocked.iter().filter_map(|class| Some((self.classes.get(*class)?.queue.head()?.0, *class))).collect();
+        // No lease has to make way for what comes out of bundles: it waits for its group alone.
+        let may_have_room = |class: &&Class| !matches!(class.key.aim, Aim::Bundle(..));
+        let head = |class: &u32| Some((self.classes.get(*class).filter(may_have_room)?.queue.head()?.0, *class));
+        let mut heads: Vec<_> = self.classes.blocked.iter().filter_map(head).collect();
         heads.sort_unstable();
         let mut left = ROOM_PER_TICK;
         for (_, class) in heads {

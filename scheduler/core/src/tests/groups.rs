@@ -200,3 +200,15 @@ fn hard_conditions_hold_inside_a_group_too() {
     let again = Event::NodeJoined { node: node(2), capacity: ResourceSet::cpus(2), labels, offer };
     assert_eq!(grants(&sut.step(again)), [(2, 1), (2, 1)]);
 }
+
+#[test]
+fn what_waits_for_a_full_group_does_not_keep_others_from_having_room_made() {
+    let mut sut = Sut::with(&[1, 1, 1]);
+    sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[1]) });
+    assert_eq!(sut.granted(1, of("a", 1, want(1, 2))).len(), 2);
+    for request in 2..3 + limit::ROOM_PER_TICK as u64 {
+        sut.want(request, of("b", 2, prioritised(1, Demand { bundle: Some((ID, None)), ..want(1, 1) })));
+    }
+    sut.want(1_000, of("c", 3, want(1, 1)));
+    assert_eq!(retired(&sut.pass(STARVING_AFTER_MS)).len(), 1);
+}
