@@ -76,9 +76,7 @@ impl Reserved {
         let missing = self.bundles.iter().enumerate().filter(|(_, bundle)| bundle.place.is_none()).map(|(at, _)| at);
         if self.group.strategy == GroupStrategy::StrictPack {
             let missing: Vec<usize> = missing.collect();
-            let mut sum = ResourceSet::default();
-            missing.iter().for_each(|at| sum.give(&self.group.bundles[*at]));
-            return vec![(sum, missing)];
+            return vec![(sum(missing.iter().map(|at| &self.group.bundles[*at])), missing)];
         }
         let mut units: Vec<_> = missing.map(|at| (self.group.bundles[at].clone(), vec![at])).collect();
         // The largest first, for they are the hardest to place.
@@ -119,26 +117,28 @@ fn least(shapes: &[ResourceSet]) -> ResourceSet {
     ResourceSet { cpu: least(|shape| shape.cpu), gpu: least(|shape| shape.gpu), memory, custom: BTreeMap::new() }
 }
 
-fn sum(shapes: &[ResourceSet]) -> ResourceSet {
+fn sum<'a>(shapes: impl IntoIterator<Item = &'a ResourceSet>) -> ResourceSet {
     let mut sum = ResourceSet::default();
-    shapes.iter().for_each(|shape| sum.give(shape));
+    shapes.into_iter().for_each(|shape| sum.give(shape));
     sum
 }
 
 impl Group {
-    /// Checks it, before it is written down.
+    /// Within limits, before it is written down.
     ///
     /// # Errors
     ///
     /// [`Code::LIMIT`] and [`Code::INVALID_ARGUMENT`], saying what is wrong.
-    pub fn check(&self) -> Result<()> {
+    pub fn checked(mut self) -> Result<Self> {
         if self.bundles.is_empty() || self.bundles.len() > BUNDLES_MAX {
             return Err(Error::new(Code::LIMIT, format!("a placement group has 1 to {BUNDLES_MAX} bundles, not {}", self.bundles.len())));
         }
+        self.bundles = self.bundles.into_iter().map(ResourceSet::checked).collect::<Result<_>>()?;
         if self.bundles.iter().any(|bundle| *bundle == ResourceSet::default()) {
             return Err(Error::new(Code::INVALID_ARGUMENT, "a bundle of a placement group reserves nothing"));
         }
-        Placement { labels: self.labels.clone(), ..Placement::default() }.checked().map(drop)
+        self.labels = Placement { labels: self.labels, ..Placement::default() }.checked()?.labels;
+        Ok(self)
     }
 
     fn class(&self, key: GroupId) -> ClassKey {
@@ -168,10 +168,10 @@ impl Core {
         let full = (of_tenant >= GROUPS_PER_TENANT_MAX || self.is_full()).then(|| {
             Error::new(Code::QUEUE_FULL, "too many placement groups wait or are reserved").hint("remove those that are not needed")
         });
-        if let Some(error) = group.check().err().or(full) {
-            out.push(Action::RefuseGroup { group: key, error });
-            return;
-        }
+        let group = match full.map_or_else(|| group.checked(), Err) {
+            Ok(group) => group,
+            Err(error) => return out.push(Action::RefuseGroup { group: key, error }),
+        };
         let payer = self.accounts.open(&group.tenant, Holder::Group(key));
         let bundles = vec![Bundle { place: None, free: ResourceSet::default() }; group.bundles.len()];
         let (group, state) = (Arc::new(group), GroupState::Pending);

@@ -212,3 +212,16 @@ fn what_waits_for_a_full_group_does_not_keep_others_from_having_room_made() {
     sut.want(1_000, of("c", 3, want(1, 1)));
     assert_eq!(retired(&sut.pass(STARVING_AFTER_MS)).len(), 1);
 }
+
+#[test]
+fn a_group_names_few_custom_resources_and_reserves_something() {
+    let of = |count: u32, amount: u32| {
+        let custom = (0..count).map(|at| (Name::new(&format!("c{at}")).unwrap(), Quantity::whole(amount))).collect();
+        Group { bundles: vec![ResourceSet { custom, ..ResourceSet::default() }], ..group(GroupStrategy::Pack, &[]) }
+    };
+    for (group, code) in [(of(33, 1), Code::LIMIT), (of(1, 0), Code::INVALID_ARGUMENT)] {
+        assert_eq!(group.clone().checked().unwrap_err().code(), code);
+        assert_eq!(refusal(&Sut::with(&[1]).step(Event::GroupWanted { id: ID, group })).code(), code);
+    }
+    assert!(of(32, 1).checked().is_ok());
+}

@@ -104,8 +104,7 @@ impl State {
         if self.groups.known.contains_key(&(tenant.clone(), group.name.clone())) {
             return Err(Error::new(Code::NAME_TAKEN, format!("there is a placement group {} already", group.name)));
         }
-        let wanted = of_core(tenant, group);
-        wanted.check()?;
+        let wanted = of_core(tenant, group).checked()?;
         let id = self.groups.insert(tenant, &group.name, self.groups.last + 1, now_ms());
         self.step(Event::GroupWanted { id, group: wanted });
         let record = self.group_record(tenant, &group.name)?;
