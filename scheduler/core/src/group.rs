@@ -342,9 +342,9 @@ impl Core {
         }
     }
 
-    /// Why a group can never be placed as the cluster is. Nodes that were lost a moment ago count.
-    pub(crate) fn group_infeasible(&self, key: GroupId) -> Option<Error> {
-        let reserved = self.groups.get(&key)?;
+    /// Why a group that waits for nodes can never be placed as the cluster is. Nodes that are expected back count.
+    pub fn group_infeasible(&self, key: GroupId) -> Option<Error> {
+        let reserved = self.groups.get(&key).filter(|reserved| reserved.state != GroupState::Placed && !self.is_patient())?;
         let group = &reserved.group;
         let homes = || {
             let nodes = self.cluster.iter().map(|(_, node)| node).chain(self.cluster.missed());

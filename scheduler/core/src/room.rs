@@ -309,7 +309,7 @@ impl Core {
 
     /// Why no node can ever meet what a class asks for, as far as all of its wishes are concerned. As long as nodes are expected back, they count.
     pub(crate) fn why_never(&mut self, class: u32) -> Option<Error> {
-        if self.now_ms < self.patient_until_ms {
+        if self.is_patient() {
             return None;
         }
         let known = self.classes.get_mut(class)?;
@@ -345,13 +345,18 @@ impl Core {
         }
     }
 
+    /// Whether nodes of an earlier life of the head are expected back.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.now_ms < self.patient_until_ms
+    }
+
     /// Nodes that did not come back in time are expected no more: what only they could meet is refused.
     pub(crate) fn lose_patience(&mut self, out: &mut Vec<Action>) {
-        let began = self.patient_until_ms > 0 && self.now_ms >= self.patient_until_ms;
-        if began {
+        let is_over = self.patient_until_ms > 0 && !self.is_patient();
+        if is_over {
             self.patient_until_ms = 0;
         }
-        if self.cluster.miss_no_more(self.now_ms) || began {
+        if self.cluster.miss_no_more(self.now_ms) || is_over {
             for class in self.classes.blocked.iter().copied().collect::<Vec<u32>>() {
                 self.refuse_if_infeasible(class, out);
             }
@@ -361,7 +366,7 @@ impl Core {
     /// Tells the owners of gangs that all nodes together, were they empty, could not take them.
     fn refuse_large_gangs(&mut self, class: u32, out: &mut Vec<Action>) {
         let Some(known) = self.classes.get(class).filter(|class| class.key.aim == Aim::Free && class.key.gang) else { return };
-        if self.now_ms < self.patient_until_ms {
+        if self.is_patient() {
             return;
         }
         let room = |node: &NodeView| if known.is_home(node) { node.capacity.count_of(&known.shape).unwrap_or(u64::MAX) } else { 0 };

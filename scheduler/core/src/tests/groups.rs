@@ -118,6 +118,10 @@ fn what_is_larger_than_the_cluster_is_said_so() {
         let mut sut = Sut::with(&[4, 4]);
         let actions = sut.step(Event::GroupWanted { id: ID, group: group(strategy, &bundles) });
         assert_eq!((refusal(&actions).code(), refusal(&actions).message()), (Code::INFEASIBLE, message));
+        assert_eq!(sut.core.group_infeasible(ID), Some(refusal(&actions)));
+        // It waits for a node that has more, which may be busy as yet.
+        sut.step(join(8, ResourceSet::cpus(12), &[]));
+        assert_eq!(sut.core.group_infeasible(ID), None);
     }
     let mut sut = Sut::with(&[4]);
     let none = sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[]) });
