@@ -40,15 +40,8 @@ pub(crate) fn capacity(wanted: Wanted) -> Result<ResourceSet> {
         );
         return Err(Error::new(Code::NO_CAPACITY, message).hint("lower --memory, or give the container more"));
     }
-    if wanted.custom.len() > ResourceSet::CUSTOM_MAX {
-        return Err(Error::new(Code::LIMIT, format!("a node may have {} custom resources", ResourceSet::CUSTOM_MAX)));
-    }
-    Ok(ResourceSet {
-        cpu: Quantity::whole(wanted.cpus.unwrap_or(cores)),
-        gpu: Quantity::whole(wanted.gpus),
-        memory: guests,
-        custom: wanted.custom,
-    })
+    let (cpu, gpu) = (Quantity::whole(wanted.cpus.unwrap_or(cores)), Quantity::whole(wanted.gpus));
+    ResourceSet { cpu, gpu, memory: guests, custom: wanted.custom }.checked()
 }
 
 /// What objects get of a machine's memory unless told otherwise.

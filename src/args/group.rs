@@ -72,10 +72,7 @@ fn bundle(text: &str) -> Result<ResourceSet> {
             }
         }
     }
-    if bundle.custom.len() > ResourceSet::CUSTOM_MAX {
-        return Err(Error::new(Code::LIMIT, format!("a bundle names at most {} custom resources", ResourceSet::CUSTOM_MAX)));
-    }
-    Ok(bundle)
+    bundle.checked()
 }
 
 #[cfg(test)]

@@ -103,12 +103,9 @@ fn read_stdin(path: &Path) -> Result<Bytes> {
 pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
     let NeedArgs { num_cpus, num_gpus, resources, max_retries, priority, label, prefer_label, prefer_node, node, spread, placement_group } =
         work.needs.clone();
-    let custom = resources.unwrap_or_default();
-    if custom.len() > ResourceSet::CUSTOM_MAX {
-        return Err(Error::new(Code::LIMIT, format!("a task may name {} custom resources", ResourceSet::CUSTOM_MAX)));
-    }
+    let (memory, custom) = (work.limits.memory.unwrap_or(0), resources.unwrap_or_default());
     Ok(TaskOptions {
-        resources: ResourceSet { cpu: num_cpus, gpu: num_gpus, memory: work.limits.memory.unwrap_or(0), custom },
+        resources: ResourceSet { cpu: num_cpus, gpu: num_gpus, memory, custom }.checked()?,
         limits: limits(&work.limits)?,
         retries_max: max_retries,
         priority,

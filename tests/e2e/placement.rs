@@ -124,3 +124,25 @@ fn a_placement_group_outlives_the_head_and_one_that_is_too_large_is_refused_at_o
     let said = whereabouts(&cluster, &["--placement-group", "kept"]);
     assert!(said.contains("n2"), "{said}");
 }
+
+#[test]
+fn work_that_runs_or_waits_in_a_group_that_is_removed_ends_and_says_so() {
+    let cluster = zones();
+    cluster.rwasm(["placement-group", "create", "trainer", "--bundle", "cpu=1", "--label", "zone=b", "--wait"]).run().ok();
+    let map = ["submit", &guest("evil-wasi"), "--map", "-", "--func", "sleep-for", "--placement-group", "trainer", "--no-wait"];
+    let submit = |lines: &str| cluster.rwasm(map).stdin(lines).run().ok().stdout().trim().to_owned();
+    let job = submit("[60000]\n");
+    eventually("its task runs", || {
+        let running = cluster.rwasm(["list", "tasks", "--state", "running", "--json"]).run().ok().json();
+        (running["total"] == 1).then_some(())
+    });
+    let waiting = submit("[60000]\n[60000]\n");
+    eventually("others wait for it at the head", || {
+        let why = cluster.rwasm(["why", &format!("{}-0", waiting.replacen('j', "t", 1))]).run().ok().stdout();
+        why.contains("all bundles of placement group trainer are in use").then_some(())
+    });
+    cluster.rwasm(["placement-group", "remove", "trainer"]).run().ok();
+    for job in [job, waiting] {
+        cluster.rwasm(["job", "wait", &job]).run().fails(1, "RW0823").says("placement group trainer was removed");
+    }
+}

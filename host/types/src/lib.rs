@@ -27,7 +27,7 @@ pub use id::{ActorId, ArtifactDigest, Attempt, Incarnation, JobId, LeaseId, Node
 pub use identity::{Identity, Role, TokenHash, TokenId, UserToken};
 pub use limit::TaskLimits;
 pub use name::{Name, ParseNameError, Tenant};
-pub use options::{Priority, TaskOptions};
+pub use options::{Priority, PriorityOutOfRange, TaskOptions};
 pub use placement::{GroupRef, GroupStrategy, LabelMatch, LabelSelector, Placement, Strategy};
 pub use policy::{Destinations, Needs, Offer, Policy, VolumeRule, special_address};
 pub use resource::{ParseResourceError, Quantity, ResourceSet};

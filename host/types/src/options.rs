@@ -6,8 +6,27 @@ use crate::{Name, Placement, Quantity, ResourceSet, TaskLimits};
 
 /// Who goes first where not all can: -100 to 100, larger first, 0 by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "i8", into = "i8")]
 pub struct Priority(i8);
+
+/// A number that is no priority.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no priority: write a number from -{max} to {max}", max = Priority::MAX)]
+pub struct PriorityOutOfRange(i8);
+
+impl TryFrom<i8> for Priority {
+    type Error = PriorityOutOfRange;
+
+    fn try_from(number: i8) -> Result<Self, PriorityOutOfRange> {
+        Self::new(number).ok_or(PriorityOutOfRange(number))
+    }
+}
+
+impl From<Priority> for i8 {
+    fn from(priority: Priority) -> Self {
+        priority.0
+    }
+}
 
 impl Priority {
     /// The largest priority; the smallest is its negative.
@@ -60,6 +79,22 @@ impl Default for TaskOptions {
             reuse: false,
             placement: Placement::default(),
             name: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_priority_is_in_its_range_in_json_too() {
+        for number in [-100, 0, 100] {
+            let priority: Priority = serde_json::from_str(&number.to_string()).unwrap();
+            assert_eq!((i32::from(priority.get()), serde_json::to_string(&priority).unwrap()), (number, number.to_string()));
+        }
+        for text in ["101", "127", "-101", "-128", "128", "1.5", "\"1\""] {
+            assert!(serde_json::from_str::<Priority>(text).is_err(), "{text}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{Name, format_bytes};
+use crate::{Code, Error, Name, Result, format_bytes};
 
 /// An amount of cpu, gpu or a custom resource, in units of 1/10,000. Sums and differences are exact.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -154,6 +154,21 @@ impl ResourceSet {
         Self { cpu: Quantity::whole(count), ..Self::default() }
     }
 
+    /// As it is asked for or offered: without custom resources of which there are none, and with no more than
+    /// [`ResourceSet::CUSTOM_MAX`] others.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::LIMIT`].
+    pub fn checked(mut self) -> Result<Self> {
+        self.custom.retain(|_, amount| !amount.is_zero());
+        if self.custom.len() > Self::CUSTOM_MAX {
+            let message = format!("at most {} custom resources can be named, not {}", Self::CUSTOM_MAX, self.custom.len());
+            return Err(Error::new(Code::LIMIT, message));
+        }
+        Ok(self)
+    }
+
     /// Whether `other` fits into this.
     pub fn contains(&self, other: &Self) -> bool {
         self.cpu >= other.cpu
@@ -167,14 +182,7 @@ impl ResourceSet {
     pub fn take(&mut self, other: &Self) -> bool {
         let fits = self.contains(other);
         if fits {
-            self.cpu = self.cpu.saturating_sub(other.cpu);
-            self.gpu = self.gpu.saturating_sub(other.gpu);
-            self.memory -= other.memory;
-            for (name, amount) in &other.custom {
-                if let Some(have) = self.custom.get_mut(name) {
-                    *have = have.saturating_sub(*amount);
-                }
-            }
+            self.take_saturating(other);
         }
         fits
     }
@@ -268,6 +276,18 @@ mod tests {
         let amount = || (0u64..1 << 40).prop_map(|parts| Quantity::from_parts(parts).unwrap());
         let custom = proptest::collection::btree_map("[a-c]".prop_map(|s| Name::new(&s).unwrap()), amount(), 0..3);
         (amount(), amount(), 0u64..1 << 50, custom).prop_map(|(cpu, gpu, memory, custom)| ResourceSet { cpu, gpu, memory, custom })
+    }
+
+    #[test]
+    fn custom_resources_that_are_named_are_few_and_there() {
+        let custom = |count: u32, amount: u32| {
+            let entry = |at| (Name::new(&format!("c{at}")).unwrap(), Quantity::whole(amount));
+            ResourceSet { custom: (0..count).map(entry).collect(), ..ResourceSet::cpus(1) }
+        };
+        let most = custom(32, 1);
+        assert_eq!(most.clone().checked().unwrap(), most);
+        assert_eq!(custom(33, 1).checked().unwrap_err().code(), Code::LIMIT);
+        assert_eq!(custom(33, 0).checked().unwrap(), ResourceSet::cpus(1));
     }
 
     proptest! {

@@ -132,17 +132,11 @@ impl From<&ResourceSet> for proto::Resources {
 /// If an amount is absurd, a name is none, or there are too many.
 pub fn resources(message: &proto::Resources) -> Result<ResourceSet> {
     let amount = |parts| Quantity::from_parts(parts).ok_or_else(|| malformed("an amount of a resource is too large"));
-    if message.custom.len() > ResourceSet::CUSTOM_MAX {
-        return Err(Error::new(
-            Code::LIMIT,
-            format!("{} custom resources, but {} are allowed", message.custom.len(), ResourceSet::CUSTOM_MAX),
-        ));
-    }
     let mut custom = BTreeMap::new();
     for (name, parts) in &message.custom {
         custom.insert(Name::new(name).map_err(malformed)?, amount(*parts)?);
     }
-    Ok(ResourceSet { cpu: amount(message.cpu)?, gpu: amount(message.gpu)?, memory: message.memory, custom })
+    ResourceSet { cpu: amount(message.cpu)?, gpu: amount(message.gpu)?, memory: message.memory, custom }.checked()
 }
 
 /// Nanoseconds as they travel; longer than 584 years is cut.

@@ -93,6 +93,11 @@ impl Class {
         self.want.fits(offer) && self.key.node.is_none_or(|only| only == node.id) && self.hard.admits(node)
     }
 
+    /// Whether a node meets the hard conditions, whatever it has.
+    pub(crate) fn suits(&self, node: &NodeView) -> bool {
+        suits(node, self.key.node, &self.hard.condition)
+    }
+
     /// Whether a node could ever have room.
     pub(crate) fn is_home(&self, node: &NodeView) -> bool {
         is_home(node, self.key.node, &self.shape, &self.hard.condition)
@@ -130,7 +135,11 @@ impl Class {
 }
 
 fn is_home(node: &NodeView, only: Option<NodeId>, shape: &ResourceSet, condition: &Condition) -> bool {
-    only.is_none_or(|only| only == node.id) && node.capacity.contains(shape) && condition.suits(node)
+    suits(node, only, condition) && node.capacity.contains(shape)
+}
+
+fn suits(node: &NodeView, only: Option<NodeId>, condition: &Condition) -> bool {
+    only.is_none_or(|only| only == node.id) && condition.suits(node)
 }
 
 /// All classes.

@@ -105,6 +105,8 @@ pub(crate) struct Cluster {
     expected: BTreeMap<NodeId, ResourceSet>,
     /// Places that have more to offer than before, until they were looked at.
     gains: BTreeSet<u32>,
+    /// Nodes that were lost a moment ago, and until when they are expected back.
+    missed: BTreeMap<NodeId, (NodeView, u64)>,
 }
 
 impl Cluster {
@@ -147,6 +149,7 @@ impl Cluster {
 
     /// Takes a node in, or its new capacity, labels and offer.
     pub(crate) fn join(&mut self, id: NodeId, (capacity, labels, offer): (ResourceSet, BTreeMap<Name, String>, rwasm_types::Offer)) -> u32 {
+        self.missed.remove(&id);
         self.total.give(&capacity);
         self.gpu_nodes += usize::from(!capacity.gpu.is_zero());
         if let Some(place) = self.place(id) {
@@ -187,15 +190,28 @@ impl Cluster {
         place
     }
 
-    pub(crate) fn leave(&mut self, id: NodeId) -> Option<NodeView> {
-        let place = self.places.remove(&id)?;
-        let node = self.nodes[place as usize].take()?;
+    /// A node is lost; it is expected back until then.
+    pub(crate) fn leave(&mut self, id: NodeId, until_ms: u64) {
+        let Some(place) = self.places.remove(&id) else { return };
+        let Some(node) = self.nodes[place as usize].take() else { return };
         self.free_places.insert(place);
         self.gains.remove(&place);
         self.tree.set(place, Offer::NONE);
         self.total.take_saturating(&node.capacity);
         self.gpu_nodes -= usize::from(!node.capacity.gpu.is_zero());
-        Some(node)
+        self.missed.insert(id, (node, until_ms));
+    }
+
+    /// Nodes that were lost a moment ago.
+    pub(crate) fn missed(&self) -> impl Iterator<Item = &NodeView> {
+        self.missed.values().map(|(node, _)| node)
+    }
+
+    /// Nodes that did not come back in time are expected no more; says whether there were any.
+    pub(crate) fn miss_no_more(&mut self, now_ms: u64) -> bool {
+        let before = self.missed.len();
+        self.missed.retain(|_, (_, until_ms)| *until_ms > now_ms);
+        self.missed.len() < before
     }
 
     /// A heartbeat.

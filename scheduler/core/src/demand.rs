@@ -60,9 +60,7 @@ impl Demand {
         if self.slots > SLOTS_MAX {
             return Err(Error::new(Code::LIMIT, format!("at most {SLOTS_MAX} slots can be asked for at once, not {}", self.slots)));
         }
-        if self.shape.custom.len() > ResourceSet::CUSTOM_MAX {
-            return Err(Error::new(Code::LIMIT, format!("a task names at most {} custom resources", ResourceSet::CUSTOM_MAX)));
-        }
+        self.shape = self.shape.checked()?;
         self.placement = self.placement.checked()?;
         self.near.sort_by_key(|(node, bytes)| (std::cmp::Reverse(*bytes), *node));
         self.near.truncate(NEAR_MAX);

@@ -52,7 +52,7 @@ impl Core {
         let conditions = conditions(class);
         let what = format!("waits for {}{conditions}", class.shape);
         if let Aim::Bundle(group, number) = class.key.aim {
-            return Some(format!("{what}: {}", self.explain_bundles(group, number)));
+            return Some(format!("{what}: {}", self.explain_bundles(class, group, number)));
         }
         let homes: Vec<&NodeView> = self.nodes().filter(|node| class.is_home(node)).collect();
         if homes.is_empty() {
@@ -117,9 +117,19 @@ impl Core {
         format!("{have}, {which}leased to {by} until given back, or for {} if not renewed{returning}", format_duration(left))
     }
 
-    fn explain_bundles(&self, group: GroupId, number: Option<u32>) -> String {
+    fn explain_bundles(&self, class: &Class, group: GroupId, number: Option<u32>) -> String {
         let Some(reserved) = self.groups.get(&group) else { return "its placement group is gone".to_owned() };
         let name = &reserved.group.name;
+        let meant = reserved.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at));
+        let mut suited = meant.filter_map(|(bundle, _)| self.cluster.get(bundle.place?)).filter(|node| class.suits(node)).peekable();
+        if reserved.state == GroupState::Placed && suited.peek().is_none() {
+            let which = number.map_or_else(|| "no bundle".to_owned(), |number| format!("bundle {number}"));
+            let is = if number.is_some() { "is not" } else { "is" };
+            return format!("{which} of placement group {name} {is} on such a node");
+        }
+        if reserved.state == GroupState::Placed && suited.all(|node| node.draining) {
+            return format!("the nodes that placement group {name} has for it are being drained");
+        }
         match (reserved.state, number) {
             (GroupState::Placed, Some(number)) => format!("bundle {number} of placement group {name} is in use"),
             (GroupState::Placed, None) => format!("all bundles of placement group {name} are in use"),
@@ -133,11 +143,7 @@ impl Core {
         let demand = demand.checked()?;
         let at = self.classes.of(class_key(&demand, Aim::Free), &mut self.cluster);
         let mut plan = Plan { waiting: demand.slots, ..Plan::default() };
-        let Some(class) = self.classes.get_mut(at) else { return Ok(plan) };
-        if class.homes(&self.cluster).is_empty() {
-            let shape = std::sync::Arc::clone(&class.shape);
-            plan.infeasible = Some(self.no_node(&shape, &demand.placement.labels, &demand.needs));
-        }
+        plan.infeasible = self.why_never(at);
         self.try_out(owner, &demand, at, &mut plan);
         if let Some(class) = self.classes.get(at) {
             let unused = self.nodes().filter(|node| plan.placed.iter().all(|(used, _)| *used != node.id));

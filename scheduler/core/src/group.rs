@@ -12,7 +12,7 @@ use rwasm_types::{
 
 use crate::{
     Action, Core,
-    class::{Aim, ClassKey},
+    class::{Aim, Class, ClassKey},
     demand::{Wish, WishKey},
     limit::{BUNDLES_MAX, GROUPS_PER_TENANT_MAX, PACK_BELOW, PACK_LOOK_AT},
     queue::Standing,
@@ -76,9 +76,7 @@ impl Reserved {
         let missing = self.bundles.iter().enumerate().filter(|(_, bundle)| bundle.place.is_none()).map(|(at, _)| at);
         if self.group.strategy == GroupStrategy::StrictPack {
             let missing: Vec<usize> = missing.collect();
-            let mut sum = ResourceSet::default();
-            missing.iter().for_each(|at| sum.give(&self.group.bundles[*at]));
-            return vec![(sum, missing)];
+            return vec![(sum(missing.iter().map(|at| &self.group.bundles[*at])), missing)];
         }
         let mut units: Vec<_> = missing.map(|at| (self.group.bundles[at].clone(), vec![at])).collect();
         // The largest first, for they are the hardest to place.
@@ -119,26 +117,28 @@ fn least(shapes: &[ResourceSet]) -> ResourceSet {
     ResourceSet { cpu: least(|shape| shape.cpu), gpu: least(|shape| shape.gpu), memory, custom: BTreeMap::new() }
 }
 
-fn sum(shapes: &[ResourceSet]) -> ResourceSet {
+fn sum<'a>(shapes: impl IntoIterator<Item = &'a ResourceSet>) -> ResourceSet {
     let mut sum = ResourceSet::default();
-    shapes.iter().for_each(|shape| sum.give(shape));
+    shapes.into_iter().for_each(|shape| sum.give(shape));
     sum
 }
 
 impl Group {
-    /// Checks it, before it is written down.
+    /// Within limits, before it is written down.
     ///
     /// # Errors
     ///
     /// [`Code::LIMIT`] and [`Code::INVALID_ARGUMENT`], saying what is wrong.
-    pub fn check(&self) -> Result<()> {
+    pub fn checked(mut self) -> Result<Self> {
         if self.bundles.is_empty() || self.bundles.len() > BUNDLES_MAX {
             return Err(Error::new(Code::LIMIT, format!("a placement group has 1 to {BUNDLES_MAX} bundles, not {}", self.bundles.len())));
         }
+        self.bundles = self.bundles.into_iter().map(ResourceSet::checked).collect::<Result<_>>()?;
         if self.bundles.iter().any(|bundle| *bundle == ResourceSet::default()) {
             return Err(Error::new(Code::INVALID_ARGUMENT, "a bundle of a placement group reserves nothing"));
         }
-        Placement { labels: self.labels.clone(), ..Placement::default() }.checked().map(drop)
+        self.labels = Placement { labels: self.labels, ..Placement::default() }.checked()?.labels;
+        Ok(self)
     }
 
     fn class(&self, key: GroupId) -> ClassKey {
@@ -168,10 +168,10 @@ impl Core {
         let full = (of_tenant >= GROUPS_PER_TENANT_MAX || self.is_full()).then(|| {
             Error::new(Code::QUEUE_FULL, "too many placement groups wait or are reserved").hint("remove those that are not needed")
         });
-        if let Some(error) = group.check().err().or(full) {
-            out.push(Action::RefuseGroup { group: key, error });
-            return;
-        }
+        let group = match full.map_or_else(|| group.checked(), Err) {
+            Ok(group) => group,
+            Err(error) => return out.push(Action::RefuseGroup { group: key, error }),
+        };
         let payer = self.accounts.open(&group.tenant, Holder::Group(key));
         let bundles = vec![Bundle { place: None, free: ResourceSet::default() }; group.bundles.len()];
         let (group, state) = (Arc::new(group), GroupState::Pending);
@@ -216,6 +216,7 @@ impl Core {
         if let Some(at) = self.wishes.find(WishKey::Group(key)) {
             self.dequeue(at);
         }
+        let classes = self.classes_of_group(key);
         let Some(reserved) = self.groups.remove(&key) else { return };
         let gone = Error::new(Code::GROUP_REMOVED, format!("placement group {} was removed", reserved.group.name));
         let of_group = self.leases.iter().filter(|(_, lease)| lease.bundle.is_some_and(|(group, _)| group == key));
@@ -230,7 +231,7 @@ impl Core {
                 self.charge(reserved.payer, shape, false);
             }
         }
-        for class in reserved.classes {
+        for class in classes {
             let waiting: Vec<u32> = self.classes.get(class).map(|class| class.queue.iter().collect()).unwrap_or_default();
             for at in waiting {
                 if let Some(WishKey::Slots(key)) = self.dequeue(at).map(|wish| wish.key) {
@@ -295,20 +296,36 @@ impl Core {
         }
     }
 
+    /// Classes of demands that come out of a group. One that was forgotten counts no more: its number may be another need's by now.
+    fn classes_of_group(&mut self, key: GroupId) -> Vec<u32> {
+        let Some(reserved) = self.groups.get_mut(&key) else { return Vec::new() };
+        let is_of_group = |class: &Class| matches!(class.key.aim, Aim::Bundle(of, _) if of == key);
+        reserved.classes.retain(|class| self.classes.get(*class).is_some_and(is_of_group));
+        reserved.classes.iter().copied().collect()
+    }
+
     /// A group has more to give to the demands that come out of it.
     pub(crate) fn wake_group(&mut self, key: GroupId) {
-        let classes: Vec<u32> = self.groups.get(&key).map(|group| group.classes.iter().copied().collect()).unwrap_or_default();
-        for class in classes {
+        for class in self.classes_of_group(key) {
             if self.classes.blocked.contains(&class) {
                 self.classes.set_blocked(class, false);
             }
         }
     }
 
+    /// Groups that have a bundle on a node.
+    fn groups_on(&self, place: u32) -> Vec<GroupId> {
+        self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect()
+    }
+
+    /// What comes out of bundles on a node may be used again: it takes work again, or has other labels or offers than before.
+    pub(crate) fn wake_groups_on(&mut self, place: u32) {
+        self.groups_on(place).into_iter().for_each(|key| self.wake_group(key));
+    }
+
     /// Bundles on a node that was lost need another one.
     pub(crate) fn lose_bundles(&mut self, place: u32, out: &mut Vec<Action>) {
-        let hit: Vec<GroupId> = self.groups.iter().filter(|(_, group)| group.places().any(|of| of == place)).map(|(key, _)| *key).collect();
-        for key in hit {
+        for key in self.groups_on(place) {
             let Some(reserved) = self.groups.get_mut(&key) else { continue };
             let payer = reserved.payer;
             let mut lost = ResourceSet::default();
@@ -325,12 +342,12 @@ impl Core {
         }
     }
 
-    /// Why a group can never be placed as the cluster is.
-    pub(crate) fn group_infeasible(&self, key: GroupId) -> Option<Error> {
-        let reserved = self.groups.get(&key)?;
+    /// Why a group that waits for nodes can never be placed as the cluster is. Nodes that are expected back count.
+    pub fn group_infeasible(&self, key: GroupId) -> Option<Error> {
+        let reserved = self.groups.get(&key).filter(|reserved| reserved.state != GroupState::Placed && !self.is_patient())?;
         let group = &reserved.group;
         let homes = || {
-            let nodes = self.cluster.iter().map(|(_, node)| node);
+            let nodes = self.cluster.iter().map(|(_, node)| node).chain(self.cluster.missed());
             nodes.filter(|node| group.labels.iter().all(|selector| selector.matches(&node.labels)))
         };
         let mut shapes: Vec<ResourceSet> = reserved.units().into_iter().map(|(shape, _)| shape).collect();

@@ -47,6 +47,7 @@ pub use self::{
     explain::{Plan, Turned},
     group::{Group, GroupId, GroupView},
     lease::{Lease, LeaseState},
+    share::TenantView,
 };
 
 /// What happened.
@@ -177,7 +178,7 @@ pub enum Action {
         bundle: Option<u32>,
     },
     /// Tell an owner that no node can ever meet its request as the cluster is now, or that a limit was reached. The former stays and is
-    /// met if a node joins that can; the latter does not.
+    /// met if a node joins that can; the latter does not. Nodes that were lost less than [`limit::ABSENT_MS`] ago count as if they were there.
     Refuse {
         /// Which request.
         key: DemandKey,
@@ -249,6 +250,8 @@ pub struct Core {
     step_leases: BTreeMap<SameLease, (LeaseId, usize)>,
     /// Where the next look for leases that were not named begins.
     sweep: u32,
+    /// Until when nodes of an earlier life of the head are expected back, so that nothing is infeasible for the lack of one.
+    patient_until_ms: u64,
 }
 
 impl Core {
@@ -256,6 +259,12 @@ impl Core {
     /// its own, above those of all before.
     pub fn numbering(first: LeaseId) -> Self {
         Self { leases: Leases::numbering(first), ..Self::default() }
+    }
+
+    /// As [`Core::numbering`], for a later life of a head, which begins at a time: its nodes are about to come back, one after the other, and
+    /// what only some of them can meet waits for them for [`limit::ABSENT_MS`].
+    pub fn resuming(first: LeaseId, now_ms: u64) -> Self {
+        Self { now_ms, patient_until_ms: now_ms + limit::ABSENT_MS, ..Self::numbering(first) }
     }
 
     /// Takes an event at a time, in milliseconds that never go back, and says what follows from it.
@@ -320,10 +329,15 @@ impl Core {
         self.leases.len()
     }
 
-    /// What tenants hold, with their shares of the cluster in millionths, divided by their weights.
-    pub fn tenants(&self) -> impl Iterator<Item = (&Tenant, &ResourceSet, u64)> {
+    /// What tenants hold, and which share of the cluster that is.
+    pub fn tenants(&self) -> impl Iterator<Item = TenantView<'_>> {
         let millionths = |share: u64| u64::try_from(u128::from(share) * 1_000_000 / u128::from(share::WHOLE)).unwrap_or(u64::MAX);
-        self.accounts.tenants().map(move |row| (&row.name, &row.account.held, millionths(row.account.share)))
+        self.accounts.tenants().map(move |row| TenantView {
+            name: &row.name,
+            held: &row.account.held,
+            soon: &row.account.soon,
+            share: millionths(row.account.share),
+        })
     }
 }
 

@@ -21,7 +21,8 @@ pub const GROUPS_PER_TENANT_MAX: usize = 1_000;
 pub const LEASE_MS: u64 = 10_000;
 /// A lease that was taken back is over after so long, even if its owner does not confirm it.
 pub const REVOKED_MS: u64 = 2_000;
-/// After a restart of the head, a lease on a node that is not back is over after so long.
+/// A node that was lost, or is not back after a restart of the head, is expected for so long: leases on one that is not back wait for it, and
+/// nothing is refused that it could meet.
 pub const ABSENT_MS: u64 = 10_000;
 /// An owner gets no leases for so long on a node that it could not reach.
 pub const UNREACHABLE_MS: u64 = 5_000;

@@ -7,6 +7,7 @@ use rwasm_types::{LeaseId, NodeId, ResourceSet};
 use crate::{
     Action, Core,
     class::{Aim, Class},
+    cluster::NodeView,
     demand::{Wish, WishKey},
     filter::NO_GPU,
     group::GroupId,
@@ -209,17 +210,21 @@ impl Core {
         loop {
             let Some(wish) = self.wishes.get(at).filter(|wish| wish.slots > 0) else { return Met::All };
             let Some(class) = self.classes.get(wish.class) else { return Met::All };
-            let Some(group) = self.groups.get(&key) else { return Met::Blocked };
-            let bundles = group.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at));
-            let room = bundles.map(|(bundle, at)| {
-                (bundle.place, bundle.free.count_of(&group.drawn(at as usize, &class.shape)).unwrap_or_else(|| u64::from(wish.slots)), at)
-            });
-            let reached = |place: u32| self.cluster.get(place).is_some_and(|node| self.reaches(wish, node.id));
-            let room = room.filter_map(|(place, room, at)| Some((place?, room, at))).find(|(place, room, _)| *room > 0 && reached(*place));
-            let Some((place, room, number)) = room else { return Met::Blocked };
-            let slots = u32::try_from(room).unwrap_or(u32::MAX).min(wish.slots).min(LEASE_SLOTS_MAX);
+            let Some((place, slots, number)) = self.bundle_for(wish, class, key, number) else { return Met::Blocked };
             self.hand_out(at, place, slots, Some((key, number)), out);
         }
+    }
+
+    /// The bundle of a group for the next slots of a wish, with its place and how many slots it has for it.
+    pub(crate) fn bundle_for(&self, wish: &Wish, class: &Class, key: GroupId, number: Option<u32>) -> Option<(u32, u32, u32)> {
+        let group = self.groups.get(&key)?;
+        let may_use = |node: &NodeView| !node.draining && class.suits(node) && self.reaches(wish, node.id);
+        group.bundles.iter().zip(0u32..).filter(|(_, at)| number.is_none_or(|only| only == *at)).find_map(|(bundle, at)| {
+            let place = bundle.place.filter(|place| self.cluster.get(*place).is_some_and(may_use))?;
+            let room = bundle.free.count_of(&group.drawn(at as usize, &class.shape)).unwrap_or_else(|| u64::from(wish.slots));
+            let slots = u32::try_from(room).unwrap_or(u32::MAX).min(wish.slots).min(LEASE_SLOTS_MAX);
+            (slots > 0).then_some((place, slots, at))
+        })
     }
 
     /// Whether a node is one for this kind of demand.

@@ -13,7 +13,7 @@ use rwasm_types::{Code, Error, GroupStrategy, LabelSelector, LeaseId, Needs, Nod
 
 use crate::{
     Action, Core,
-    class::Aim,
+    class::{Aim, Class},
     cluster::NodeView,
     demand::{Hold, Wish, WishKey},
     lease::{Entry, LeaseState},
@@ -52,8 +52,10 @@ impl Core {
         let stale: Vec<u32> =
             self.holders.iter().copied().filter(|at| self.wishes.get(*at).is_some_and(|wish| self.is_stale(wish))).collect();
         stale.into_iter().for_each(|at| self.release_holds(at));
-        let mut heads: Vec<_> =
-            self.classes.blocked.iter().filter_map(|class| Some((self.classes.get(*class)?.queue.head()?.0, *class))).collect();
+        // No lease has to make way for what comes out of bundles: it waits for its group alone.
+        let may_have_room = |class: &&Class| !matches!(class.key.aim, Aim::Bundle(..));
+        let head = |class: &u32| Some((self.classes.get(*class).filter(may_have_room)?.queue.head()?.0, *class));
+        let mut heads: Vec<_> = self.classes.blocked.iter().filter_map(head).collect();
         heads.sort_unstable();
         let mut left = ROOM_PER_TICK;
         for (_, class) in heads {
@@ -226,12 +228,15 @@ impl Core {
     fn set_on_its_way(&mut self, id: LeaseId, state: LeaseState) -> Option<NodeId> {
         let lease = self.leases.get_mut(id).filter(|lease| lease.state == LeaseState::Active)?;
         lease.state = state;
-        let (owner, place, held, payer, key) =
-            (lease.owner, lease.place, lease.held(), lease.payer, (lease.priority, std::cmp::Reverse(id)));
+        let (owner, place, held, payer, bundle) = (lease.owner, lease.place, lease.held(), lease.payer, lease.bundle);
+        let key = (lease.priority, std::cmp::Reverse(id));
         self.cluster.change(place, |node| {
             node.leases.insert(key, false);
         });
-        self.accounts.expect(payer, &held, false);
+        // What comes out of a bundle was charged with its group.
+        if bundle.is_none() {
+            self.accounts.expect(payer, &held, false);
+        }
         Some(owner)
     }
 
@@ -302,28 +307,32 @@ impl Core {
         }
     }
 
+    /// Why no node can ever meet what a class asks for, as far as all of its wishes are concerned. As long as nodes are expected back, they count.
+    pub(crate) fn why_never(&mut self, class: u32) -> Option<Error> {
+        if self.is_patient() {
+            return None;
+        }
+        let known = self.classes.get_mut(class)?;
+        match known.key.aim {
+            Aim::Bundle(..) => return None,
+            Aim::Group(key) => return self.group_infeasible(key),
+            Aim::Free => {}
+        }
+        if !known.homes(&self.cluster).is_empty() || self.cluster.missed().any(|node| known.is_home(node)) {
+            return None;
+        }
+        let known = self.classes.get(class)?;
+        let (shape, key) = (&known.shape, &known.key);
+        Some(match key.node {
+            Some(only) if self.cluster.find(only).is_none() => Error::new(Code::INFEASIBLE, format!("there is no node {only}")),
+            Some(only) => self.no_node(shape, &key.labels, &key.needs).context(format_args!("node {only}")),
+            None => self.no_node(shape, &key.labels, &key.needs),
+        })
+    }
+
     /// Tells the owners of a class's wishes that no node can ever meet them, if so.
     pub(crate) fn refuse_if_infeasible(&mut self, class: u32, out: &mut Vec<Action>) {
-        let Some(known) = self.classes.get_mut(class) else { return };
-        let error = match known.key.aim {
-            Aim::Bundle(..) => return,
-            Aim::Group(key) => self.group_infeasible(key),
-            Aim::Free => {
-                if !known.homes(&self.cluster).is_empty() {
-                    if known.key.gang {
-                        self.refuse_large_gangs(class, out);
-                    }
-                    return;
-                }
-                let (shape, key) = (std::sync::Arc::clone(&known.shape), known.key.clone());
-                Some(match key.node {
-                    Some(only) if self.cluster.find(only).is_none() => Error::new(Code::INFEASIBLE, format!("there is no node {only}")),
-                    Some(only) => self.no_node(&shape, &key.labels, &key.needs).context(format_args!("node {only}")),
-                    None => self.no_node(&shape, &key.labels, &key.needs),
-                })
-            }
-        };
-        let Some(error) = error else { return };
+        let Some(error) = self.why_never(class) else { return self.refuse_large_gangs(class, out) };
         let waiting: Vec<u32> = self.classes.get(class).map(|class| class.queue.iter().collect()).unwrap_or_default();
         for at in waiting {
             let Some(wish) = self.wishes.get_mut(at).filter(|wish| !wish.refused) else { continue };
@@ -336,16 +345,36 @@ impl Core {
         }
     }
 
+    /// Whether nodes of an earlier life of the head are expected back.
+    pub(crate) fn is_patient(&self) -> bool {
+        self.now_ms < self.patient_until_ms
+    }
+
+    /// Nodes that did not come back in time are expected no more: what only they could meet is refused.
+    pub(crate) fn lose_patience(&mut self, out: &mut Vec<Action>) {
+        let is_over = self.patient_until_ms > 0 && !self.is_patient();
+        if is_over {
+            self.patient_until_ms = 0;
+        }
+        if self.cluster.miss_no_more(self.now_ms) || is_over {
+            for class in self.classes.blocked.iter().copied().collect::<Vec<u32>>() {
+                self.refuse_if_infeasible(class, out);
+            }
+        }
+    }
+
     /// Tells the owners of gangs that all nodes together, were they empty, could not take them.
     fn refuse_large_gangs(&mut self, class: u32, out: &mut Vec<Action>) {
-        let Some(known) = self.classes.get(class) else { return };
-        let room = |node: &NodeView| node.capacity.count_of(&known.shape).unwrap_or(u64::MAX);
-        let homes = || self.cluster.iter().filter(|(_, node)| known.is_home(node));
-        let all = homes().fold(0u64, |all, (_, node)| all.saturating_add(room(node)));
+        let Some(known) = self.classes.get(class).filter(|class| class.key.aim == Aim::Free && class.key.gang) else { return };
+        if self.is_patient() {
+            return;
+        }
+        let room = |node: &NodeView| if known.is_home(node) { node.capacity.count_of(&known.shape).unwrap_or(u64::MAX) } else { 0 };
+        let all = self.cluster.iter().map(|(_, node)| node).chain(self.cluster.missed()).map(room).fold(0, u64::saturating_add);
         let too_large = |at: &u32| {
             self.wishes.get(*at).is_some_and(|wish| {
                 // Its owner's own node needs no lease, and gets none.
-                let own = homes().find(|(place, _)| Some(*place) == wish.owner).map_or(0, |(_, node)| room(node));
+                let own = wish.owner.and_then(|place| self.cluster.get(place)).map_or(0, room);
                 !wish.refused && u64::from(wish.slots) > all.saturating_sub(own)
             })
         };

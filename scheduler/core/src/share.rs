@@ -20,7 +20,7 @@ pub(crate) struct Account {
     /// What leases and groups hold.
     pub(crate) held: ResourceSet,
     /// The same without leases that are on their way back, and with the room that is made for demands: what will be held soon.
-    soon: ResourceSet,
+    pub(crate) soon: ResourceSet,
     pub(crate) share: Share,
     weight: u32,
     /// Demands, leases and groups that name it.
@@ -39,6 +39,19 @@ pub(crate) struct TenantAccount {
     pub(crate) name: Tenant,
     pub(crate) account: Account,
     pub(crate) waiting: BTreeMap<u32, u32>,
+}
+
+/// What a tenant holds, as others may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantView<'a> {
+    /// Which.
+    pub name: &'a Tenant,
+    /// What its leases and groups hold.
+    pub held: &'a ResourceSet,
+    /// The same without leases that are on their way back, and with the room that is made for its demands.
+    pub soon: &'a ResourceSet,
+    /// Its share of the cluster in millionths, divided by its weight.
+    pub share: u64,
 }
 
 /// Who holds something for a tenant.

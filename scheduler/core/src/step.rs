@@ -11,7 +11,7 @@ use crate::{
     group::GroupId,
     held::{drained, over},
     lease::LeaseState,
-    limit::{CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX},
+    limit::{ABSENT_MS, CLASSES_MAX, DEMANDS_PER_OWNER_MAX, LEASE_MS, UNREACHABLE_MS, WAITING_MAX},
     place::Met,
     queue::Standing,
     share::Holder,
@@ -46,7 +46,11 @@ impl Core {
         for at in self.wishes.of_owner(id) {
             self.dequeue(at);
         }
+        let again = self.cluster.place(id).is_some();
         let place = self.cluster.join(id, node);
+        if again {
+            self.wake_groups_on(place);
+        }
         if let Some(node) = self.cluster.get(place) {
             self.classes.iter_mut().for_each(|class| class.joined(place, node));
         }
@@ -67,6 +71,9 @@ impl Core {
     fn drain(&mut self, id: NodeId, draining: bool, out: &mut Vec<Action>) {
         let Some(place) = self.cluster.place(id) else { return };
         self.cluster.relieve(place, |node| node.draining = draining);
+        if !draining {
+            self.wake_groups_on(place);
+        }
         let leases = self.cluster.get(place).filter(|node| node.draining).into_iter().flat_map(|node| node.leases.keys());
         for lease in leases.map(|(_, lease)| lease.0).collect::<Vec<LeaseId>>() {
             self.retire(lease, drained(id), out);
@@ -90,13 +97,10 @@ impl Core {
         }
         self.absent.retain(|_, (held, _)| held.owner != id);
         self.lose_holds(place);
-        self.cluster.leave(id);
+        self.cluster.leave(id, self.now_ms + ABSENT_MS);
         self.lose_bundles(place, out);
         self.unreachable.retain(|(owner, node), _| *owner != id && *node != id);
         self.rescale();
-        for class in self.classes.blocked.iter().copied().collect::<Vec<u32>>() {
-            self.refuse_if_infeasible(class, out);
-        }
     }
 
     fn want(&mut self, key: DemandKey, demand: Demand, out: &mut Vec<Action>) {
@@ -352,6 +356,7 @@ impl Core {
             }
         }
         self.settle(out);
+        self.lose_patience(out);
         self.make_room_for_waiting(out);
     }
 

@@ -3,7 +3,7 @@
 use rwasm_types::{Code, GroupStrategy, JobId, LabelSelector, Placement, Quantity, Strategy, api::GroupState};
 
 use super::{
-    limit::{FAIR_AFTER_MS, LEASE_MS, REVOKED_MS, STARVING_AFTER_MS, UNREACHABLE_MS},
+    limit::{ABSENT_MS, FAIR_AFTER_MS, LEASE_MS, REVOKED_MS, STARVING_AFTER_MS, UNREACHABLE_MS},
     *,
 };
 
@@ -177,8 +177,9 @@ fn a_lost_node_ends_its_leases_and_its_wishes() {
     let mut sut = Sut::with(&[1]);
     assert_eq!(sut.granted(1, want(1, 3)), [(2, 1)]);
     let revoked = sut.step(Event::NodeLost { node: node(2) });
-    assert!(matches!(&revoked[0], Action::Revoke { owner, error, .. } if owner.get() == 1 && error.code() == Code::NODE_LOST));
-    assert!(matches!(&revoked[1], Action::Refuse { error, .. } if error.code() == Code::INFEASIBLE), "{revoked:?}");
+    assert!(matches!(&revoked[..], [Action::Revoke { owner, error, .. }] if owner.get() == 1 && error.code() == Code::NODE_LOST));
+    assert_eq!(sut.pass(ABSENT_MS - 1), [], "it may have been silent for a moment only");
+    assert_eq!(refusal(&sut.pass(1)).code(), Code::INFEASIBLE);
     // The rest of the wish is still there and is met by a node that joins later.
     assert_eq!(grants(&sut.step(join(3, ResourceSet::cpus(9), &[]))), [(3, 2)]);
     sut.step(Event::NodeLost { node: node(1) });
@@ -378,6 +379,7 @@ fn a_lease_that_nobody_names_is_over() {
     assert_eq!((unknown, sut.core.lease_count()), (vec![], 0), "what a lease is, its owner has to say");
 }
 
+mod groups;
 mod held;
 
 #[test]
@@ -438,129 +440,4 @@ fn a_plan_says_where_work_would_go_and_changes_nothing() {
     assert_eq!(sut.granted(2, Demand { slots: 5, ..demand }), [(3, 4), (2, 1)]);
     let never = sut.core.plan(node(1), want(9, 1)).unwrap();
     assert_eq!((never.placed.len(), never.infeasible.map(|error| error.code())), (0, Some(Code::INFEASIBLE)));
-}
-
-mod groups {
-    use super::*;
-
-    fn group(strategy: GroupStrategy, bundles: &[u32]) -> Group {
-        Group {
-            name: Name::new("trainer").unwrap(),
-            tenant: Tenant::default(),
-            priority: Priority::default(),
-            bundles: bundles.iter().map(|cpus| ResourceSet::cpus(*cpus)).collect(),
-            strategy,
-            labels: Vec::new(),
-        }
-    }
-
-    const ID: GroupId = GroupId(5);
-
-    fn placed(actions: &[Action]) -> Option<Vec<u32>> {
-        actions.iter().find_map(|action| match action {
-            Action::GroupPlaced { nodes, .. } => Some(nodes.iter().map(|node| node.get()).collect()),
-            _ => None,
-        })
-    }
-
-    #[test]
-    fn bundles_are_laid_out_as_the_strategy_says() {
-        for (strategy, nodes) in
-            [(GroupStrategy::Pack, vec![2, 2, 3]), (GroupStrategy::Spread, vec![2, 3, 4]), (GroupStrategy::StrictSpread, vec![2, 3, 4])]
-        {
-            let mut sut = Sut::with(&[4, 4, 4]);
-            let actions = sut.step(Event::GroupWanted { id: ID, group: group(strategy, &[2, 2, 2]) });
-            assert_eq!(placed(&actions), Some(nodes), "{strategy:?}");
-        }
-        let mut sut = Sut::with(&[4, 8]);
-        let actions = sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictPack, &[2, 2, 2]) });
-        assert_eq!(placed(&actions), Some(vec![3, 3, 3]));
-    }
-
-    #[test]
-    fn a_group_gets_all_its_bundles_or_none() {
-        let mut sut = Sut::with(&[4, 4]);
-        sut.want(1, want(3, 1));
-        let actions = sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[3, 3]) });
-        assert_eq!(actions, []);
-        assert_eq!(sut.core.nodes().map(|node| node.leased.cpu.floor()).sum::<u64>(), 3);
-        sut.now_ms += 100;
-        let lease = sut.leases()[0];
-        assert_eq!(placed(&sut.return_lease(lease)), Some(vec![2, 3]));
-        assert_eq!(sut.step(Event::GroupRemoved { id: ID }), []);
-        assert_eq!(sut.core.nodes().map(|node| node.leased.cpu.floor()).sum::<u64>(), 0);
-    }
-
-    #[test]
-    fn demands_come_out_of_bundles_and_end_with_the_group() {
-        let mut sut = Sut::with(&[4, 4]);
-        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
-        let inside = |number| Demand { bundle: Some((ID, number)), ..want(1, 3) };
-        assert_eq!(sut.granted(1, inside(Some(1))), [(3, 2)]);
-        assert_eq!(sut.why(1).unwrap(), "waits for cpu 1: bundle 1 of placement group trainer is in use");
-        assert_eq!(sut.granted(2, inside(None)), [(2, 2)]);
-        let lease = sut.leases()[0];
-        assert_eq!(grants(&sut.return_lease(lease)), [(3, 1), (3, 1)], "one for each");
-        let ended = sut.step(Event::GroupRemoved { id: ID });
-        assert!(ended.iter().all(|action| match action {
-            Action::Revoke { error, .. } | Action::Refuse { error, .. } => error.code() == Code::GROUP_REMOVED,
-            _ => false,
-        }));
-        assert_eq!((sut.core.lease_count(), sut.core.waiting().count()), (0, 0));
-        assert_eq!(refusal(&sut.want(3, inside(None))).code(), Code::NOT_FOUND);
-    }
-
-    #[test]
-    fn a_bundle_that_reserves_no_memory_bounds_none_and_one_that_is_too_small_says_so() {
-        let mut sut = Sut::with(&[4]);
-        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[2, 1]) });
-        let shape = |cpus| ResourceSet { memory: 64 << 20, ..ResourceSet::cpus(cpus) };
-        let inside = |number, cpus| Demand { bundle: Some((ID, number)), shape: shape(cpus), ..want(1, 2) };
-        assert_eq!(sut.granted(1, inside(Some(0), 1)), [(2, 2)]);
-        assert_eq!(sut.granted(2, inside(Some(0), 1)), []);
-        let lease = sut.leases()[0];
-        assert_eq!(grants(&sut.return_lease(lease)), [(2, 2)]);
-        let too_large = sut.want(3, inside(Some(1), 2));
-        assert_eq!(refusal(&too_large).message(), "bundle 1 of placement group trainer does not have cpu 2, memory 64MiB");
-        assert_eq!(refusal(&sut.want(4, inside(None, 3))).message(), "no bundle of placement group trainer has cpu 3, memory 64MiB");
-    }
-
-    #[test]
-    fn a_bundle_on_a_node_that_cannot_be_reached_is_left_alone_for_a_while() {
-        let mut sut = Sut::with(&[2]);
-        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[2]) });
-        assert_eq!(sut.granted(1, Demand { bundle: Some((ID, None)), ..want(1, 2) }), [(2, 2)]);
-        let lease = sut.leases()[0];
-        sut.want(2, Demand { bundle: Some((ID, None)), ..want(1, 1) });
-        assert_eq!(sut.step(Event::LeaseReturned { owner: node(1), lease, unreachable: true }), []);
-        assert_eq!(grants(&sut.pass(UNREACHABLE_MS)), [(2, 1)]);
-    }
-
-    #[test]
-    fn a_group_that_loses_a_node_is_placed_again() {
-        let mut sut = Sut::with(&[2, 2]);
-        sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::StrictSpread, &[2, 2]) });
-        let lost = sut.step(Event::NodeLost { node: node(3) });
-        assert!(matches!(&lost[..], [Action::GroupRescheduling { .. }, Action::RefuseGroup { .. }]), "{lost:?}");
-        assert_eq!(sut.core.groups().next().unwrap().state, GroupState::Rescheduling);
-        sut.now_ms += 100;
-        assert_eq!(placed(&sut.step(join(9, ResourceSet::cpus(2), &[]))), Some(vec![2, 9]));
-    }
-
-    #[test]
-    fn what_is_larger_than_the_cluster_is_said_so() {
-        for (strategy, bundles, message) in [
-            (GroupStrategy::Pack, vec![5], "a bundle: no node has cpu 5"),
-            (GroupStrategy::Pack, vec![4, 4, 4], "the bundles need cpu 12, and all nodes together have cpu 8"),
-            (GroupStrategy::StrictPack, vec![3, 3], "all bundles together: no node has cpu 6"),
-            (GroupStrategy::StrictSpread, vec![1, 1, 1], "3 bundles need as many nodes, and 2 are large enough"),
-        ] {
-            let mut sut = Sut::with(&[4, 4]);
-            let actions = sut.step(Event::GroupWanted { id: ID, group: group(strategy, &bundles) });
-            assert_eq!((refusal(&actions).code(), refusal(&actions).message()), (Code::INFEASIBLE, message));
-        }
-        let mut sut = Sut::with(&[4]);
-        let none = sut.step(Event::GroupWanted { id: ID, group: group(GroupStrategy::Pack, &[]) });
-        assert_eq!(refusal(&none).code(), Code::LIMIT);
-    }
 }

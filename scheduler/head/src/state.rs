@@ -165,7 +165,7 @@ impl Shared {
         scope: Scope,
     ) -> Result<Self> {
         let numbers = Numbers::begin(journal.clone()).await?;
-        let mut state = State::new(Scheduler::numbering(numbers.first_lease()), drain::read(&journal)?);
+        let mut state = State::new(Scheduler::begin(&numbers), drain::read(&journal)?);
         let access = Access::read(&journal)?;
         state.weigh(&access.directory.read().tenants_edits());
         state.read_groups(&journal)?;

@@ -127,6 +127,8 @@ impl World {
                     let (group, job) = (self.group(placed.0 as usize), self.user_of(placed));
                     let mut demand = Demand::new(job, group.tenant, rwasm_types::ResourceSet::cpus(1), nodes.len() as u32, group.priority);
                     demand.bundle = Some((placed, None));
+                    // Some of them are particular about which of the nodes they come from.
+                    demand.placement.labels.extend("zone=a".parse().ok().filter(|_| placed.0 % 2 == 1));
                     self.tell_head(node, Event::Wanted { key: DemandKey { owner: id(node), request }, demand });
                 }
             }

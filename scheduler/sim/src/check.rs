@@ -5,10 +5,13 @@ use std::{
     fmt,
 };
 
-use rwasm_core::{Action, LeaseState};
+use rwasm_core::{Action, LeaseState, TenantView};
 use rwasm_types::{Code, GroupStrategy, NodeId, Quantity, ResourceSet, Tenant, api::GroupState};
 
-use crate::{owner::TaskState, world::World};
+use crate::{
+    owner::TaskState,
+    world::{World, id},
+};
 
 /// Which of the rules was broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +30,8 @@ pub enum Kind {
     Unfair,
     /// A lease that its owner did not name went on.
     Unexpired,
+    /// Something was granted on a node that is drained, or that the demand excludes.
+    Misplaced,
     /// A demand was refused that some node could meet.
     WronglyRefused,
     /// Work that cannot run again was taken back while it ran.
@@ -70,10 +75,14 @@ impl World {
     pub(crate) fn check_books(&self) -> Found {
         let mut leased: BTreeMap<NodeId, ResourceSet> = BTreeMap::new();
         let mut held: BTreeMap<Tenant, ResourceSet> = BTreeMap::new();
+        let mut soon = ResourceSet::default();
         for lease in self.core.leases().filter(|lease| lease.bundle.is_none()) {
             let amount = lease.shape.times(lease.slots);
             leased.entry(lease.node).or_default().give(&amount);
             held.entry(lease.tenant).or_default().give(&amount);
+            if lease.state == LeaseState::Active {
+                soon.give(&amount);
+            }
         }
         for view in self.core.groups() {
             self.check_group(&view)?;
@@ -81,6 +90,7 @@ impl World {
                 if let Some(node) = node {
                     leased.entry(*node).or_default().give(shape);
                     held.entry(view.group.tenant.clone()).or_default().give(shape);
+                    soon.give(shape);
                 }
             }
         }
@@ -90,11 +100,14 @@ impl World {
                 format!("node {} leases {leased}, and its books say {}", node.id, node.leased)
             })?;
         }
-        for (tenant, amount, _) in self.core.tenants() {
-            let held = held.get(tenant).cloned().unwrap_or_default();
-            must(same(&held, amount), Kind::Books, || format!("tenant {tenant} holds {held}, and its account says {amount}"))?;
+        let mut expected = ResourceSet::default();
+        for TenantView { name, held: amount, soon, .. } in self.core.tenants() {
+            let held = held.get(name).cloned().unwrap_or_default();
+            must(same(&held, amount), Kind::Books, || format!("tenant {name} holds {held}, and its account says {amount}"))?;
+            expected.give(soon);
         }
-        Ok(())
+        self.core.nodes().for_each(|node| soon.give(&node.held_back));
+        must(same(&soon, &expected), Kind::Books, || format!("{soon} will be held soon, and all accounts say {expected}"))
     }
 
     fn check_group(&self, view: &rwasm_core::GroupView) -> Found {
@@ -138,8 +151,12 @@ impl World {
             match action {
                 Action::Grant { key, node, slots, bundle, .. } => {
                     *granted.entry(*key).or_default() += slots;
-                    let known = self.core.nodes().any(|known| known.id == *node);
-                    must(known, Kind::Books, || format!("{action:?} on a node that is not there"))?;
+                    let known = self.core.nodes().find(|known| known.id == *node);
+                    must(known.is_some(), Kind::Books, || format!("{action:?} on a node that is not there"))?;
+                    let allowed = known
+                        .zip(self.demands.get(key))
+                        .is_none_or(|(node, demand)| !node.draining && demand.placement.allows(node.id, &node.labels));
+                    must(allowed, Kind::Misplaced, || format!("{action:?} on a node that takes no such work"))?;
                     let shape = self.demands.get(key).map(|demand| demand.shape.clone()).unwrap_or_default();
                     // What a group reserved is its own, whatever owners tell of later.
                     if bundle.is_none() {
@@ -149,10 +166,11 @@ impl World {
                 Action::Refuse { key, error } if error.code() == Code::INFEASIBLE => {
                     let waiting = self.core.waiting().find(|waiting| waiting.key == *key);
                     if let Some((waiting, demand)) = waiting.zip(self.demands.get(key)) {
-                        let fits = self
-                            .core
-                            .nodes()
-                            .any(|node| node.capacity.contains(&waiting.shape) && demand.placement.allows(node.id, &node.labels));
+                        // Also those that the head cannot hear at present: they are on their way back.
+                        let fits =
+                            self.hosts.iter().enumerate().filter(|(_, host)| host.alive).any(|(node, host)| {
+                                host.capacity.contains(&waiting.shape) && demand.placement.allows(id(node), &host.labels)
+                            });
                         must(!fits || demand.gang, Kind::WronglyRefused, || format!("{action:?}"))?;
                     }
                 }
@@ -192,7 +210,7 @@ impl World {
             let ended = matches!(task.state, TaskState::Done | TaskState::Failed | TaskState::Gone);
             must(ended || !is_over, Kind::LostOrStarved, || {
                 let call = &self.owners[task.owner].calls[task.call];
-                let key = rwasm_core::DemandKey { owner: crate::world::id(task.owner), request: call.request };
+                let key = rwasm_core::DemandKey { owner: id(task.owner), request: call.request };
                 let why = self.core.explain(key, &call.tenant).unwrap_or_default();
                 format!("task {number} of node {} is {:?} at the end: {call:?} {why}", task.owner + 1, task.state)
             })?;
@@ -210,7 +228,7 @@ impl World {
             let rest = node.leased == ResourceSet::default() || zero(&node.leased);
             must(rest && zero(&node.held_back) && zero(&node.unleased), Kind::Books, || format!("something is kept on {node:?}"))?;
         }
-        let tenants: Vec<_> = self.core.tenants().map(|(tenant, ..)| tenant).collect();
+        let tenants: Vec<_> = self.core.tenants().map(|tenant| tenant.name).collect();
         must(tenants.is_empty(), Kind::Books, || format!("accounts are left: {tenants:?}"))
     }
 

@@ -469,7 +469,7 @@ impl World {
             }
             Fault::HeadRestart => {
                 self.life += 1;
-                self.core = Core::numbering(LeaseId(self.life << LEASE_ID_BITS));
+                self.core = Core::resuming(LeaseId(self.life << LEASE_ID_BITS), self.now_ms);
                 self.heard.clear();
                 for (id, number) in self.groups.clone() {
                     self.step(Event::GroupWanted { id, group: self.group(number) })?;

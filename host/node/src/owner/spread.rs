@@ -251,15 +251,16 @@ impl Shared {
             self.spread.state.lock().classes.values_mut().filter(|class| class.request == request).for_each(|class| class.asked = 0);
             return;
         }
-        let class = {
-            let state = self.spread.state.lock();
-            state
-                .classes
-                .iter()
-                .find(|(_, class)| class.request == request)
-                .map(|(id, class)| (*id, Arc::clone(&class.job), Arc::clone(&class.call)))
-        };
-        if let Some((id, job, call)) = class {
+        let class = self.spread.state.lock().classes.iter().find(|(_, class)| class.request == request).map(|(id, _)| *id);
+        if let Some(class) = class {
+            self.fail_class(class, error);
+        }
+    }
+
+    /// A class can never run: what waits of it ends, and so does what is still submitted.
+    fn fail_class(&self, id: ClassId, error: &Error) {
+        let class = self.spread.state.lock().classes.get(&id).map(|class| (Arc::clone(&class.job), Arc::clone(&class.call)));
+        if let Some((job, call)) = class {
             *call.ready.write() = Some(Err(error.clone()));
             let waiting = self.dispatcher.lock().remove_class(id);
             self.end(&job, waiting, error);
@@ -287,6 +288,12 @@ impl Shared {
                 // Where its node is there after all, nobody waits for them any more.
                 let sequences = sent.iter().map(|item| item.task.sequence).collect();
                 lease.link.send(msg::owner_message::Message::Cancel(msg::CancelRemote { session: job.id.session, sequences }));
+            }
+            if error.code() == Code::GROUP_REMOVED {
+                // No other lease can come out of the group, so nothing of its work is tried again.
+                self.end(&job, sent, error);
+                self.fail_class(lease.class, error);
+                return;
             }
             let again: Vec<Item> = if begun {
                 sent.into_iter().filter_map(|item| job.lost(item, error)).collect()
@@ -396,6 +403,8 @@ impl Shared {
                     });
                 }
             }
+            // A node that takes no more work gives back whatever else comes, until the head has heard of it and retires the lease.
+            known.retired |= given_back.iter().any(|(_, error)| error.code() == Code::NODE_DRAINED);
             known.idle_since = Instant::now();
             let id = known.class;
             self.dispatcher.lock().observe(id, ended.len(), took);

@@ -31,7 +31,7 @@ fn slots(actions: &[Action]) -> Vec<u32> {
 
 /// A head of a later life, to which node 1 came back.
 fn begun_anew() -> Sut {
-    let mut sut = Sut { core: Core::numbering(LeaseId(1_000)), now_ms: 0 };
+    let mut sut = Sut { core: Core::resuming(LeaseId(1_000), 0), now_ms: 0 };
     sut.step(join(1, ResourceSet::default(), &[]));
     sut
 }
@@ -100,7 +100,7 @@ fn a_node_that_is_not_back_is_waited_for_and_what_makes_no_sense_is_revoked() {
     assert!(matches!(&sut.step(told(9, held(3, 3, 1)))[..], [Action::Revoke { owner, .. }] if owner.get() == 3), "another's");
     sut.step(join(3, ResourceSet::cpus(1), &[]));
     assert_eq!(sut.core.nodes().last().unwrap().leased, ResourceSet::cpus(1));
-    let given_up = sut.pass(limit::ABSENT_MS);
+    let given_up = sut.pass(ABSENT_MS);
     assert!(matches!(&given_up[..], [Action::Revoke { lease: LeaseId(10), error, .. }] if error.code() == Code::NODE_LOST), "{given_up:?}");
     assert_eq!(sut.leases(), [LeaseId(9)]);
 }
@@ -137,4 +137,36 @@ fn only_nodes_that_offer_what_is_needed_are_chosen() {
     let capacity = ResourceSet::cpus(1);
     assert_eq!(grants(&sut.step(Event::NodeJoined { node: node(3), capacity, labels: BTreeMap::new(), offer })), [(3, 1)]);
     assert_eq!(sut.core.waiting().count(), 0);
+}
+
+#[test]
+fn a_head_that_begins_anew_waits_for_its_nodes_before_it_says_that_something_can_never_run() {
+    let mut sut = begun_anew();
+    let gang = |slots| Demand { gang: true, ..want(1, slots) };
+    for (request, demand) in [(1, want(2, 1)), (2, want(9, 1)), (3, gang(3)), (4, gang(9))] {
+        assert_eq!(sut.want(request, demand), [], "its node may be on its way");
+    }
+    assert_eq!(sut.core.plan(node(1), want(9, 1)).unwrap().infeasible, None);
+    assert_eq!(grants(&sut.step(join(3, ResourceSet::cpus(4), &[]))), [(3, 1)]);
+    let lease = sut.leases()[0];
+    sut.now_ms += 100;
+    assert_eq!(slots(&sut.return_lease(lease)).iter().sum::<u32>(), 3);
+    assert_eq!(sut.pass(ABSENT_MS - 101), []);
+    let refused = sut.pass(1);
+    let which = |action: &Action| if let Action::Refuse { key, .. } = action { key.request } else { 0 };
+    assert_eq!(refused.iter().map(which).collect::<Vec<u64>>(), [2, 4], "{refused:?}");
+    assert_eq!(refusal(&sut.want(5, want(7, 1))).code(), Code::INFEASIBLE);
+}
+
+#[test]
+fn a_node_that_was_silent_for_a_moment_counts_as_if_it_were_there() {
+    let mut sut = Sut::with(&[4]);
+    sut.step(Event::NodeLost { node: node(2) });
+    assert_eq!(sut.want(1, want(4, 1)), []);
+    assert_eq!(refusal(&sut.want(2, want(5, 1))).code(), Code::INFEASIBLE);
+    assert_eq!(sut.pass(ABSENT_MS / 2), []);
+    assert_eq!(grants(&sut.step(join(2, ResourceSet::cpus(4), &[]))), [(2, 1)]);
+    sut.step(Event::NodeLost { node: node(2) });
+    assert_eq!(sut.want(3, want(4, 1)), []);
+    assert_eq!(refusal(&sut.pass(ABSENT_MS)).code(), Code::INFEASIBLE);
 }

@@ -28,7 +28,7 @@ struct Stored {
 struct Known {
     id: GroupId,
     created_ms: UnixMs,
-    /// Why it cannot be placed, as the cluster is.
+    /// Why it could not be placed, as the cluster was when the core last said so.
     infeasible: Option<Error>,
 }
 
@@ -104,18 +104,20 @@ impl State {
         if self.groups.known.contains_key(&(tenant.clone(), group.name.clone())) {
             return Err(Error::new(Code::NAME_TAKEN, format!("there is a placement group {} already", group.name)));
         }
-        let wanted = of_core(tenant, group);
-        wanted.check()?;
+        let wanted = of_core(tenant, group).checked()?;
         let id = self.groups.insert(tenant, &group.name, self.groups.last + 1, now_ms());
         self.step(Event::GroupWanted { id, group: wanted });
-        let record = self.group_record(tenant, &group.name)?;
-        match &record.infeasible {
-            Some(error) if !group.wait || error.code() != Code::INFEASIBLE => {
-                self.drop_group(tenant, &group.name);
-                Err(error.clone())
-            }
-            _ => Ok(record),
+        // What the core did not take in has no record.
+        let record = self.group_record(tenant, &group.name);
+        let refused = match &record {
+            Ok(record) => record.infeasible.clone().filter(|_| !group.wait),
+            Err(error) => Some(error.clone()),
+        };
+        if let Some(error) = refused {
+            self.drop_group(tenant, &group.name);
+            return Err(error);
         }
+        record
     }
 
     fn drop_group(&mut self, tenant: &Tenant, name: &Name) {
@@ -137,7 +139,8 @@ impl State {
             priority: view.group.priority,
             bundles: bundles.map(|(reserves, (node, free))| BundleRecord { reserves: reserves.clone(), node, free }).collect(),
             created_ms: known.created_ms,
-            infeasible: known.infeasible.clone(),
+            // What was true when it was refused may have changed with the nodes since.
+            infeasible: known.infeasible.as_ref().and_then(|_| self.scheduler.core.group_infeasible(known.id)),
         })
     }
 }

@@ -5,12 +5,13 @@ use std::time::Instant;
 use rwasm_auth::Edit;
 use rwasm_core::{Action, Core, Demand, DemandKey, Event};
 use rwasm_types::{
-    JobId, LeaseId, NodeId, Result, Tenant,
+    Incarnation, JobId, LeaseId, NodeId, Result, Tenant,
     api::{PlaceRequest, PlanRecord, PlannedNode, TurnedNode},
 };
 use rwasm_wire::msg;
 
 use super::{Shared, State, message};
+use crate::numbers::Numbers;
 
 /// The core and its clock, which begins with this life of the head.
 pub(super) struct Scheduler {
@@ -19,8 +20,11 @@ pub(super) struct Scheduler {
 }
 
 impl Scheduler {
-    pub(super) fn numbering(first: LeaseId) -> Self {
-        Self { core: Core::numbering(first), begun: Instant::now() }
+    /// The core of a head that begins. One that has lived before waits for its nodes before it says that something can never run.
+    pub(super) fn begin(numbers: &Numbers) -> Self {
+        let first = numbers.first_lease();
+        let core = if numbers.incarnation() > Incarnation(1) { Core::resuming(first, 0) } else { Core::numbering(first) };
+        Self { core, begun: Instant::now() }
     }
 
     fn step(&mut self, event: Event) -> Vec<Action> {

@@ -65,9 +65,12 @@ fn whatever_happens_the_rules_hold() {
 
 /// Seeds that found something, and what.
 const REGRESSIONS: &[(u64, &str)] = &[
+    (5, "work in a group got leases out of bundles on nodes that its conditions exclude"),
     (7, "room that was used was kept all the same, until nothing was left; tenants with equal shares took leases from each other for ever"),
     (8, "a gang larger than all other nodes together waited for ever"),
+    (9, "a head that began anew refused work whose node had not joined again"),
     (90, "the bundles of a lost node were placed on that same node again"),
+    (144, "leases out of bundles were taken off what their tenant will hold soon when they were asked back"),
     (296, "a request that was withdrawn while the stream was away stayed at the head"),
 ];
 
