@@ -42,6 +42,7 @@ use crate::{
     },
     reach::Reach,
     runner::Owners,
+    sessions::Sessions,
     tally::Tally,
 };
 
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    /// Numbers for jobs, and for what is put.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -114,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -147,6 +151,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            sessions,
             logs,
             outputs,
             ledger,
@@ -170,6 +175,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            sessions,
             logs,
             outputs,
             ledger,
