@@ -19,6 +19,7 @@ hello           wasm32-unknown-unknown  hello
 mandelbrot      wasm32-unknown-unknown  mandelbrot
 flights         wasm32-unknown-unknown  flights
 objects         wasm32-unknown-unknown  objects
+parallel        wasm32-unknown-unknown  parallel
 async-example   wasm32-unknown-unknown  async-example
 wordcount       wasm32-wasip2           wordcount
 wordcount       wasm32-wasip1           wordcount-p1
