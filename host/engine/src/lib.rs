@@ -24,6 +24,7 @@ mod output;
 mod prepared;
 mod raw;
 mod store;
+pub mod tasks;
 mod ticker;
 mod trap;
 

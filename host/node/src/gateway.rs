@@ -452,7 +452,7 @@ impl Session {
             call.check(args)?;
         }
         let items = job.submit(&call, submit.first_sequence, submit.args)?;
-        self.gateway.shared.enqueue_named(&job, &call, items);
+        self.gateway.shared.enqueue_named(&job, &call, items, true);
         Ok(())
     }
 

@@ -7,11 +7,13 @@
 mod access;
 mod artifacts;
 mod batch;
+mod cancel;
 mod credential;
 mod dispatch;
 mod drain;
 mod executor;
 mod gateway;
+mod guest;
 mod head_link;
 mod identity;
 mod local_runs;

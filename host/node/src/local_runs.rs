@@ -1,16 +1,17 @@
 //! A node's dispatcher and executor without a cluster around them, so that a benchmark can tell what they cost.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rwasm_engine::{Discard, Output, Prepared};
 use rwasm_objects::{Config as StoreConfig, Store};
-use rwasm_types::{Attempt, Error, Grants, JobId, NodeId, Priority, ResourceSet, Result, TaskId, TaskLimits, Tenant};
+use rwasm_types::{Attempt, Error, Grants, JobId, NodeId, Priority, ResourceSet, Result, TaskId, TaskLimits, TaskOptions, Tenant};
 
 use crate::{
     dispatch::{ClassId, Dispatcher, Places},
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
+    guest::Origin,
     objects::Objects,
     sessions::Sessions,
 };
@@ -47,6 +48,8 @@ impl Taker for Counter {
         self.changed.notify_one();
     }
 
+    fn returned(&self, _items: &[Item]) {}
+
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
         self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
         Vec::new()
@@ -57,13 +60,15 @@ impl Taker for Counter {
     }
 }
 
-struct Listener(std::sync::Weak<Shared>);
+struct Listener(Weak<Shared>);
 
 impl Events for Listener {
     fn receive(&self, message: FromExecutor) {
         let Some(shared) = self.0.upgrade() else { return };
         match message {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
+            // Nothing that is measured waits for other tasks.
+            FromExecutor::Blocked { .. } | FromExecutor::Resumed { .. } => {}
             FromExecutor::Finished { run, call, ended, tasks, took } => {
                 call.taker.ended(ended);
                 shared.dispatcher.lock().finish(run, tasks, took);
@@ -103,7 +108,7 @@ impl LocalRuns {
         });
         let started = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(started);
-        let sessions = Arc::new(Mutex::new(Sessions::passing()));
+        let (sessions, artifact) = (Arc::new(Mutex::new(Sessions::passing())), prepared.digest());
         let class = {
             let mut dispatcher = shared.dispatcher.lock();
             let class = dispatcher.add_class(ResourceSet::cpus(1), Priority::default(), false);
@@ -118,6 +123,13 @@ impl LocalRuns {
                 node: NodeId::FIRST,
                 taker: counter,
                 objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?, sessions)?),
+                origin: Arc::new(Origin {
+                    root: JobId { owner: NodeId::FIRST, session: 1 },
+                    artifact,
+                    grants: Grants::default(),
+                    options: TaskOptions::default(),
+                }),
+                host: Weak::new(),
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

@@ -20,16 +20,21 @@ use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_history::work::CallOf;
 use rwasm_runtime::{OnEnd, Scope, aside};
-use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant};
+use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
-use tokio::sync::Notify;
+use tokio::sync::{
+    Notify,
+    mpsc::{UnboundedSender, unbounded_channel},
+};
 
 use crate::{
     access::Access,
     artifacts::Artifacts,
+    cancel::watch_stuck,
     dispatch::{Admission, ClassId, Dispatcher, Places},
     drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
+    guest::{Origin, children::Children},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
     objects::Objects,
@@ -90,6 +95,12 @@ pub(crate) struct Shared {
     pub(crate) limits: NodeLimits,
     pub(crate) draining: Draining,
     pub(crate) tally: Tally,
+    /// Jobs of what tasks start.
+    pub(crate) children: Children,
+    /// Told when a job of this node is over.
+    pub(crate) jobs_over: UnboundedSender<JobId>,
+    /// This one, for what may outlive it.
+    me: Weak<Self>,
 }
 
 /// What drivers may ask of a node.
@@ -164,7 +175,8 @@ impl Shared {
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
-        let shared = Arc::new(Self {
+        let (jobs_over, over) = unbounded_channel();
+        let shared = Arc::new_cyclic(|me| Self {
             id,
             cluster,
             incarnation,
@@ -190,10 +202,15 @@ impl Shared {
             limits,
             draining: Draining::default(),
             tally: Tally::default(),
+            children: Children::default(),
+            jobs_over,
+            me: Weak::clone(me),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(threads);
+        shared.scope.spawn("children", OnEnd::ShutDown, Arc::clone(&shared).end_children(over));
+        shared.scope.spawn("stuck", OnEnd::ShutDown, watch_stuck(Arc::downgrade(&shared)));
         Ok(shared)
     }
 
@@ -204,6 +221,13 @@ impl Shared {
     fn receive(&self, message: FromExecutor) {
         match message {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
+            FromExecutor::Blocked { run, call, unbegun } => {
+                call.taker.returned(&unbegun);
+                let orphans = self.dispatcher.lock().block(run, unbegun);
+                call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                self.pump();
+            }
+            FromExecutor::Resumed { run } => self.dispatcher.lock().resume(run),
             FromExecutor::Finished { run, call, ended, tasks, took } => {
                 call.taker.ended(ended);
                 let mut admissions = Vec::new();
@@ -241,10 +265,10 @@ impl Shared {
 
     /// Queues tasks of a job and starts what fits.
     ///
-    /// A single short task is run on the calling thread if there is room for it: its driver waits for it, and two thread switches would
-    /// cost more than the task.
-    pub(crate) fn enqueue(&self, job: &Arc<Job>, call: &JobCall, items: Vec<Item>) {
-        let single = items.len() == 1;
+    /// A single short task is run on the calling thread, if that may be and there is room for it: its driver waits for it, and two thread
+    /// switches would cost more than the task.
+    pub(crate) fn enqueue(&self, job: &Arc<Job>, call: &JobCall, items: Vec<Item>, may_run_here: bool) {
+        let single = items.len() == 1 && may_run_here;
         let mut admissions = Vec::new();
         let (mean, surplus) = {
             let mut dispatcher = self.dispatcher.lock();
@@ -437,7 +461,7 @@ impl Shared {
         let call = LoadedCall {
             prepared: Arc::clone(&load.prepared),
             export: load.export,
-            limits: load.options.limits,
+            limits: load.origin.options.limits,
             memory_reserved: self.dispatcher.lock().memory_of(load.class),
             grants: Arc::clone(&load.grants),
             tenant: load.tenant.clone(),
@@ -445,72 +469,13 @@ impl Shared {
             node: self.id,
             taker,
             objects: Arc::clone(&self.objects),
-            shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
-                || load.options.resources.cpu.is_zero(),
+            origin: Arc::clone(&load.origin),
+            host: Weak::clone(&self.me),
+            shares_core: !load.origin.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
+                || load.origin.options.resources.cpu.is_zero(),
         };
         let profile = load.prepared.info().profile;
         self.dispatcher.lock().set_call(load.class, Arc::new(call), profile);
-    }
-
-    /// Cancels tasks of a job, all of them without `sequences`: waiting ones are removed, running ones ended, on whatever node.
-    pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
-        let wanted = |task: TaskId| sequences.is_none_or(|sequences| sequences.contains(&task.sequence));
-        self.objects.cancel_waiting(job.id, sequences);
-        for call in job.calls() {
-            let (waiting, runs) = {
-                let mut dispatcher = self.dispatcher.lock();
-                (dispatcher.take_if(call.class, |item| wanted(item.task)), dispatcher.runs_of(call.class))
-            };
-            self.end(job, waiting, &cancelled());
-            if let Some(executor) = self.executor() {
-                for run in runs {
-                    match sequences {
-                        Some(sequences) => {
-                            sequences.iter().for_each(|sequence| executor.send(ToExecutor::Cancel { run, task: job.id.task(*sequence) }));
-                        }
-                        None => executor.cancel_run(run),
-                    }
-                }
-            }
-        }
-        self.spread.cancel(job, sequences);
-    }
-
-    /// Stops a job: nothing more of it runs.
-    pub(crate) fn stop(&self, job: &Arc<Job>, error: Option<Error>) {
-        job.stop(error);
-        self.cancel(job, None);
-    }
-
-    /// Cancels tasks of a class that runs for another node; gives back those that waited.
-    pub(crate) fn cancel_in_class(&self, class: ClassId, job: JobId, sequences: &[u64]) -> Vec<Item> {
-        let all = sequences.is_empty();
-        let (waiting, runs) = {
-            let mut dispatcher = self.dispatcher.lock();
-            (dispatcher.take_if(class, |item| all || sequences.contains(&item.task.sequence)), dispatcher.runs_of(class))
-        };
-        if let Some(executor) = self.executor() {
-            for run in runs {
-                if all {
-                    executor.cancel_run(run);
-                }
-                sequences.iter().for_each(|sequence| executor.send(ToExecutor::Cancel { run, task: job.task(*sequence) }));
-            }
-        }
-        waiting
-    }
-
-    /// Ends the runs of a class, and gives back what waited in it.
-    pub(crate) fn drop_class(&self, class: ClassId) -> Vec<Item> {
-        let (waiting, runs) = {
-            let mut dispatcher = self.dispatcher.lock();
-            let runs = dispatcher.runs_of(class);
-            (dispatcher.remove_class(class), runs)
-        };
-        if let Some(executor) = self.executor() {
-            runs.into_iter().for_each(|run| executor.cancel_run(run));
-        }
-        waiting
     }
 }
 
@@ -533,10 +498,10 @@ pub(crate) struct Load {
     pub(crate) class: ClassId,
     pub(crate) prepared: Arc<Prepared>,
     pub(crate) export: usize,
-    pub(crate) options: TaskOptions,
     pub(crate) grants: Arc<Grants>,
     pub(crate) tenant: Tenant,
     pub(crate) job: JobId,
+    pub(crate) origin: Arc<Origin>,
 }
 
 impl JobCall {
@@ -545,10 +510,15 @@ impl JobCall {
             class: self.class,
             prepared,
             export: self.export_index,
-            options: self.options.clone(),
             grants,
             tenant: job.tenant.clone(),
             job: job.id,
+            origin: Arc::new(Origin {
+                root: job.root(),
+                artifact: self.artifact,
+                grants: self.grants.clone(),
+                options: self.options.clone(),
+            }),
         }
     }
 }

@@ -394,6 +394,9 @@ pub struct JobRecord {
     pub tasks: TaskCounts,
     /// Whether it outlives its driver.
     pub detached: bool,
+    /// Of a job for what tasks have started on its node: the driver's job that those tasks belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The artifacts it calls.
     pub artifacts: Vec<ArtifactDigest>,
     /// When it was opened.

@@ -190,6 +190,8 @@ codes! {
     PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
     LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
     GROUP_REMOVED = 823, Failed, "The placement group was removed.";
+    TASK_DEPTH = 831, Failed, "Tasks start tasks in a chain that is too long.";
+    TASKS_STUCK = 832, Failed, "All that runs waits for what cannot start.";
 
     STORE_FULL = 851, Failed, "A node's object store is full.";
     OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";

@@ -3,12 +3,16 @@
 
 mod threads;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use rwasm_engine::{
-    Discard, Identity, Output, Prepared, Request,
+    Control, Discard, Identity, Output, Prepared, Request,
     objects::{NoObjects, Object},
+    tasks::{NoTasks, Tasks},
 };
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
@@ -22,7 +26,9 @@ use rwasm_wire::{convert, msg};
 pub(crate) use self::threads::Threads;
 use crate::{
     dispatch::RunId,
-    objects::{Copies, GuestObjects, Objects, inlined},
+    guest::{Origin, Reach},
+    node::Shared,
+    objects::{Copies, Objects, inlined},
 };
 
 /// Error values of functions that are longer are not shown in records.
@@ -37,12 +43,14 @@ pub(crate) struct Item {
     pub(crate) args: Bytes,
     /// Copies of other nodes' objects that it needs.
     pub(crate) copies: Copies,
+    /// How many tasks started one another until this one.
+    pub(crate) depth: u32,
 }
 
 impl Item {
     /// An attempt that needs no copies, or has none yet.
     pub(crate) fn new(task: TaskId, attempt: Attempt, args: Bytes) -> Self {
-        Self { task, attempt, args, copies: Copies::default() }
+        Self { task, attempt, args, copies: Copies::default(), depth: 0 }
     }
 }
 
@@ -72,6 +80,9 @@ pub(crate) trait Taker: Send + Sync {
     /// Attempts ended.
     fn ended(&self, ended: Vec<Ended>);
 
+    /// Attempts that were given a slot have not begun, and wait again.
+    fn returned(&self, items: &[Item]);
+
     /// This node ended attempts that their owner may try again; gives those that are to wait here as the next attempt.
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item>;
 
@@ -95,6 +106,10 @@ pub(crate) struct LoadedCall {
     pub(crate) taker: Arc<dyn Taker>,
     /// Where the values of arguments are that are given by ref.
     pub(crate) objects: Arc<Objects>,
+    /// What tasks that an attempt starts have from it.
+    pub(crate) origin: Arc<Origin>,
+    /// The node, which starts them; none where guests are only measured.
+    pub(crate) host: Weak<Shared>,
     /// Whether attempts share threads with others, so that each must give way: they hold less than a whole core.
     pub(crate) shares_core: bool,
 }
@@ -133,29 +148,37 @@ impl LoadedCall {
     /// # Errors
     ///
     /// Why the value of an object that stands for an argument is not there.
-    pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Result<Request> {
+    pub(crate) fn request(
+        &self,
+        item: &Item,
+        control: Arc<Control>,
+        slot: impl FnOnce() -> Arc<dyn Slot>,
+    ) -> Result<(Request, Option<Arc<Reach>>)> {
         let info = self.prepared.info();
         let args = match info.exports.get(self.export) {
             Some(export) => inlined(&self.objects, &self.tenant, &export.signature, &item.args)?,
             None => item.args.clone(),
         };
-        let objects: Arc<dyn rwasm_engine::objects::Objects> = match self.prepared.uses_objects() {
-            true => Arc::new(GuestObjects::new(&self.objects, &self.tenant, item)?),
-            false => Arc::new(NoObjects),
+        let reach = self.prepared.uses_objects().then(|| Reach::new(self, item, slot())).transpose()?;
+        let (objects, tasks): (Arc<dyn rwasm_engine::objects::Objects>, Arc<dyn Tasks>) = match &reach {
+            Some(reach) => (Arc::clone(reach) as _, Arc::clone(reach) as _),
+            None => (Arc::new(NoObjects), Arc::new(NoTasks)),
         };
         // An artifact without imports cannot write.
         let output: Arc<dyn Output> = if info.imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
-        Ok(Request {
+        let request = Request {
             export: self.export,
             args,
             limits: self.limits,
             memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
             objects,
+            tasks,
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,
             control,
-        })
+        };
+        Ok((request, reach))
     }
 }
 
@@ -206,6 +229,15 @@ impl Ended {
     }
 }
 
+/// The slot that an attempt runs in, as the attempt sees it.
+pub(crate) trait Slot: Send + Sync {
+    /// The attempt waits for other tasks, which may have its slot meanwhile.
+    fn block(&self);
+
+    /// It goes on.
+    fn resume(&self);
+}
+
 /// What an executor is told.
 #[derive(Debug)]
 pub(crate) enum ToExecutor {
@@ -213,6 +245,8 @@ pub(crate) enum ToExecutor {
     Assign { run: RunId, call: Arc<LoadedCall>, items: Vec<Item> },
     /// End this attempt, whether it has begun or not.
     Cancel { run: RunId, task: TaskId },
+    /// End the attempt that runs, for what it waits for can never start.
+    GiveUp { run: RunId },
 }
 
 /// What an executor tells.
@@ -220,6 +254,10 @@ pub(crate) enum ToExecutor {
 pub(crate) enum FromExecutor {
     /// Attempts ended, and the run goes on: told early where the next one takes long.
     Ended { call: Arc<LoadedCall>, ended: Vec<Ended> },
+    /// The attempt that runs waits for other tasks; those behind it have not begun, and are given back.
+    Blocked { run: RunId, call: Arc<LoadedCall>, unbegun: Vec<Item> },
+    /// It goes on.
+    Resumed { run: RunId },
     /// The run is over, with these attempts.
     Finished { run: RunId, call: Arc<LoadedCall>, ended: Vec<Ended>, tasks: usize, took: Duration },
 }

@@ -9,10 +9,10 @@
 mod args;
 mod beside;
 mod fetch;
-mod guest;
 mod list;
 mod put;
 mod send;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -34,23 +34,18 @@ use rwasm_objects::{
 use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
 use rwasm_wire::CHUNK_BYTES;
-use tokio::sync::watch;
 
 use crate::sessions::Sessions;
 
+pub(crate) use self::wait::FOREVER;
 pub(crate) use self::{
     args::{inlined, named, names_objects},
     fetch::{Copies, Owner},
-    guest::GuestObjects,
     put::Incoming,
     send::send,
     wait::Cancelled,
 };
-use self::{
-    beside::Beside,
-    fetch::Fetched,
-    wait::{FOREVER, Waiting},
-};
+use self::{beside::Beside, fetch::Fetched, settle::Waiters, wait::Waiting};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -72,8 +67,8 @@ pub(crate) struct Objects {
     holding_count: AtomicU64,
     /// Tasks that wait for what their arguments name.
     waiting: Mutex<Waiting>,
-    /// Told whenever an object became ready or lost.
-    changed: watch::Sender<u64>,
+    /// Those who wait for objects to be ready.
+    waiters: Waiters,
     /// Told when the end of a tenant's hold comes sooner than before.
     ends: tokio::sync::Notify,
 }
@@ -82,11 +77,12 @@ pub(crate) struct Objects {
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub(crate) meta: Meta,
-    bytes: Stored,
+    pub(crate) bytes: Stored,
 }
 
+/// Where the bytes of a value are.
 #[derive(Clone, Debug)]
-enum Stored {
+pub(crate) enum Stored {
     Inline(bytes::Bytes),
     Pinned(Pin),
 }
@@ -133,7 +129,7 @@ impl Objects {
             holding: Mutex::default(),
             holding_count: AtomicU64::new(0),
             waiting: Mutex::default(),
-            changed: watch::Sender::new(0),
+            waiters: Waiters::default(),
             ends: tokio::sync::Notify::new(),
         })
     }
@@ -160,18 +156,14 @@ impl Objects {
             let result = work(&mut directory);
             (result, directory.take_actions())
         };
-        let mut changed = false;
         for action in actions {
             match action {
                 Action::Delete(object) => {
                     self.store.delete(object);
                 }
-                Action::Ready(_) | Action::Lost(_) => changed = true,
+                Action::Ready(object) | Action::Lost(object) => self.waiters.settled(object),
                 Action::Send(..) | Action::Places(..) => {}
             }
-        }
-        if changed {
-            self.changed.send_modify(|version| *version += 1);
         }
         result
     }
@@ -183,16 +175,13 @@ impl Objects {
     /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
     pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
         self.owns(id)?;
-        let mut changes = self.changed.subscribe();
         let ready = async {
             loop {
-                changes.mark_unchanged();
+                let waiter = self.waiters.wait_for([id]);
                 if let Some(value) = self.look(tenant, id)? {
                     return Ok(value);
                 }
-                if changes.changed().await.is_err() {
-                    return Err(Error::new(Code::CONNECTION_LOST, "this node is shutting down"));
-                }
+                waiter.next().await;
             }
         };
         tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within)))

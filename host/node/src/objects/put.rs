@@ -98,7 +98,7 @@ impl Incoming {
     }
 
     /// All of it, when all came.
-    pub(super) fn so_far(&mut self) -> &[u8] {
+    pub(crate) fn so_far(&mut self) -> &[u8] {
         match &mut self.into {
             Into::Inline(so_far) => so_far,
             Into::Store(writer) => writer.bytes_mut(),
@@ -110,7 +110,7 @@ impl Incoming {
     /// # Errors
     ///
     /// If bytes are missing, or it names objects that are not there; nothing is left of it then.
-    pub(super) fn seal_checked(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+    pub(crate) fn seal_checked(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
         let Self { id, tenant, descriptor, refs, size, into, taken: _taken, ty: _ } = self;
         let inline = match into {
             Into::Inline(bytes) => Some(whole(bytes, size)?),

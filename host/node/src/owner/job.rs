@@ -1,24 +1,17 @@
 //! One job at its owner: calls, tasks, results on their way to the driver, output on its way to the log.
 
-use std::{
-    ops::Range,
-    sync::{
-        Arc, Weak,
-        atomic::{
-            AtomicBool,
-            Ordering::{Acquire, Release},
-        },
+use std::sync::{
+    Arc, Weak,
+    atomic::{
+        AtomicBool,
+        Ordering::{Acquire, Release},
     },
 };
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use rwasm_engine::Output;
-use rwasm_history::{
-    past::{PastCall, TaskLine},
-    work::{CallOf, Opened},
-};
-use rwasm_objects::refs::Holder;
+use rwasm_history::work::{Batch, CallOf, Opened};
 use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
@@ -29,9 +22,10 @@ use rwasm_values::{
     codec::{ArgsView, Limits},
 };
 use rwasm_wire::convert;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use super::{
+    child::Waiting,
     ledger::Ledger,
     outbox::{Outbox, Pressure},
     received::Received,
@@ -41,7 +35,7 @@ use crate::{
     dispatch::ClassId,
     executor::{Ended, HeldObjects, Item, Taker},
     logs::JobLog,
-    objects::{Objects, named, names_objects},
+    objects::Objects,
     tally::JobCounters,
 };
 
@@ -84,16 +78,20 @@ pub(crate) struct Job {
     pub(crate) detached: bool,
     /// The driver's key: the same again is the same job.
     pub(crate) key: Bytes,
+    /// Of a job for what tasks start: the driver's job that it belongs to, and what its arguments take.
+    pub(super) child_of: Option<(JobId, Mutex<Waiting>)>,
     /// This one, for those who are told of it.
     me: Weak<Self>,
     pub(super) submitted_ms: UnixMs,
     pub(super) state: Mutex<State>,
     pub(super) calls: RwLock<Vec<Arc<JobCall>>>,
-    counters: JobCounters,
+    pub(super) counters: JobCounters,
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) objects: Arc<Objects>,
+    /// Told when it is over.
+    over: UnboundedSender<JobId>,
     /// Whether its past is written.
     archived: AtomicBool,
     /// Whether its driver has everything, or nobody will ask.
@@ -103,7 +101,7 @@ pub(crate) struct Job {
 pub(super) struct State {
     pub(super) tasks: TaskTable,
     /// The driver submits no more.
-    finished: bool,
+    pub(super) finished: bool,
     /// Somebody stopped it.
     stopped: bool,
     /// Why it ended before its tasks did.
@@ -118,6 +116,7 @@ pub(crate) struct JobParts<'a> {
     pub(crate) ledger: &'a Arc<Ledger>,
     pub(crate) objects: &'a Arc<Objects>,
     pub(crate) counters: JobCounters,
+    pub(crate) over: &'a UnboundedSender<JobId>,
 }
 
 /// What of a job was written down and is still to be done.
@@ -138,20 +137,35 @@ impl Job {
     pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, parts: JobParts<'_>) -> Result<Arc<Self>> {
         parts.ledger.opened(&opened)?;
         let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
-        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, parts);
+        let job = Self::new(owner, opened, unfinished, (Outbox::default(), None), log, parts);
         job.ledger.job_began(&job);
         Ok(job)
+    }
+
+    /// Opens a job for what tasks of another start. Nothing of it is written down before it is past: what started its tasks starts them again.
+    pub(crate) fn child(owner: NodeId, opened: Opened, root: JobId, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
+        let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
+        let job = Self::new(owner, opened, unfinished, (Outbox::restored(true), Some(root)), log, parts);
+        job.ledger.job_began(&job);
+        job
     }
 
     /// A job that an earlier life of this node left.
     pub(crate) fn restored(owner: NodeId, opened: Opened, unfinished: Unfinished, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
         let outbox = Outbox::restored(opened.detached);
-        let job = Self::new(owner, opened, unfinished, outbox, log, parts);
+        let job = Self::new(owner, opened, unfinished, (outbox, None), log, parts);
         job.ledger.job_began(&job);
         job
     }
 
-    fn new(owner: NodeId, opened: Opened, unfinished: Unfinished, outbox: Outbox, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
+    fn new(
+        owner: NodeId,
+        opened: Opened,
+        unfinished: Unfinished,
+        (outbox, root): (Outbox, Option<JobId>),
+        log: Arc<JobLog>,
+        parts: JobParts<'_>,
+    ) -> Arc<Self> {
         let Opened { session, tenant, name, detached, key, at_ms } = opened;
         let Unfinished { tasks, finished, stopped, error } = unfinished;
         Arc::new_cyclic(|me| Self {
@@ -160,6 +174,7 @@ impl Job {
             name,
             detached,
             key: key.into(),
+            child_of: root.map(|root| (root, Mutex::default())),
             me: Weak::clone(me),
             submitted_ms: at_ms,
             state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
@@ -169,10 +184,23 @@ impl Job {
             log,
             ledger: Arc::clone(parts.ledger),
             objects: Arc::clone(parts.objects),
+            over: parts.over.clone(),
             archived: AtomicBool::new(false),
             // A detached job's driver does not come back for results.
             released: AtomicBool::new(detached),
         })
+    }
+
+    /// The job that a driver opened, which may be this one.
+    pub(crate) fn root(&self) -> JobId {
+        self.child_of.as_ref().map_or(self.id, |(root, _)| *root)
+    }
+
+    /// Writes down what happens in any case.
+    fn note(&self, fill: impl FnOnce(&mut Batch) -> Result<()>) {
+        if self.child_of.is_none() {
+            self.ledger.note(fill);
+        }
     }
 
     pub(crate) fn set_archived(&self) {
@@ -212,7 +240,7 @@ impl Job {
         if usize::from(call.number) != calls.len() {
             return Err(convert::malformed("a call has not the next number"));
         }
-        if let Some(said) = write {
+        if let Some(said) = write.filter(|_| self.child_of.is_none()) {
             self.ledger.append(|batch| batch.defined(self.id.session, call.number, said))?;
         }
         let call = Arc::new(call);
@@ -266,7 +294,7 @@ impl Job {
     pub(crate) fn running(&self, items: &[Item], node: NodeId) {
         let now = now_ms();
         let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
-        self.ledger.note(|batch| batch.started(self.id.session, node, now, attempts));
+        self.note(|batch| batch.started(self.id.session, node, now, attempts));
         let mut state = self.state.lock();
         for item in items {
             state.tasks.running(item.task.sequence, item.attempt, node, now);
@@ -297,7 +325,7 @@ impl Job {
     /// Marks attempts as never begun: they wait again as they were.
     pub(crate) fn requeued(&self, items: &[Item]) {
         let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
-        self.ledger.note(|batch| batch.returned(self.id.session, attempts));
+        self.note(|batch| batch.returned(self.id.session, attempts));
         let mut state = self.state.lock();
         for item in items {
             state.tasks.requeued(item.task.sequence, item.attempt);
@@ -315,6 +343,7 @@ impl Job {
         let now = now_ms();
         // Let go of at the end, without the lock: by then the job holds what counts.
         let _held: HeldObjects = ended.iter_mut().flat_map(|end| std::mem::take(&mut end.held)).collect();
+        let mut results = Vec::new();
         let (over, pressure, holding) = {
             let mut state = self.state.lock();
             let mut counting = |end: &Ended| {
@@ -330,33 +359,28 @@ impl Job {
                 // Results that nobody will ask for are not kept.
                 let results = !self.outbox.is_closed();
                 let outcomes: Vec<_> = counted.iter().map(|end| end.outcome(results)).collect();
-                self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
+                self.note(|batch| batch.ended(self.id.session, now, &outcomes));
                 fault::point("before-delivery");
             }
             if !self.outbox.is_closed() {
                 counted.iter().for_each(|end| self.hold_named(end));
             }
             let holding = self.objects.tasks_ended(counted.iter().map(|end| end.task));
-            // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
-            let pressure = self.outbox.put(counted.into_iter().map(|end| end.into_message().0).collect());
+            let pressure = if self.child_of.is_some() {
+                results = counted;
+                Pressure::Unchanged
+            } else {
+                // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
+                self.outbox.put(counted.into_iter().map(|end| end.into_message().0).collect())
+            };
             (state.settle(now), pressure, holding)
         };
+        self.publish(&results);
         self.objects.let_go(&holding);
         if over {
             self.announce();
         }
         pressure
-    }
-
-    /// Holds what a result names, for whoever takes it.
-    fn hold_named(&self, end: &Ended) {
-        let Some(result) = end.result.as_ref().ok().filter(|result| names_objects(result)) else { return };
-        for id in named(result).unwrap_or_default() {
-            // What the attempt held until now is there.
-            if let Err(error) = self.objects.hold(&self.tenant, id, Holder::Result(end.task)) {
-                tracing::warn!(task = %end.task, %error, "a result names an object that is gone");
-            }
-        }
     }
 
     /// The driver submits no more.
@@ -367,7 +391,7 @@ impl Job {
         let over = {
             let mut state = self.state.lock();
             if !state.finished {
-                self.ledger.note(|batch| batch.finished(self.id.session));
+                self.note(|batch| batch.finished(self.id.session));
             }
             state.finished = true;
             state.settle(now_ms())
@@ -391,7 +415,7 @@ impl Job {
             let mut state = self.state.lock();
             let error = state.refused.take().or(error);
             if state.ended_ms.is_none() {
-                self.ledger.note(|batch| batch.stopped(self.id.session, error.as_ref()));
+                self.note(|batch| batch.stopped(self.id.session, error.as_ref()));
             }
             state.stopped = true;
             state.finished = true;
@@ -409,6 +433,8 @@ impl Job {
         self.log.close();
         self.objects.job_ended(self.id);
         self.outbox.tell();
+        // Nobody hears it when the node ends.
+        let _ = self.over.send(self.id);
         if let Some(me) = self.me.upgrade() {
             self.ledger.job_ended(&me);
         }
@@ -440,19 +466,6 @@ impl Job {
         tasks
     }
 
-    /// What is kept of its calls.
-    pub(crate) fn past_calls(&self) -> Vec<PastCall> {
-        let call = |call: &Arc<JobCall>| PastCall { export: call.export.name.to_string(), artifact: call.artifact };
-        self.calls.read().iter().map(call).collect()
-    }
-
-    /// What is kept of so many tasks from a number on.
-    pub(crate) fn past_lines(&self, first: u64, count: usize) -> Vec<TaskLine> {
-        let state = self.state.lock();
-        let range: Range<u64> = first..state.tasks.len().min(first.saturating_add(count as u64));
-        range.filter_map(|sequence| state.tasks.line(sequence)).collect()
-    }
-
     pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().stopped
     }
@@ -476,6 +489,7 @@ impl Job {
             state: state.job_state(),
             tasks: *state.tasks.counts(),
             detached: self.detached,
+            parent: self.child_of.as_ref().map(|(root, _)| *root),
             artifacts,
             submitted_ms: self.submitted_ms,
             ended_ms: state.ended_ms,
@@ -554,6 +568,10 @@ impl Taker for JobTaker {
         if pressure != Pressure::Unchanged {
             (self.pressure)(&self.job, pressure);
         }
+    }
+
+    fn returned(&self, items: &[Item]) {
+        self.job.requeued(items);
     }
 
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {

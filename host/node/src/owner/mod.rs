@@ -1,5 +1,6 @@
 //! Ownership: the jobs that came in through this node, their tasks, results and output, and the leases they run on elsewhere.
 
+mod child;
 pub(crate) mod job;
 pub(crate) mod ledger;
 pub(crate) mod link;

@@ -212,7 +212,7 @@ impl Shared {
 
     /// What of this node a job uses.
     pub(crate) fn job_parts(&self, counters: JobCounters) -> JobParts<'_> {
-        JobParts { ledger: &self.ledger, objects: &self.objects, counters }
+        JobParts { ledger: &self.ledger, objects: &self.objects, counters, over: &self.jobs_over }
     }
 
     /// Nobody waits any more for what is not detached. `refused` is why the driver was sent away, if it was.

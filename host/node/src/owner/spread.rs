@@ -350,8 +350,12 @@ impl Shared {
             return;
         };
         entry.job.running(&items, known.node);
-        let tasks =
-            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
+        let tasks = items.iter().map(|item| msg::AssignedTask {
+            sequence: item.task.sequence,
+            attempt: item.attempt.0,
+            args: item.args.clone(),
+            depth: item.depth,
+        });
         let assign = |tasks| msg::Assign { lease: lease.0, session: entry.job.id.session, call: entry.call.number.into(), tasks };
         let messages = batch::split(tasks.collect(), |task| 32 + task.args.len()).into_iter().map(assign).collect();
         if known.link.assign(&entry.job, &entry.call, messages) {

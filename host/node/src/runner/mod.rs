@@ -144,7 +144,9 @@ impl OwnerLink {
         };
         let shape = convert::resources(&convert::required(define.shape, "a shape")?)?;
         let class = self.shared.dispatcher.lock().add_class(shape, request.options.priority, true);
-        self.keeping.define(&self.shared, (define.session, define.number), (tenant, class), request);
+        let job = JobId { owner: self.keeping.owner, session: define.session };
+        let root = define.root.as_ref().map_or(Ok(job), convert::job)?;
+        self.keeping.define(&self.shared, (define.session, define.number), (tenant, class, root), request);
         Ok(())
     }
 
@@ -153,8 +155,11 @@ impl OwnerLink {
         let job = JobId { owner: self.keeping.owner, session: assign.session };
         let came = Came { call: assign.call, lease: assign.lease };
         self.keeping.queue.expect(assign.session, came, assign.tasks.iter().map(|task| (task.sequence, Attempt(task.attempt))));
-        let items: Vec<Item> =
-            assign.tasks.into_iter().map(|task| Item::new(job.task(task.sequence), Attempt(task.attempt), task.args)).collect();
+        let items: Vec<Item> = assign
+            .tasks
+            .into_iter()
+            .map(|task| Item { depth: task.depth, ..Item::new(job.task(task.sequence), Attempt(task.attempt), task.args) })
+            .collect();
         let plain = if items.iter().any(|item| names_objects(&item.args)) { self.fetch_for(items, class, &tenant) } else { items };
         // A class that failed is gone; the owner has been told and sends these tasks elsewhere.
         let _ = self.shared.dispatcher.lock().enqueue(class, plain);
@@ -210,5 +215,6 @@ impl OwnerLink {
             self.shared.drop_class(class);
         }
         self.keeping.queue.forget(session);
+        self.shared.job_over(JobId { owner: self.keeping.owner, session });
     }
 }

@@ -35,6 +35,10 @@ impl Taker for RemoteTaker {
         self.queue.ended(self.session, ended.into_iter().map(Ended::into_message).collect());
     }
 
+    fn returned(&self, items: &[Item]) {
+        tracing::trace!(class = ?self.class, tasks = items.len(), "tasks of another node wait again");
+    }
+
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
         // The owner tries them again, or not, and hears of no other end: what was told once is not expected any more.
         self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
