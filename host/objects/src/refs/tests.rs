@@ -81,7 +81,8 @@ impl World {
             unnoticed: BTreeSet::new(),
             hurt: BTreeSet::new(),
             running: Vec::new(),
-            numbers: 0,
+            // Apart from those of the tasks that hold something.
+            numbers: 100,
             now: 0,
         };
         (1..=NODES).for_each(|number| world.begin(node(number)));
