@@ -32,6 +32,7 @@ use crate::{
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    members::Members,
     objects::Objects,
     offer::NodeOffer,
     owner::{
@@ -81,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) owners: Owners,
     pub(crate) head: HeadHandle,
     pub(crate) reach: Reach,
+    /// Which other nodes there are.
+    pub(crate) members: Members,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -179,6 +182,7 @@ impl Shared {
             owners: Owners::default(),
             head,
             reach,
+            members: Members::default(),
             scope,
             surplus: Notify::new(),
             limits,

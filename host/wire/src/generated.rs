@@ -2754,8 +2754,8 @@ pub mod object_word {
         /// All copies that are here for the other, in parts.
         #[prost(message, tag = "8")]
         Copies(super::Copies),
-        #[prost(bytes, tag = "9")]
-        Drop(::prost::bytes::Bytes),
+        #[prost(message, tag = "9")]
+        Drop(super::DropCopy),
         #[prost(bytes, tag = "10")]
         Spare(::prost::bytes::Bytes),
     }
@@ -2822,6 +2822,17 @@ pub struct Copies {
     /// Whether another part follows.
     #[prost(bool, tag = "2")]
     pub more: bool,
+    /// Larger in each later statement.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropCopy {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    /// The number of the last statement that was heard.
+    #[prost(uint64, tag = "2")]
+    pub heard: u64,
 }
 /// Generated client implementations.
 pub mod peer_client {

@@ -304,6 +304,17 @@ impl Directory {
         self.kept.get(&id).is_some_and(|kept| kept.needed_by.contains(&node))
     }
 
+    /// Whether a copy in this node's store is there for other directories.
+    pub fn is_kept(&self, id: ObjectId) -> bool {
+        self.kept.contains_key(&id)
+    }
+
+    /// Whether a node is told anything by a statement: it has lent something to this one, or had it fetch something.
+    pub fn concerns(&self, node: NodeId) -> bool {
+        let lent = |entry: &Entry| entry.lender.is_some_and(|lender| lender.node == node);
+        self.kept.values().any(|kept| kept.needed_by.contains(&node)) || self.entries.values().any(lent)
+    }
+
     /// How many objects are known.
     pub fn len(&self) -> usize {
         self.entries.len()
