@@ -136,6 +136,11 @@ impl Prepared {
         self.world == World::Core && self.info.profile == Profile::Fast && self.fits_thread
     }
 
+    /// Whether a guest can ask for objects.
+    pub fn uses_objects(&self) -> bool {
+        self.uses_objects
+    }
+
     /// Whether bulk crosses the engine's edge whole for an export.
     pub fn is_fast(&self, export: usize) -> bool {
         matches!(self.callables.get(export), Some(Some(Callable { kind: CallableKind::Function(edge), .. })) if edge.is_fast())

@@ -52,7 +52,7 @@ const FORGET_EVERY: SessionId = 64;
 
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
-        let opener = Opener::new(shared)?;
+        let opener = Opener::new(shared);
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 

@@ -12,6 +12,7 @@ use crate::{
     dispatch::{ClassId, Dispatcher, Places},
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
     objects::Objects,
+    sessions::Sessions,
 };
 
 /// Runs tasks of one export on executor threads.
@@ -102,6 +103,7 @@ impl LocalRuns {
         });
         let started = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(started);
+        let sessions = Arc::new(Mutex::new(Sessions::passing()));
         let class = {
             let mut dispatcher = shared.dispatcher.lock();
             let class = dispatcher.add_class(ResourceSet::cpus(1), Priority::default(), false);
@@ -115,7 +117,7 @@ impl LocalRuns {
                 job: JobId { owner: NodeId::FIRST, session: 1 },
                 node: NodeId::FIRST,
                 taker: counter,
-                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)?),
+                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?, sessions)?),
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

@@ -43,6 +43,7 @@ use crate::{
     },
     reach::Reach,
     runner::Owners,
+    sessions::Sessions,
     tally::Tally,
 };
 
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    /// Numbers for jobs, and for what is put.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -117,6 +120,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -150,6 +154,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            sessions,
             logs,
             outputs,
             ledger,
@@ -173,6 +178,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            sessions,
             logs,
             outputs,
             ledger,

@@ -2729,7 +2729,7 @@ pub struct ObjectWords {
 /// A word from one directory to another; each object is an id of 20 bytes.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ObjectWord {
-    #[prost(oneof = "object_word::Word", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "object_word::Word", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub word: ::core::option::Option<object_word::Word>,
 }
 /// Nested message and enum types in `ObjectWord`.
@@ -2758,6 +2758,8 @@ pub mod object_word {
         Drop(super::DropCopy),
         #[prost(bytes, tag = "10")]
         Spare(::prost::bytes::Bytes),
+        #[prost(bytes, tag = "11")]
+        Unkeep(::prost::bytes::Bytes),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

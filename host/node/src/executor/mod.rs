@@ -6,7 +6,10 @@ mod threads;
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use rwasm_engine::{Discard, Identity, Output, Prepared, Request, objects::NoObjects};
+use rwasm_engine::{
+    Discard, Identity, Output, Prepared, Request,
+    objects::{NoObjects, Object},
+};
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
@@ -19,7 +22,7 @@ use rwasm_wire::{convert, msg};
 pub(crate) use self::threads::Threads;
 use crate::{
     dispatch::RunId,
-    objects::{Copies, Objects, inlined},
+    objects::{Copies, GuestObjects, Objects, inlined},
 };
 
 /// Error values of functions that are longer are not shown in records.
@@ -43,6 +46,9 @@ impl Item {
     }
 }
 
+/// Objects that are held until this is dropped.
+pub(crate) type HeldObjects = Vec<Arc<dyn Object>>;
+
 /// An attempt that ended.
 #[derive(Debug)]
 pub(crate) struct Ended {
@@ -51,6 +57,8 @@ pub(crate) struct Ended {
     pub(crate) result: Result<Bytes>,
     /// The function ran and returned its error case, which the result holds; said as an error for records.
     pub(crate) failed: Option<Error>,
+    /// The objects that the result names, held until the task's owner holds them.
+    pub(crate) held: HeldObjects,
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
     pub(crate) memory_bytes: u64,
@@ -131,6 +139,10 @@ impl LoadedCall {
             Some(export) => inlined(&self.objects, &self.tenant, &export.signature, &item.args)?,
             None => item.args.clone(),
         };
+        let objects: Arc<dyn rwasm_engine::objects::Objects> = match self.prepared.uses_objects() {
+            true => Arc::new(GuestObjects::new(&self.objects, &self.tenant, item)?),
+            false => Arc::new(NoObjects),
+        };
         // An artifact without imports cannot write.
         let output: Arc<dyn Output> = if info.imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
         Ok(Request {
@@ -139,7 +151,7 @@ impl LoadedCall {
             limits: self.limits,
             memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
-            objects: Arc::new(NoObjects),
+            objects,
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,
             control,
@@ -155,6 +167,7 @@ impl Ended {
             attempt: item.attempt,
             result: Err(error),
             failed: None,
+            held: Vec::new(),
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
             memory_bytes: 0,
@@ -178,9 +191,9 @@ impl Ended {
         }
     }
 
-    /// As it travels.
-    pub(crate) fn into_message(self) -> msg::Outcome {
-        msg::Outcome {
+    /// As it travels, and what is held until it has arrived.
+    pub(crate) fn into_message(self) -> (msg::Outcome, HeldObjects) {
+        let outcome = msg::Outcome {
             sequence: self.task.sequence,
             attempt: self.attempt.0,
             failed: self.failed.is_some(),
@@ -188,7 +201,8 @@ impl Ended {
             wall_ns: convert::nanos(self.wall),
             memory_bytes: self.memory_bytes,
             result: Some(convert::outcome_result(self.result)),
-        }
+        };
+        (outcome, self.held)
     }
 }
 

@@ -131,9 +131,8 @@ impl Run {
 }
 
 fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
-    // Without a store, nothing is held.
-    let Outcome { result, held: _, cpu, wall, memory_bytes } = outcome;
-    Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
+    let Outcome { result, held, cpu, wall, memory_bytes } = outcome;
+    Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, held, cpu, wall, memory_bytes }
 }
 
 /// Runs an attempt that may wait.

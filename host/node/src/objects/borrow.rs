@@ -34,7 +34,7 @@ impl Objects {
     /// # Errors
     ///
     /// [`Code::NO_SUCH_OBJECT`], or [`Code::STORE_FULL`] if so many are known here that there is no room for one more of another owner.
-    pub(super) fn hold(&self, directory: &mut Directory, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
+    pub(super) fn hold_in(&self, directory: &mut Directory, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
         if id.task.owner != self.node && directory.row(id).is_none() {
             let rows = row_bytes(&[], &[]).saturating_mul(directory.len() as u64 + 1);
             self.room_beside(directory, rows.saturating_sub(directory.bytes()))?;
@@ -57,12 +57,12 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// As [`Objects::hold`]; then none is held.
+    /// As [`Objects::hold_in`]; then none is held.
     pub(crate) fn hold_while(self: &Arc<Self>, tenant: &Tenant, ids: &[ObjectId]) -> Result<Holding> {
         let holder = Holder::Driver(self.drivers.fetch_add(1, Relaxed));
         // Made first, so that what is held before one is refused is let go of.
         let holding = Holding { objects: Arc::clone(self), holder };
-        self.with(|directory| ids.iter().try_for_each(|id| self.hold(directory, tenant, *id, holder)))?;
+        self.with(|directory| ids.iter().try_for_each(|id| self.hold_in(directory, tenant, *id, holder)))?;
         Ok(holding)
     }
 
@@ -90,6 +90,22 @@ impl Objects {
             }
         };
         tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within, foreign)))
+    }
+
+    /// Waits until none of these objects is asked for any more: their owners have said what they are, or that they are gone, or nobody here
+    /// holds them.
+    pub(crate) async fn answered(&self, tenants: &[(Tenant, ObjectId)]) {
+        let mut changes = self.changed.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let pending = {
+                let directory = self.directory.lock();
+                tenants.iter().any(|(tenant, id)| directory.look(tenant, *id) == Some(&State::Pending))
+            };
+            if !pending || changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Whether this node decides about an object: it owns it, or has taken its owner's place.

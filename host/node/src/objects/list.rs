@@ -45,7 +45,7 @@ impl Objects {
     /// [`rwasm_types::Code::NO_SUCH_OBJECT`].
     pub(crate) fn release(&self, tenant: &Tenant, id: ObjectId) -> Result<ObjectRecord> {
         let before = self.record(tenant, id)?;
-        self.with(|directory| directory.release(id, Holder::Kept));
+        self.with(|directory| directory.unkeep(id));
         let mut after = self.record(tenant, id).unwrap_or_else(|_gone| ObjectRecord { held_by: Vec::new(), holders: 0, ..before });
         after.kept_until_ms = None;
         Ok(after)
@@ -64,7 +64,7 @@ impl Objects {
             }
             let mut held_by_jobs = row.holders.iter().filter_map(|holder| match holder {
                 Holder::Job(job) => Some(*job),
-                Holder::Task(task) | Holder::Result(task) => Some(task.job()),
+                Holder::Task(task) | Holder::Attempt(task, _) | Holder::Result(task) => Some(task.job()),
                 _ => None,
             });
             match held_by_jobs.next() {
@@ -140,6 +140,7 @@ fn told(holder: &Holder) -> String {
         Holder::Job(job) => format!("job {job}"),
         Holder::Driver(number) => format!("driver {number}"),
         Holder::Task(task) => format!("task {task}"),
+        Holder::Attempt(task, attempt) => format!("attempt {} of {task}", attempt.0),
         Holder::Result(task) => format!("result of {task}"),
         Holder::Object(object) => format!("object {object}"),
         Holder::Node(node) => format!("node {node}"),

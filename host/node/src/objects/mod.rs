@@ -11,6 +11,7 @@ mod args;
 mod beside;
 mod borrow;
 mod fetch;
+mod guest;
 mod list;
 mod pull;
 mod put;
@@ -41,15 +42,25 @@ use rwasm_types::{JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
 use rwasm_wire::CHUNK_BYTES;
 use tokio::sync::watch;
 
+use crate::sessions::Sessions;
+
 pub(crate) use self::{
     args::{inlined, named, names_objects},
     fetch::Copies,
+    guest::GuestObjects,
     pull::Owner,
     put::Incoming,
     send::send,
     wait::Cancelled,
 };
-use self::{beside::Beside, fetch::Fetched, pull::Coming, serve::Serving, tell::Tell, wait::Waiting};
+use self::{
+    beside::Beside,
+    fetch::Fetched,
+    pull::Coming,
+    serve::Serving,
+    tell::Tell,
+    wait::{FOREVER, Waiting},
+};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -58,6 +69,9 @@ pub(crate) struct Objects {
     /// Moves objects together where others wait for the room between them.
     _keeper: Keeper,
     directory: Mutex<Directory>,
+    /// Numbers for what is put here.
+    sessions: Arc<Mutex<Sessions>>,
+    next: Mutex<Option<TaskId>>,
     /// What is taken beside the store.
     beside: Beside,
     /// Copies of what others own.
@@ -119,13 +133,15 @@ impl Objects {
     /// # Errors
     ///
     /// [`Code::NO_CAPACITY`](rwasm_types::Code::NO_CAPACITY) if the machine gives no thread.
-    pub(crate) fn new(node: NodeId, store: Store) -> Result<Self> {
+    pub(crate) fn new(node: NodeId, store: Store, sessions: Arc<Mutex<Sessions>>) -> Result<Self> {
         let mut directory = Directory::new(node);
         // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
         directory.recovered();
         Ok(Self {
             node,
             _keeper: store.keep()?,
+            sessions,
+            next: Mutex::default(),
             beside: Beside::new(store.usage().capacity_bytes),
             store,
             directory: Mutex::new(directory),
@@ -139,6 +155,21 @@ impl Objects {
             changed: watch::Sender::new(0),
             ends: tokio::sync::Notify::new(),
         })
+    }
+
+    /// The id of the next object that is put. Sessions are never given twice, so neither are these.
+    ///
+    /// # Errors
+    ///
+    /// If no numbers can be reserved on disk.
+    pub(crate) fn next_id(&self) -> Result<ObjectId> {
+        let mut next = self.next.lock();
+        let task = match *next {
+            Some(task) => task,
+            None => TaskId { owner: self.node, session: self.sessions.lock().next()?, sequence: 0 },
+        };
+        *next = Some(TaskId { sequence: task.sequence + 1, ..task });
+        Ok(task.object(0))
     }
 
     /// Does something with the directory, and what that has to be done.
@@ -225,6 +256,20 @@ impl Objects {
         }
     }
 
+    /// Holds an object. One of another owner is pending until that has answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`](rwasm_types::Code::NO_SUCH_OBJECT), or that there is no room to know of one more.
+    pub(crate) fn hold(&self, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
+        self.with(|directory| self.hold_in(directory, tenant, id, holder))
+    }
+
+    /// Lets go of an object.
+    pub(crate) fn release_held(&self, id: ObjectId, holder: Holder) {
+        self.with(|directory| directory.release(id, holder));
+    }
+
     /// A task holds all that its arguments name, until it has ended and [`Objects::let_go`] is said.
     ///
     /// # Errors
@@ -234,7 +279,7 @@ impl Objects {
         let objects: Vec<ObjectId> = objects.collect();
         let held = self.with(|directory| {
             let holder = Holder::Task(task);
-            let held = objects.iter().try_for_each(|id| self.hold(directory, tenant, *id, holder));
+            let held = objects.iter().try_for_each(|id| self.hold_in(directory, tenant, *id, holder));
             if held.is_err() {
                 directory.release_all(holder);
             }
@@ -264,9 +309,16 @@ impl Objects {
         }
     }
 
-    /// A job has ended.
+    /// A job has ended. What its results name stays with its tenant for a while, so that somebody can still take it.
     pub(crate) fn job_ended(&self, job: JobId) {
-        self.with(|directory| directory.release_all(Holder::Job(job)));
+        let until = now_ms().saturating_add(millis(RESULTS_KEPT));
+        let kept = self.with(|directory| {
+            directory.release_all(Holder::Job(job));
+            directory.keep_results(job, until)
+        });
+        if kept {
+            self.ends.notify_one();
+        }
     }
 
     /// Has a tenant hold an object for some time from now.
@@ -304,6 +356,8 @@ impl Objects {
     }
 }
 
+/// How long a tenant holds what results of a job name that has ended.
+const RESULTS_KEPT: Duration = Duration::from_secs(3600);
 /// The longest sleep until a hold ends; then it is looked at again, for clocks are set.
 const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
 

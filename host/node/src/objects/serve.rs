@@ -23,7 +23,10 @@ use rwasm_objects::{
     refs::{Meta, State, not_found},
 };
 use rwasm_runtime::{OnEnd, aside, fault};
-use rwasm_types::{Code, Error, NodeId, ObjectId, Result, Tenant};
+use rwasm_types::{
+    Code, Error, NodeId, ObjectId, Result, Tenant,
+    metrics::{Family, Kind},
+};
 use rwasm_wire::{Caller, Outbound, Sender, convert, msg};
 use tokio::sync::Semaphore;
 
@@ -79,25 +82,44 @@ impl Drop for Place {
     }
 }
 
-/// The node that serves the fewest, of those that have all of an object and those that are getting it; those that have it first.
-fn choose(have: &[NodeId], pulls: &[Pull], node: NodeId, avoid: &[NodeId]) -> Option<NodeId> {
-    let getting = pulls.iter().map(|pull| pull.node).filter(|getting| !have.contains(getting));
-    // Whoever gets it from the asker, be it through others, has nothing that the asker has not.
-    let waits_for_asker = |mut at: NodeId| {
-        for _ in 0..=pulls.len() {
-            match pulls.iter().find(|pull| pull.node == at) {
-                Some(pull) if pull.source == node => return true,
+/// Who pulls, and what is known of the nodes that it could pull from.
+struct Wish<'a> {
+    node: NodeId,
+    /// Nodes that have all of it.
+    have: &'a [NodeId],
+    pulls: &'a [Pull],
+    avoid: &'a [NodeId],
+    /// Whoever is asked, who would rather not send it again and again.
+    asked: NodeId,
+}
+
+impl Wish<'_> {
+    /// The node that serves the fewest, of those that have all of an object and those that are getting it; those that have it first, and of
+    /// them others than the node that is asked. Where that leaves several, they take turns.
+    fn choose(&self, turn: u64) -> Option<NodeId> {
+        let getting = self.pulls.iter().map(|pull| pull.node).filter(|getting| !self.have.contains(getting));
+        let getting = getting.filter(|getting| !self.waits_for_asker(*getting)).map(|candidate| (candidate, true));
+        let fit = |(candidate, _): &(NodeId, bool)| *candidate != self.node && !self.avoid.contains(candidate);
+        let load = |candidate| self.pulls.iter().filter(|pull| pull.source == candidate).count();
+        let candidates = self.have.iter().map(|candidate| (*candidate, false)).chain(getting).filter(fit);
+        let ranked: Vec<_> =
+            candidates.map(|(candidate, partly)| ((load(candidate), partly, candidate == self.asked), candidate)).collect();
+        let best = ranked.iter().map(|(rank, _)| *rank).min()?;
+        let best: Vec<NodeId> = ranked.into_iter().filter(|(rank, _)| *rank == best).map(|(_, candidate)| candidate).collect();
+        best.get(usize::try_from(turn % best.len() as u64).ok()?).copied()
+    }
+
+    /// Whether a node gets the object from the asker, be it through others: then it has nothing that the asker has not.
+    fn waits_for_asker(&self, mut at: NodeId) -> bool {
+        for _ in 0..=self.pulls.len() {
+            match self.pulls.iter().find(|pull| pull.node == at) {
+                Some(pull) if pull.source == self.node => return true,
                 Some(pull) => at = pull.source,
                 None => return false,
             }
         }
         true
-    };
-    let fit = |candidate: &NodeId| *candidate != node && !avoid.contains(candidate);
-    let load = |candidate: NodeId| pulls.iter().filter(|pull| pull.source == candidate).count();
-    let have = have.iter().copied().filter(fit).map(|candidate| (load(candidate), false, candidate));
-    let getting = getting.filter(|getting| fit(getting) && !waits_for_asker(*getting)).map(|candidate| (load(candidate), true, candidate));
-    have.chain(getting).min().map(|(.., candidate)| candidate)
+    }
 }
 
 /// What of an object is here.
@@ -133,13 +155,14 @@ impl Objects {
         }
         let mut pulls = self.serving.pulls.lock();
         let of_object = pulls.entry(id).or_default();
-        let Some(source) = choose(&have, of_object, node, avoid) else {
+        let number = self.serving.last.fetch_add(1, Relaxed);
+        let wish = Wish { node, have: &have, pulls: of_object, avoid, asked: self.node };
+        let Some(source) = wish.choose(number) else {
             if of_object.is_empty() {
                 pulls.remove(&id);
             }
             return Err(Error::new(Code::UNREACHABLE, format!("no node that has object {id} can be reached")).with("object", id));
         };
-        let number = self.serving.last.fetch_add(1, Relaxed);
         of_object.push(Pull { number, node, source });
         Ok((meta, Some(Place { objects: Arc::clone(self), id, number, source })))
     }
@@ -210,6 +233,22 @@ impl Objects {
         // Whoever has all of it may be gone.
         let _ = sender.send(Ok(part(msg::pull_part::Part::Checksum(checksum)))).await;
         Ok(())
+    }
+}
+
+impl Objects {
+    /// What is counted and measured of them.
+    pub(crate) fn families(&self) -> [Family; 2] {
+        let usage = self.store.usage();
+        let bytes = [("used", usage.used_bytes), ("pinned", usage.pinned_bytes), ("capacity", usage.capacity_bytes)];
+        let Serving { sent_bytes, received_bytes, .. } = &self.serving;
+        let moved = [("sent", sent_bytes), ("received", received_bytes)].map(|(way, bytes)| (way, bytes.load(Relaxed) as f64));
+        let store = "Shared memory for objects: used, of that held by readers, capacity.";
+        let transfers = "Bytes of objects that were sent to other nodes and received from them.";
+        [
+            Family::labelled(Kind::Gauge, "rwasm_object_store_bytes", store, "state", bytes.map(|(state, bytes)| (state, bytes as f64))),
+            Family::labelled(Kind::Counter, "rwasm_object_transfer_bytes_total", transfers, "direction", moved),
+        ]
     }
 }
 
@@ -310,33 +349,36 @@ mod tests {
         NodeId::new(number).unwrap()
     }
 
+    fn choose(have: &[NodeId], pulls: &[Pull], asker: u32, avoid: &[NodeId]) -> Option<NodeId> {
+        Wish { node: node(asker), have, pulls, avoid, asked: node(1) }.choose(0)
+    }
+
     #[test]
     fn an_object_that_many_pull_goes_along_a_chain() {
         let mut pulls = Vec::new();
         for number in 2..=5 {
-            let source = choose(&[node(1)], &pulls, node(number), &[]).unwrap();
+            let source = choose(&[node(1)], &pulls, number, &[]).unwrap();
             assert_eq!(source, node(number - 1));
             pulls.push(Pull { number: 0, node: node(number), source });
         }
         // The third breaks off, and comes back: nobody that waits for it is named to it.
         pulls.retain(|pull| pull.node != node(3));
-        assert_eq!(choose(&[node(1)], &pulls, node(3), &[node(2)]), Some(node(1)));
+        assert_eq!(choose(&[node(1)], &pulls, 3, &[node(2)]), Some(node(1)));
         // The fourth, which pulled from the third, goes where nobody waits for it.
         pulls.retain(|pull| pull.node != node(4));
-        assert_eq!(choose(&[node(1)], &pulls, node(4), &[node(3)]), Some(node(2)));
-        assert_eq!(
-            choose(&[node(1)], &pulls, node(4), &[node(1), node(2), node(3)]),
-            None,
-            "the fifth has nothing that the fourth has not"
-        );
+        assert_eq!(choose(&[node(1)], &pulls, 4, &[node(3)]), Some(node(2)));
+        assert_eq!(choose(&[node(1)], &pulls, 4, &[node(1), node(2), node(3)]), None, "the fifth has nothing that the fourth has not");
     }
 
     #[test]
     fn nodes_that_have_all_of_it_share_the_work() {
         let pulls = [Pull { number: 0, node: node(4), source: node(1) }];
-        assert_eq!(choose(&[node(1), node(2)], &pulls, node(3), &[]), Some(node(2)));
-        assert_eq!(choose(&[node(1)], &[], node(1), &[]), None, "nobody pulls from itself");
+        assert_eq!(choose(&[node(1), node(2)], &pulls, 3, &[]), Some(node(2)));
+        assert_eq!(choose(&[node(1)], &[], 1, &[]), None, "nobody pulls from itself");
         let round = [Pull { number: 0, node: node(2), source: node(3) }, Pull { number: 1, node: node(3), source: node(2) }];
-        assert_eq!(choose(&[], &round, node(4), &[]), None, "a ring has nothing");
+        assert_eq!(choose(&[], &round, 4, &[]), None, "a ring has nothing");
+        let have = [node(1), node(2), node(3)];
+        let wish = Wish { node: node(5), have: &have, pulls: &[], avoid: &[], asked: node(1) };
+        assert_eq!([0, 1, 2].map(|turn| wish.choose(turn)), [node(2), node(3), node(2)].map(Some));
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a task waits for what its arguments name: until its job is stopped.
-const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Attempts that wait for what their arguments name; what ends the wait is dropped where they are cancelled.
 pub(super) type Waiting = HashMap<(TaskId, Attempt), oneshot::Sender<()>>;

@@ -65,6 +65,7 @@ pub(super) fn words(message: Message) -> Vec<msg::ObjectWord> {
         Message::CopyGone(id) => Word::CopyGone(object_bytes(id)),
         Message::Drop(id, heard) => Word::Drop(msg::DropCopy { object: object_bytes(id), heard }),
         Message::Spare(id) => Word::Spare(object_bytes(id)),
+        Message::Unkeep(id) => Word::Unkeep(object_bytes(id)),
     };
     vec![msg::ObjectWord { word: Some(word) }]
 }
@@ -151,6 +152,7 @@ impl Listener {
             }
             Word::Drop(msg::DropCopy { object, heard }) => Message::Drop(convert::object(&object)?, heard),
             Word::Spare(id) => Message::Spare(convert::object(&id)?),
+            Word::Unkeep(id) => Message::Unkeep(convert::object(&id)?),
         }))
     }
 }
@@ -200,6 +202,7 @@ mod tests {
             Message::Copies(10, (0..PART as u64).map(|number| (id(number), meta(100))).collect()),
             Message::Drop(id(7), 3),
             Message::Spare(id(8)),
+            Message::Unkeep(id(9)),
         ];
         let mut queue: VecDeque<Message> = messages.iter().cloned().collect();
         let (mut listener, mut heard, mut frames) = (Listener::default(), Vec::new(), 0);

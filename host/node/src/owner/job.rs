@@ -18,6 +18,7 @@ use rwasm_history::{
     past::{PastCall, TaskLine},
     work::{CallOf, Opened},
 };
+use rwasm_objects::refs::Holder;
 use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
     ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
@@ -38,9 +39,9 @@ use super::{
 };
 use crate::{
     dispatch::ClassId,
-    executor::{Ended, Item, Taker},
+    executor::{Ended, HeldObjects, Item, Taker},
     logs::JobLog,
-    objects::Objects,
+    objects::{Objects, named, names_objects},
     tally::JobCounters,
 };
 
@@ -310,8 +311,10 @@ impl Job {
     }
 
     /// Takes ends of attempts; the newest attempt's first end is the task's.
-    pub(crate) fn end(&self, ended: Vec<Ended>) -> Pressure {
+    pub(crate) fn end(&self, mut ended: Vec<Ended>) -> Pressure {
         let now = now_ms();
+        // Let go of at the end, without the lock: by then the job holds what counts.
+        let _held: HeldObjects = ended.iter_mut().flat_map(|end| std::mem::take(&mut end.held)).collect();
         let (over, pressure, holding) = {
             let mut state = self.state.lock();
             let mut counting = |end: &Ended| {
@@ -330,9 +333,12 @@ impl Job {
                 self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
                 fault::point("before-delivery");
             }
+            if !self.outbox.is_closed() {
+                counted.iter().for_each(|end| self.hold_named(end));
+            }
             let holding = self.objects.tasks_ended(counted.iter().map(|end| end.task));
             // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
-            let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
+            let pressure = self.outbox.put(counted.into_iter().map(|end| end.into_message().0).collect());
             (state.settle(now), pressure, holding)
         };
         self.objects.let_go(&holding);
@@ -340,6 +346,17 @@ impl Job {
             self.announce();
         }
         pressure
+    }
+
+    /// Holds what a result names, for whoever takes it.
+    fn hold_named(&self, end: &Ended) {
+        let Some(result) = end.result.as_ref().ok().filter(|result| names_objects(result)) else { return };
+        for id in named(result).unwrap_or_default() {
+            // What the attempt held until now is there.
+            if let Err(error) = self.objects.hold(&self.tenant, id, Holder::Result(end.task)) {
+                tracing::warn!(task = %end.task, %error, "a result names an object that is gone");
+            }
+        }
     }
 
     /// The driver submits no more.

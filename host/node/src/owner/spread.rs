@@ -397,6 +397,8 @@ impl Shared {
                         attempt,
                         result,
                         failed,
+                        // The node that ran it holds what the result names until it has heard that it arrived.
+                        held: Vec::new(),
                         cpu: Duration::from_nanos(outcome.cpu_ns),
                         wall: Duration::from_nanos(outcome.wall_ns),
                         memory_bytes: outcome.memory_bytes,

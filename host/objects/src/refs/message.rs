@@ -52,7 +52,9 @@ pub enum Message {
     Copies(u64, Vec<(ObjectId, Meta)>),
     /// The copy is not needed any more, as far as the statement of that number goes: one that was made since is answered anew.
     Drop(ObjectId, u64),
-    /// To the same: nothing here uses the copy, and its room is wanted. Answered by `Drop` if the bytes are elsewhere, too;
+    /// From the owner: its tenant lets go of it, wherever that holds it.
+    Unkeep(ObjectId),
+    /// To whoever had us fetch it: nothing here uses the copy, and its room is wanted. Answered by `Drop` if the bytes are elsewhere, too;
     /// else it stays.
     Spare(ObjectId),
 }

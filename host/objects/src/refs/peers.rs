@@ -74,6 +74,11 @@ impl Directory {
                 }
             }
             Message::Spare(object) => self.spared(from, object),
+            Message::Unkeep(object) => {
+                if self.entries.get(&object).is_some_and(|entry| entry.lender.is_some_and(|lender| lender.node == from)) {
+                    self.unkeep(object);
+                }
+            }
         }
     }
 
