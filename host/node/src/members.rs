@@ -39,6 +39,13 @@ pub(crate) enum Standing {
     Lost,
 }
 
+/// What a word of the head's comes to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    pub(crate) there: Vec<(NodeId, Incarnation)>,
+    pub(crate) lost: Vec<NodeId>,
+}
+
 /// The nodes of the cluster.
 pub(crate) struct Members {
     known: Mutex<Known>,
@@ -62,13 +69,13 @@ impl Default for Members {
 }
 
 impl Members {
-    /// The head says who is there. Gives those that are not what they were: lost, or in a later life.
+    /// The head says who is there. Gives those that it named, with their lives, and those that were there and are lost.
     ///
     /// # Errors
     ///
     /// If a node's number is 0.
-    pub(crate) fn hear(&self, word: &msg::Members, now: Instant) -> Result<Vec<NodeId>> {
-        let mut gone = Vec::new();
+    pub(crate) fn hear(&self, word: &msg::Members, now: Instant) -> Result<News> {
+        let mut news = News::default();
         {
             let mut known = self.known.lock();
             if word.whole {
@@ -80,16 +87,16 @@ impl Members {
                 let member = Member { life: Incarnation(member.incarnation), address: member.data_address.clone() };
                 known.absent.remove(&node);
                 known.lost.remove(&node);
-                let life = member.life;
-                gone.extend(known.there.insert(node, member).filter(|before| before.life != life).map(|_before| node));
+                news.there.push((node, member.life));
+                known.there.insert(node, member);
             }
             for node in &word.lost {
                 let node = convert::node(*node)?;
-                gone.extend(known.lose(node));
+                news.lost.extend(known.lose(node));
             }
         }
         self.changed.send_modify(|version| *version += 1);
-        Ok(gone)
+        Ok(news)
     }
 
     /// Those that were there and that the head has not named for too long.
@@ -157,13 +164,14 @@ mod tests {
     fn a_node_is_gone_when_the_head_says_so_or_it_began_a_later_life() {
         let (members, now) = (Members::default(), Instant::now());
         assert_eq!(members.standing(node(2), now), Standing::Awaited);
-        assert_eq!(members.hear(&word(true, &[(1, 5), (2, 5)], &[3]), now), Ok(vec![]));
+        let hear = |word| members.hear(&word, now).unwrap();
+        assert_eq!(hear(word(true, &[(1, 5), (2, 5)], &[3])).lost, []);
         assert_eq!(members.standing(node(2), now), Standing::There(Member { life: Incarnation(5), address: "at:2".to_owned() }));
         assert_eq!(members.standing(node(3), now), Standing::Lost);
-        assert_eq!(members.hear(&word(false, &[(2, 5), (3, 1)], &[]), now), Ok(vec![]), "it was only paused");
-        assert_eq!(members.hear(&word(false, &[(2, 6)], &[]), now), Ok(vec![node(2)]));
-        assert_eq!(members.hear(&word(false, &[], &[2]), now), Ok(vec![node(2)]));
-        assert_eq!(members.hear(&word(false, &[], &[2]), now), Ok(vec![]), "once");
+        assert_eq!(hear(word(false, &[(3, 1)], &[])), News { there: vec![(node(3), Incarnation(1))], lost: vec![] }, "it was only paused");
+        assert_eq!(hear(word(false, &[(2, 6)], &[])).there, [(node(2), Incarnation(6))]);
+        assert_eq!(hear(word(false, &[], &[2])).lost, [node(2)]);
+        assert_eq!(hear(word(false, &[], &[2])).lost, [], "once");
         assert!(members.hear(&word(false, &[(0, 1)], &[]), now).is_err());
     }
 

@@ -10,7 +10,7 @@
 //! that in which the directory came to it: queues are filled under its lock.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -55,14 +55,25 @@ struct State {
     to_open: Vec<(NodeId, Arc<Way>)>,
     /// Nodes that were told anything in the life that they are in.
     told: HashSet<NodeId>,
-    heard: HashMap<NodeId, Heard>,
+    /// The latest life that was heard of, of each node.
+    lives: HashMap<NodeId, Incarnation>,
+    /// The streams that nodes dialled: the newest of each is listened to.
+    heard: HashMap<NodeId, Arc<Stream>>,
 }
 
-/// The streams that a node dialled.
-struct Heard {
-    life: Incarnation,
-    /// The number of the newest; an earlier one is not listened to.
-    stream: u64,
+/// A stream that a node dialled.
+#[derive(Default)]
+struct Stream {
+    /// Nothing more is heard on it.
+    over: AtomicBool,
+    ended: Notify,
+}
+
+impl Stream {
+    fn end(&self) {
+        self.over.store(true, Relaxed);
+        self.ended.notify_one();
+    }
 }
 
 /// A way to another node.
@@ -108,13 +119,10 @@ impl Tell {
             way.closed.store(true, Relaxed);
             way.waiting.notify_one();
         }
-        if let Some(heard) = state.heard.get_mut(&node) {
-            heard.stream += 1;
+        // It is to see that, and to begin anew if it is there after all.
+        if let Some(stream) = state.heard.remove(&node) {
+            stream.end();
         }
-    }
-
-    fn is_current(&self, node: NodeId, stream: u64) -> bool {
-        self.state.lock().heard.get(&node).is_some_and(|heard| heard.stream == stream)
     }
 }
 
@@ -124,52 +132,57 @@ impl Objects {
         self.with_then(|directory| directory.node_lost(node), || self.tell.close(node));
     }
 
-    /// A node in some life dials; gives the number of its stream, which ends the one before.
+    /// A node is in this life, as somebody says: what it had and held in an earlier one is gone.
+    pub(crate) fn node_lives(&self, node: NodeId, life: Incarnation) {
+        let later = {
+            let mut state = self.tell.state.lock();
+            let State { lives, told, .. } = &mut *state;
+            let before = *lives.entry(node).or_insert(life);
+            if before < life {
+                lives.insert(node, life);
+                told.remove(&node);
+            }
+            before < life
+        };
+        if later {
+            self.node_lost(node);
+        }
+    }
+
+    /// A node in some life dials; its stream ends the one before.
     ///
     /// # Errors
     ///
-    /// [`Code::STALE_INCARNATION`] if a later life of it has dialled.
-    fn heard_of(&self, node: NodeId, life: Incarnation) -> Result<u64> {
-        let before = {
-            let mut state = self.tell.state.lock();
-            let State { heard, told, .. } = &mut *state;
-            match heard.entry(node) {
-                Entry::Occupied(mut known) if known.get().life <= life => {
-                    let known = known.get_mut();
-                    known.stream += 1;
-                    let before = std::mem::replace(&mut known.life, life);
-                    if before < life {
-                        told.remove(&node);
-                    }
-                    before < life
-                }
-                Entry::Occupied(known) => {
-                    let message = format!("life {life} of node {node} has ended: life {} took its place", known.get().life);
+    /// [`Code::STALE_INCARNATION`] if a later life of it was heard of.
+    fn dialled(&self, node: NodeId, life: Incarnation) -> Result<Arc<Stream>> {
+        self.node_lives(node, life);
+        let stream = Arc::new(Stream::default());
+        self.with(|directory| {
+            let told = {
+                let mut state = self.tell.state.lock();
+                let latest = state.lives.get(&node).copied().unwrap_or(life);
+                if latest > life {
+                    let message = format!("life {life} of node {node} has ended: life {latest} took its place");
                     return Err(Error::new(Code::STALE_INCARNATION, message).with("node", node));
                 }
-                Entry::Vacant(new) => {
-                    new.insert(Heard { life, stream: 1 });
-                    false
+                if let Some(before) = state.heard.insert(node, Arc::clone(&stream)) {
+                    before.end();
                 }
-            }
-        };
-        if before {
-            self.node_lost(node);
-        }
-        let told = self.tell.state.lock().told.contains(&node);
-        self.with(|directory| {
+                state.told.contains(&node)
+            };
             if told || directory.concerns(node) {
                 directory.linked(node);
             }
-        });
-        let state = self.tell.state.lock();
-        Ok(state.heard.get(&node).map_or(0, |heard| heard.stream))
+            Ok(())
+        })?;
+        Ok(stream)
     }
 
     /// Takes what a node's directory says. Whether its stream is still the one to listen to.
-    fn hear(&self, node: NodeId, stream: u64, messages: Vec<Message>) -> bool {
+    fn hear(&self, node: NodeId, stream: &Stream, messages: Vec<Message>) -> bool {
         self.with(|directory| {
-            let current = self.tell.is_current(node, stream);
+            // Ended under the same lock.
+            let current = !stream.over.load(Relaxed);
             for message in messages.into_iter().filter(|_| current) {
                 match self.refuse_lent(directory, &message) {
                     None => directory.hear(node, message),
@@ -192,7 +205,7 @@ impl Shared {
         loop {
             tokio::select! {
                 () = self.objects.tell.wanted.notified() => {}
-                _ = ticks.tick() => self.members_gone(&self.members.overdue(Instant::now())),
+                _ = ticks.tick() => self.members_lost(&self.members.overdue(Instant::now())),
             }
             let to_open = std::mem::take(&mut self.objects.tell.state.lock().to_open);
             for (node, way) in to_open {
@@ -202,8 +215,8 @@ impl Shared {
     }
 
     /// The head said who is there: what nodes had and held that are gone is gone with them.
-    pub(crate) fn members_gone(&self, gone: &[NodeId]) {
-        for node in gone {
+    pub(crate) fn members_lost(&self, lost: &[NodeId]) {
+        for node in lost {
             tracing::info!(%node, "objects of a node that is gone are let go");
             self.objects.node_lost(*node);
         }
@@ -225,13 +238,13 @@ impl Shared {
             // It is let in when the head has taken it back, and not before: what it had here was let go.
             return Err(Error::new(Code::NODE_LOST, format!("node {node} was given up, and the head has not taken it back")));
         }
-        let stream = self.objects.heard_of(node, Incarnation(greeting.incarnation))?;
+        let stream = self.objects.dialled(node, Incarnation(greeting.incarnation))?;
         let (sender, outbound) = Outbound::channel(1);
         // The channel was made with room.
         let _ = sender.try_send(Ok(msg::Told { welcome: Some(welcome) }));
         let shared = Arc::downgrade(self);
         self.scope.spawn("object-listener", OnEnd::Continue, async move {
-            let error = match listen(&shared, node, stream, inbound).await {
+            let error = match listen(&shared, node, &stream, inbound).await {
                 Ok(()) => return drop(sender),
                 Err(error) => error,
             };
@@ -243,19 +256,24 @@ impl Shared {
     }
 }
 
-async fn listen(shared: &Weak<Shared>, node: NodeId, stream: u64, mut inbound: Inbound<msg::Telling>) -> Result<()> {
+async fn listen(shared: &Weak<Shared>, node: NodeId, stream: &Stream, mut inbound: Inbound<msg::Telling>) -> Result<()> {
+    let over = || Error::new(Code::CONNECTION_LOST, format!("node {node} is not listened to on this stream any more"));
     let mut listener = words::Listener::default();
-    while let Some(message) = inbound.next().await? {
+    loop {
+        let message = tokio::select! {
+            message = inbound.next() => message?,
+            () = stream.ended.notified() => return Err(over()),
+        };
+        let Some(message) = message else { return Ok(()) };
         let msg::telling::Message::Words(words) = convert::required(message.message, "what a directory says")? else {
             return Err(convert::malformed("a second hello"));
         };
         let Some(shared) = shared.upgrade() else { return Ok(()) };
         let heard: Vec<Option<Message>> = words.words.into_iter().map(|word| listener.hear(word)).collect::<Result<_>>()?;
         if !shared.objects.hear(node, stream, heard.into_iter().flatten().collect()) {
-            return Err(Error::new(Code::CONNECTION_LOST, format!("node {node} is not listened to on this stream any more")));
+            return Err(over());
         }
     }
-    Ok(())
 }
 
 /// Keeps a way open until its node is gone.
