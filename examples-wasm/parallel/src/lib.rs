@@ -19,7 +19,7 @@ fn fibonacci(n: u32) -> Result<u64, Error> {
 /// How many numbers from `from` on, below `to`, are prime.
 #[rwasm::export]
 fn count_primes(from: u64, to: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|divisor| divisor * divisor <= *n).all(|divisor| n % divisor != 0);
+    let is_prime = |n: &u64| (2..).take_while(|divisor| divisor * divisor <= *n).all(|divisor| !n.is_multiple_of(divisor));
     (from.max(2)..to).filter(is_prime).count() as u64
 }
 
