@@ -24,6 +24,7 @@ async-example   wasm32-unknown-unknown  async-example
 wordcount       wasm32-wasip2           wordcount
 wordcount       wasm32-wasip1           wordcount-p1
 evil-compute    wasm32-unknown-unknown  evil-compute
+evil-tasks      wasm32-unknown-unknown  evil-tasks
 evil-async      wasm32-unknown-unknown  evil-async
 evil-wasi       wasm32-wasip2           evil-wasi
 evil-command    wasm32-wasip2           evil-command

@@ -33,4 +33,5 @@ mod relay;
 mod shell;
 mod shipping;
 mod state;
+mod tasks;
 mod tls;
