@@ -29,6 +29,7 @@ mod output;
 mod owners;
 mod placement;
 mod reclaim;
+mod refs;
 mod relay;
 mod shell;
 mod shipping;

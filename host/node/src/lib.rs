@@ -18,6 +18,7 @@ mod head_link;
 mod identity;
 mod local_runs;
 mod logs;
+mod members;
 mod metrics;
 mod node;
 mod objects;
@@ -259,6 +260,7 @@ impl Node {
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-ways", OnEnd::ShutDown, Arc::clone(&shared).tell_others());
         scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());

@@ -37,6 +37,7 @@ use crate::{
     guest::{Origin, children::Children},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    members::Members,
     objects::Objects,
     offer::NodeOffer,
     owner::{
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) owners: Owners,
     pub(crate) head: HeadHandle,
     pub(crate) reach: Reach,
+    /// Which other nodes there are.
+    pub(crate) members: Members,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -197,6 +200,7 @@ impl Shared {
             owners: Owners::default(),
             head,
             reach,
+            members: Members::default(),
             scope,
             surplus: Notify::new(),
             limits,

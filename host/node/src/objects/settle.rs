@@ -107,12 +107,11 @@ impl Objects {
         positions(&settled)
     }
 
-    /// Whether an object is ready.
+    /// Whether an object is ready: one that is known here, or of which there is a copy for a task of another owner.
     fn look_at(&self, tenant: &Tenant, id: ObjectId) -> Result<bool> {
-        if id.task.owner == self.node {
-            self.descriptor(tenant, id).map(|ready| ready.is_some())
-        } else {
-            self.look(tenant, id).map(|value| value.is_some())
+        match self.descriptor(tenant, id) {
+            Ok(descriptor) => Ok(descriptor.is_some()),
+            Err(_) => self.look(tenant, id).map(|value| value.is_some()),
         }
     }
 
