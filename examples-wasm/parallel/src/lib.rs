@@ -1,4 +1,5 @@
-//! Tasks that start tasks: recursion, a fan of which so many are under way, and a sort whose parts never pass through the task that arranges it.
+//! Tasks that start tasks: recursion, a fan of which so many are under way, a sort whose parts never pass through the task that
+//! arranges it, and calls of another artifact.
 
 use rwasm::{
     Object, Task,
@@ -18,7 +19,7 @@ fn fibonacci(n: u32) -> Result<u64, Error> {
 /// How many numbers from `from` on, below `to`, are prime.
 #[rwasm::export]
 fn count_primes(from: u64, to: u64) -> u64 {
-    let is_prime = |n: &u64| (2..).take_while(|divisor| divisor * divisor <= *n).all(|divisor| n % divisor != 0);
+    let is_prime = |n: &u64| (2..).take_while(|divisor| divisor * divisor <= *n).all(|divisor| !n.is_multiple_of(divisor));
     (from.max(2)..to).filter(is_prime).count() as u64
 }
 
@@ -85,6 +86,37 @@ fn shuffled(count: u32) -> Result<Object<Vec<i64>>, Error> {
     Ok(Object::put(&numbers.take(count as usize).collect())?)
 }
 
+/// Makes numbers, has them sorted, and says whether they are.
+#[rwasm::export]
+fn sort_shuffled(count: u32, parts: u32) -> Result<bool, Error> {
+    let numbers = shuffled::submit(count)?.get()??;
+    let sorted = sort::submit(&numbers, parts)?.get()??;
+    Ok(sorted.len() == count as usize && sorted.is_sorted())
+}
+
+/// What the artifact that is tagged `hello:1` exports, as far as it is called from here: the example `hello`.
+mod hello {
+    rwasm::import!({
+        artifact: "hello:1",
+        inline: "
+            package example:hello;
+
+            world hello {
+                /// Says hello.
+                export greet: func(name: string) -> string;
+            }
+        "
+    });
+}
+
+/// Has everybody greeted, by tasks of another artifact: `hello:1`, or the one of that tag or digest.
+#[rwasm::export]
+fn greet_all(names: Vec<String>, by: Option<String>) -> Result<Vec<String>, Error> {
+    let options = by.into_iter().fold(Options::new(), Options::artifact);
+    let greetings = names.iter().map(|name| hello::greet::with(options.clone()).submit(name)).collect::<Result<Vec<_>, _>>()?;
+    greetings.iter().map(Task::get).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +143,13 @@ mod tests {
             assert_eq!(sort(&numbers, parts).unwrap(), sorted, "{parts}");
         }
         assert_eq!(sort(&Object::put(&vec![]).unwrap(), 4), Ok(vec![]));
+        assert_eq!(sort_shuffled(100, 3), Ok(true));
+    }
+
+    #[test]
+    fn others_have_a_stand_in() {
+        assert_eq!(greet_all(vec!["Ada".to_owned()], None).unwrap_err().code(), Some("RW0201"));
+        hello::greet::answer(|name| format!("Hi, {name}"));
+        assert_eq!(greet_all(vec!["Ada".to_owned(), "Bo".to_owned()], None), Ok(vec!["Hi, Ada".to_owned(), "Hi, Bo".to_owned()]));
     }
 }
