@@ -192,6 +192,16 @@ macro_rules! generate {
     };
 }
 
+/// Handles of `rwasm:core`, for worlds of your own that name them. With
+/// `with: { "rwasm:core/objects@0.1.0": ::rwasm::bindings::objects }` among the options of [`generate!`], a handle of the generated code becomes
+/// an [`Object`] by [`Object::from_handle`], and an object a handle by [`Object::into_handle`].
+pub mod bindings {
+    #[cfg(target_family = "wasm")]
+    pub use crate::imports::objects;
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::testing::objects;
+}
+
 /// For the code that the macros generate; not part of the interface.
 #[doc(hidden)]
 pub mod __private {

@@ -251,14 +251,12 @@ impl<T> Object<T> {
         &self.handle
     }
 
-    /// For the code that macros generate.
-    #[doc(hidden)]
+    /// The object of a handle that code has which was generated from a WIT file; see [`bindings`](crate::bindings).
     pub fn from_handle(handle: source::Object) -> Self {
         Self { handle, value: PhantomData }
     }
 
-    /// For the code that macros generate.
-    #[doc(hidden)]
+    /// Its handle, for code that was generated from a WIT file; see [`bindings`](crate::bindings).
     pub fn into_handle(self) -> source::Object {
         self.handle
     }

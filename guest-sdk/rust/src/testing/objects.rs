@@ -63,6 +63,18 @@ impl Object {
         Ok(self.value()?.refs.clone())
     }
 
+    /// For generated code, which nothing calls here: handles come from a host of Wasm.
+    #[doc(hidden)]
+    pub fn from_handle(_handle: u32) -> Self {
+        Self::failed(Failure { code: String::new(), message: "there are no handles outside of Wasm".to_owned() })
+    }
+
+    /// The same.
+    #[doc(hidden)]
+    pub fn take_handle(&self) -> u32 {
+        0
+    }
+
     pub(crate) fn duplicate(&self) -> Result<Self, Error> {
         Ok(self.clone())
     }
