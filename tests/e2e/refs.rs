@@ -35,7 +35,7 @@ impl Several {
 
     /// A command that goes through the gateway of the so-manyth node.
     fn at(&self, node: usize, args: &[&str]) -> Run<'_> {
-        self.cluster.rwasm([args[0], "--address", &self.gateways[node - 1]]).args(&args[1..]).env("RWASM_TOKEN", &self.token)
+        self.cluster.rwasm(args).args(["--address", &self.gateways[node - 1]]).env("RWASM_TOKEN", &self.token)
     }
 
     fn put(&self, node: usize, data: &[u8]) -> String {
@@ -99,9 +99,10 @@ fn what_is_put_at_one_node_is_had_through_any_gateway() {
     assert_eq!(several.sent_bytes(), data.len(), "once");
 
     several.at(2, &["tenant", "create", "other"]).run().ok();
-    let other = several.at(2, &["token", "create", "--tenant", "other", "--role", "submitter"]).run().ok().stdout().trim().to_owned();
-    let foreign = several.at(2, &["get", &large]).env("RWASM_TOKEN", &other).run().fails(2, "RW0854").stderr();
-    let unknown = several.at(2, &["get", "o1-777-0-0"]).run().fails(2, "RW0854").stderr();
+    let other = several.at(2, &["token", "create", "--tenant", "other", "--role", "submitter", "--json"]).run().ok().json();
+    let other = other["token"].as_str().unwrap();
+    let foreign = several.at(2, &["get", &large]).env("RWASM_TOKEN", other).run().fails(2, "RW0854").stderr();
+    let unknown = several.at(2, &["get", "o1-777-0-0"]).env("RWASM_TOKEN", other).run().fails(2, "RW0854").stderr();
     assert_eq!(foreign.replace(&large, "X"), unknown.replace("o1-777-0-0", "X"));
 
     several.at(2, &["rm", &large]).run().ok();

@@ -143,34 +143,30 @@ impl Fetched {
 impl Objects {
     /// Removes copies that nobody has used for so long, or has those who know of them say whether they can go. Whether any went at once.
     pub(super) fn forget_fetched(&self, idle: Duration) -> bool {
-        let (mut gone, mut spared) = (Vec::new(), Vec::new());
-        let directory = self.directory.lock();
-        for (id, fetching) in &mut *self.fetched.copies.lock() {
-            let Fetching::Here(here) = fetching else { continue };
-            if here.used_by > 0 || here.idle_since.elapsed() < idle || directory.copies(*id).any(|node| node == self.node) {
-                continue;
-            }
-            if directory.is_kept(*id) {
-                here.idle_since = Instant::now();
-                spared.push(*id);
-            } else {
-                gone.push(*id);
-            }
-        }
-        drop(directory);
-        let gone: Vec<Fetching> = {
+        let mut spared = Vec::new();
+        let gone: Vec<(ObjectId, Fetching)> = {
+            // Both, so that nobody is told meanwhile that a copy is here.
+            let directory = self.directory.lock();
             let mut copies = self.fetched.copies.lock();
-            let unused = |id: ObjectId| {
-                let idle = matches!(copies.get(&id), Some(Fetching::Here(Here { used_by: 0, .. })));
-                if idle { copies.remove(&id).map(|copy| (id, copy)) } else { None }
+            let goes = |id: &ObjectId, fetching: &mut Fetching| {
+                let Fetching::Here(here) = fetching else { return false };
+                let held = directory.copies(*id).any(|node| node == self.node);
+                if here.used_by > 0 || here.idle_since.elapsed() < idle || held {
+                    return false;
+                }
+                let kept = directory.is_kept(*id);
+                if kept {
+                    here.idle_since = Instant::now();
+                    spared.push(*id);
+                }
+                !kept
             };
-            let gone: Vec<(ObjectId, Fetching)> = gone.into_iter().filter_map(unused).collect();
+            let gone: Vec<(ObjectId, Fetching)> = copies.extract_if(goes).collect();
             // Each is held by its copy, so this takes no time.
-            let unnamed = gone.into_iter().map(|(id, copy)| {
-                self.store.delete(id);
-                copy
+            gone.iter().for_each(|(id, _)| {
+                self.store.delete(*id);
             });
-            unnamed.collect()
+            gone
         };
         if !spared.is_empty() {
             self.with(|directory| spared.iter().for_each(|id| directory.spare(*id)));
