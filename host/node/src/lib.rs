@@ -44,7 +44,7 @@ use std::{
 use parking_lot::Mutex;
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_objects::{Config as StoreConfig, Store};
-use rwasm_runtime::{OnEnd, Scope, create_private_dir};
+use rwasm_runtime::{OnEnd, Scope, aside, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
 
@@ -72,6 +72,7 @@ pub use self::{
     identity::{check, renumber},
     local_runs::LocalRuns,
     metrics::NodeMetrics,
+    objects::{SpillOptions, SpillTo},
     offer::{NodeOffer, Volume},
 };
 
@@ -108,6 +109,8 @@ pub struct NodeOptions {
     pub retention: Retention,
     /// Bytes of shared memory that objects may take.
     pub object_bytes: u64,
+    /// Where objects go when that runs short; without, they stay.
+    pub spill: Option<SpillOptions>,
 }
 
 /// What a node keeps on disk.
@@ -190,6 +193,7 @@ impl Node {
             storage,
             retention,
             object_bytes,
+            spill,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -224,6 +228,9 @@ impl Node {
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         let sessions = Arc::new(Mutex::new(Sessions::open(&state_dir)?));
+        // A place elsewhere takes its time to answer.
+        let spill = aside(async { spill.map(|spill| spill.open(&cluster, id)).transpose() }).await?;
+        let store = StoreConfig { spill, ..StoreConfig::new(object_bytes) };
         let (door, tunnels) = duplex();
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
@@ -235,7 +242,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
-            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?, Arc::clone(&sessions))?),
+            objects: Arc::new(Objects::new(id, Store::open(store)?, Arc::clone(&sessions))?),
             sessions,
             logs: LogThread::start()?,
             outputs,

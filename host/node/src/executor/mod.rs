@@ -28,7 +28,7 @@ use crate::{
     dispatch::RunId,
     guest::{Origin, Reach},
     node::Shared,
-    objects::{Copies, Objects, inlined},
+    objects::{Copies, Objects, inlined, names_objects},
 };
 
 /// Error values of functions that are longer are not shown in records.
@@ -141,6 +141,18 @@ impl LoadedCall {
                 codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
             Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
         })
+    }
+
+    /// Has in memory what an attempt's arguments name, until what is given is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be there.
+    pub(crate) async fn bring(&self, item: &Item) -> Result<impl Sized + use<>> {
+        if !names_objects(&item.args) {
+            return Ok(Vec::new());
+        }
+        self.objects.bring_named(&self.tenant, &item.args).await
     }
 
     /// What the engine is asked for one attempt.

@@ -15,11 +15,15 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rwasm_objects::refs::{Directory, not_found};
+use rwasm_objects::{
+    Fetched as Found, Pin,
+    refs::{Directory, State, not_found},
+};
+use rwasm_runtime::aside;
 use rwasm_types::{Error, NodeId, ObjectId, Result, Tenant};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::{Coming, Objects, Owner, Stored, Value, beside::Taken};
+use super::{Coming, Objects, Owner, Stored, Value, args::named, beside::Taken, put::ROOM_WITHIN};
 use crate::node::Shared;
 
 /// How long a copy stays that nobody uses.
@@ -69,6 +73,8 @@ impl std::fmt::Debug for Copies {
 struct Needed {
     objects: Weak<Objects>,
     ids: Vec<ObjectId>,
+    /// What is this node's own, and stays in memory as long as it is needed.
+    pins: Vec<Pin>,
 }
 
 impl Drop for Needed {
@@ -182,6 +188,46 @@ impl Objects {
         }
     }
 
+    /// Has the bytes of an object of this node's store in memory, and keeps them there: they may be on disk, and others may have to make room
+    /// first. What lies beside the store is always there.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::STORE_FULL`](rwasm_types::Code::STORE_FULL) if no room came in time, or that the disk does not give it back.
+    async fn bring(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<Pin>> {
+        if matches!(self.directory.lock().look(tenant, id), Some(State::Ready(meta)) if meta.inline.is_some()) {
+            return Ok(None);
+        }
+        let mut fetching = self.store.fetch(tenant, id);
+        let found = match tokio::time::timeout(ROOM_WITHIN, &mut fetching).await {
+            Ok(found) => found?,
+            Err(_elapsed) => return Err(fetching.expired()),
+        };
+        Ok(Some(match found {
+            Found::Ready(pin) => pin,
+            // As long as the disk takes.
+            stored => aside(async { stored.into_pin() }).await?,
+        }))
+    }
+
+    /// Keeps what a task's arguments name in memory for as long as it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Objects::bring`].
+    pub(crate) async fn bring_named(&self, tenant: &Tenant, args: &[u8]) -> Result<Vec<Pin>> {
+        let mut pins = Vec::new();
+        for id in named(args)? {
+            pins.extend(self.bring_own(tenant, id).await?);
+        }
+        Ok(pins)
+    }
+
+    /// The same of one object, if it is in this node's store; what is here for others is held by their copy.
+    pub(super) async fn bring_own(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<Pin>> {
+        if self.fetched.has(id) || !self.is_here(tenant, id) { Ok(None) } else { self.bring(tenant, id).await }
+    }
+
     /// Tells those who need a copy that it is here: its owner, the owner of the task that it is for, and this node's own directory.
     fn register(&self, directory: &mut Directory, value: &Value, id: ObjectId, needed_by: NodeId) {
         if !matches!(value.bytes, Stored::Pinned(_)) {
@@ -228,10 +274,11 @@ impl Shared {
     ///
     /// What those say who have one, or why it cannot be had.
     pub(crate) async fn fetch(self: &Arc<Self>, tenant: &Tenant, owner: Owner<'_>, ids: Vec<ObjectId>) -> Result<Copies> {
-        let mut needed = Needed { objects: Arc::downgrade(&self.objects), ids: Vec::with_capacity(ids.len()) };
+        let mut needed = Needed { objects: Arc::downgrade(&self.objects), ids: Vec::with_capacity(ids.len()), pins: Vec::new() };
         for id in ids {
             if self.objects.is_here(tenant, id) {
                 // Where it was made, or told with what it is.
+                needed.pins.extend(self.objects.bring(tenant, id).await?);
                 continue;
             }
             self.fetch_one(tenant, owner, id).await?;

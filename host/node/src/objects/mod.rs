@@ -17,6 +17,7 @@ mod put;
 mod send;
 mod serve;
 mod settle;
+mod spill;
 mod tell;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use rwasm_wire::CHUNK_BYTES;
 
 use crate::sessions::Sessions;
 
+pub use self::spill::{SpillOptions, SpillTo};
 pub(crate) use self::wait::FOREVER;
 pub(crate) use self::{
     args::{inlined, named, names_objects},

@@ -14,7 +14,7 @@ use rwasm_values::{Limits, Ref, Type, codec};
 use super::{Objects, Stored, Value, beside::Taken};
 
 /// How long a value waits for room in the store.
-const ROOM_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ROOM_WITHIN: Duration = Duration::from_secs(30);
 /// The most objects that a value names.
 const REFS_MAX: usize = Limits::REFS_MAX as usize;
 

@@ -296,6 +296,8 @@ impl Shared {
         let id = convert::object(&request.object)?;
         let avoid = request.avoid.iter().map(|node| convert::node(*node)).collect::<Result<Vec<_>>>()?;
         let objects = &self.objects;
+        // It may be on disk.
+        let brought = objects.bring_own(&tenant, id).await?;
         let (meta, place) = if request.anywhere {
             objects.place(&tenant, id, node, &avoid)?
         } else {
@@ -313,6 +315,7 @@ impl Shared {
         }
         let (objects, from) = (Arc::clone(objects), request.chunk);
         self.scope.spawn("object-sender", OnEnd::Continue, async move {
+            let _brought = brought;
             if place.as_ref().is_some_and(|place| place.source != objects.node) {
                 // It holds its place until it has all.
                 return sender.closed().await;
