@@ -222,6 +222,16 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_of_one_name_are_told_apart() {
+        let wit = "package a:b; interface i { f: func(); } world w { export i; export c:d/i; }
+                   package c:d { interface i { record r { x: u8 } f: func(x: r); } }";
+        let tokens = check(wit).unwrap();
+        for part in ["pub mod i {", "pub mod c_d_i {"] {
+            assert!(tokens.contains(part), "{part}: {tokens}");
+        }
+    }
+
+    #[test]
     fn handles_of_objects_are_known_by_their_interface() {
         let wit =
             "package a:b; world w { use rwasm:core/objects@0.1.0.{object}; export f: func(x: object, y: borrow<object>) -> list<object>; }";

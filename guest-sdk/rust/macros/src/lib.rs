@@ -29,7 +29,7 @@ use syn::{ItemFn, parse_macro_input};
 /// | a returned `Result<T, E>` or `Result<T>` whose error is none of these | `result<T, string>`, with the error's `Display` text |
 ///
 /// Beside the function there is a type of its name then, which starts tasks of it: `word_count::submit("some text")`, or with options
-/// `word_count::with(options).submit("some text")`. See `rwasm::task`.
+/// `word_count::with(options).submit("some text")`. See `rwasm::task`. So a module or a type beside the function cannot have its name.
 ///
 /// A function of one word cannot be named like one of the C library, `read` or `exp`, on targets where the standard library calls that one.
 ///
