@@ -1,6 +1,7 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
 pub(crate) mod access;
+mod actor;
 mod artifact;
 mod group;
 mod needs;
@@ -18,6 +19,7 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
+    actor::{ActorArgs, ActorCommand, CallActorArgs, CreateActorArgs, WhichActor},
     artifact::{ArtifactArgs, ArtifactCommand},
     group::{CreateGroupArgs, GroupArgs, GroupCommand},
     needs::NeedArgs,
@@ -58,10 +60,12 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List, look into, follow and stop jobs
     Job(JobArgs),
-    /// List tasks, nodes, jobs, artifacts or objects
+    /// List tasks, nodes, jobs, artifacts, objects or actors
     List(ListArgs),
     /// List, tag and remove artifacts that the cluster has stored
     Artifact(ArtifactArgs),
+    /// Make, call, list and end actors: instances that stay
+    Actor(ActorArgs),
     /// Store a file as an object, and print its ref
     Put(PutArgs),
     /// Print an object's value
@@ -456,6 +460,14 @@ pub(crate) enum ListCommand {
     },
     /// Placement groups, by name
     PlacementGroups {
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Actors, newest first
+    Actors {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
+        limit: usize,
         #[command(flatten)]
         view: ViewArgs,
     },

@@ -63,6 +63,8 @@ impl Events for Listener {
         let Some(shared) = self.0.upgrade() else { return };
         match message {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
+            // It is told as a lost one, and none is made anew.
+            FromExecutor::Crashed { call, item, error, .. } => drop(call.taker.lost(vec![item], &error)),
             FromExecutor::Finished { run, call, ended, tasks, took } => {
                 call.taker.ended(ended);
                 shared.dispatcher.lock().finish(run, tasks, took);
@@ -116,6 +118,8 @@ impl LocalRuns {
                 node: NodeId::FIRST,
                 taker: counter,
                 objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)?),
+                actors: Arc::default(),
+                restarts_max: 0,
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

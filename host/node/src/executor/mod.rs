@@ -1,6 +1,7 @@
 //! Executors: what actually runs guests. They are spoken to by messages and speak back by messages, so that one can be a set of threads
 //! in this process and another a child process.
 
+mod actor;
 mod threads;
 
 use std::{sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use rwasm_engine::{Discard, Identity, Output, Prepared, Request, objects::NoObje
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
-    Type,
+    Role, Type,
     codec::{self, Limits, ResultView},
 };
 
@@ -18,6 +19,7 @@ use rwasm_wire::{convert, msg};
 
 pub(crate) use self::threads::Threads;
 use crate::{
+    actors::{Actors, Ticket},
     dispatch::RunId,
     objects::{Copies, Objects, inlined},
 };
@@ -34,12 +36,14 @@ pub(crate) struct Item {
     pub(crate) args: Bytes,
     /// Copies of other nodes' objects that it needs.
     pub(crate) copies: Copies,
+    /// Of a call of an actor: its place among those that the actor may have.
+    pub(crate) ticket: Option<Arc<Ticket>>,
 }
 
 impl Item {
     /// An attempt that needs no copies, or has none yet.
     pub(crate) fn new(task: TaskId, attempt: Attempt, args: Bytes) -> Self {
-        Self { task, attempt, args, copies: Copies::default() }
+        Self { task, attempt, args, copies: Copies::default(), ticket: None }
     }
 }
 
@@ -64,6 +68,9 @@ pub(crate) trait Taker: Send + Sync {
     /// Attempts ended.
     fn ended(&self, ended: Vec<Ended>);
 
+    /// The actor that an attempt makes takes calls from now on; of interest to those whose attempts make some.
+    fn alive(&self, _item: &Item) {}
+
     /// This node ended attempts that their owner may try again; gives those that are to wait here as the next attempt.
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item>;
 
@@ -87,6 +94,10 @@ pub(crate) struct LoadedCall {
     pub(crate) taker: Arc<dyn Taker>,
     /// Where the values of arguments are that are given by ref.
     pub(crate) objects: Arc<Objects>,
+    /// The actors of this node.
+    pub(crate) actors: Arc<Actors>,
+    /// How often an actor that ended is made anew.
+    pub(crate) restarts_max: u32,
     /// Whether attempts share threads with others, so that each must give way: they hold less than a whole core.
     pub(crate) shares_core: bool,
 }
@@ -100,24 +111,23 @@ impl std::fmt::Debug for LoadedCall {
 impl LoadedCall {
     /// Whether attempts run from start to end on one thread, without a fiber.
     pub(crate) fn is_sync(&self) -> bool {
-        self.prepared.is_sync() && !self.shares_core
+        self.prepared.is_sync() && !self.shares_core && !self.makes_actor()
+    }
+
+    /// Whether attempts make actors.
+    pub(crate) fn makes_actor(&self) -> bool {
+        matches!(self.prepared.info().exports.get(self.export), Some(export) if matches!(export.role, Role::ActorCreate { .. }))
+    }
+
+    /// Whether another attempt follows the one that ended, of those that make actors.
+    pub(crate) fn tries_again(&self, attempt: Attempt) -> bool {
+        attempt.0 <= self.restarts_max
     }
 
     /// The error of a function that returned its error case.
     pub(crate) fn application_error(&self, result: &Result<Bytes>) -> Option<Error> {
-        let ty = self.prepared.info().exports.get(self.export)?.signature.result.as_ref()?;
-        if !matches!(ty, Type::Result(_)) {
-            return None;
-        }
-        let message = result.as_ref().ok()?;
-        let failed = ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() })
-            .is_ok_and(|view| view.is_application_error());
-        failed.then(|| {
-            let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
-            let text =
-                codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
-            Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
-        })
+        let outward = self.prepared.info().exports.get(self.export)?.outward();
+        application_error(outward.result.as_ref(), result)
     }
 
     /// What the engine is asked for one attempt.
@@ -128,7 +138,7 @@ impl LoadedCall {
     pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Result<Request> {
         let info = self.prepared.info();
         let args = match info.exports.get(self.export) {
-            Some(export) => inlined(&self.objects, &self.tenant, &export.signature, &item.args)?,
+            Some(export) => inlined(&self.objects, &self.tenant, &export.outward(), &item.args)?,
             None => item.args.clone(),
         };
         // An artifact without imports cannot write.
@@ -145,6 +155,19 @@ impl LoadedCall {
             control,
         })
     }
+}
+
+/// The error of a function that returned its error case, given the type of its result.
+pub(crate) fn application_error(ty: Option<&Type>, result: &Result<Bytes>) -> Option<Error> {
+    let ty = ty.filter(|ty| matches!(ty, Type::Result(_)))?;
+    let message = result.as_ref().ok()?;
+    let failed =
+        ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() }).is_ok_and(|view| view.is_application_error());
+    failed.then(|| {
+        let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
+        let text = codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
+        Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
+    })
 }
 
 impl Ended {
@@ -188,6 +211,7 @@ impl Ended {
             wall_ns: convert::nanos(self.wall),
             memory_bytes: self.memory_bytes,
             result: Some(convert::outcome_result(self.result)),
+            alive: false,
         }
     }
 }
@@ -206,6 +230,8 @@ pub(crate) enum ToExecutor {
 pub(crate) enum FromExecutor {
     /// Attempts ended, and the run goes on: told early where the next one takes long.
     Ended { call: Arc<LoadedCall>, ended: Vec<Ended> },
+    /// An actor ended by itself after it was alive: it may be made anew. The end of its run is told after that.
+    Crashed { run: RunId, call: Arc<LoadedCall>, item: Item, error: Error },
     /// The run is over, with these attempts.
     Finished { run: RunId, call: Arc<LoadedCall>, ended: Vec<Ended>, tasks: usize, took: Duration },
 }

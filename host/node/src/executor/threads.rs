@@ -22,11 +22,14 @@ use rwasm_engine::{Control, Outcome};
 use rwasm_types::{Code, Error, Result, TaskId};
 use tokio::{sync::Notify, task::LocalSet};
 
-use super::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, ToExecutor};
+use super::{
+    actor::{self, Lived},
+    Ended, Events, Executor, FromExecutor, Item, LoadedCall, ToExecutor,
+};
 use crate::dispatch::RunId;
 
 /// How long finished attempts of a run wait for the rest of it before they are told.
-const TELL_AFTER: Duration = Duration::from_millis(1);
+pub(super) const TELL_AFTER: Duration = Duration::from_millis(1);
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -130,7 +133,7 @@ impl Run {
     }
 }
 
-fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
+pub(super) fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
     // Without a store, nothing is held.
     let Outcome { result, held: _, cpu, wall, memory_bytes } = outcome;
     Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
@@ -372,7 +375,20 @@ async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
 async fn run_async(shared: Arc<Shared>, run: Arc<Run>) {
     let mut teller = Teller::new(&shared, &run);
     while let Some((item, control)) = run.next() {
-        teller.add(attempt(&run.call, &item, control).await);
+        if !run.call.makes_actor() {
+            teller.add(attempt(&run.call, &item, control).await);
+            continue;
+        }
+        let Lived { ended, crashed } = actor::live(&run.call, &item, control, || run.state.lock().taken).await;
+        match &ended.result {
+            Err(error) if crashed && !run.state.lock().taken => {
+                let (call, error) = (Arc::clone(&run.call), error.clone());
+                shared.events.receive(FromExecutor::Crashed { run: run.id, call, item, error });
+            }
+            _ => {}
+        }
+        // Where it is made anew, this is an attempt of before, and nobody's end.
+        teller.add(ended);
     }
     teller.finish();
 }

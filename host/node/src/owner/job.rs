@@ -1,6 +1,7 @@
 //! One job at its owner: calls, tasks, results on their way to the driver, output on its way to the log.
 
 use std::{
+    collections::BTreeSet,
     ops::Range,
     sync::{
         Arc, Weak,
@@ -20,7 +21,7 @@ use rwasm_history::{
 };
 use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
-    ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
+    ActorId, ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
 };
 use rwasm_values::{
@@ -37,6 +38,7 @@ use super::{
     tasks::{TaskEntry, TaskTable},
 };
 use crate::{
+    actors::{Actors, Event},
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     logs::JobLog,
@@ -63,9 +65,21 @@ pub(crate) struct JobCall {
     pub(crate) class: ClassId,
     /// Whether the artifact is compiled, or why it cannot be.
     pub(crate) ready: RwLock<Option<Result<()>>>,
+    /// Of a method: the actor that it is called on.
+    pub(crate) actor: Option<ActorId>,
 }
 
 impl JobCall {
+    /// Whether its tasks make actors.
+    pub(crate) fn makes_actor(&self) -> bool {
+        matches!(self.export.role, Role::ActorCreate { .. })
+    }
+
+    /// Whether an actor whose attempt ended like this, after it was alive, is made anew.
+    pub(crate) fn is_made_again(&self, attempt: Attempt, error: &Error) -> bool {
+        self.makes_actor() && error.code() != Code::CANCELLED && attempt.0 <= self.retries_max
+    }
+
     /// Checks that arguments fit the export, before anything is queued.
     pub(crate) fn check(&self, args: &Bytes) -> Result<()> {
         if self.export.role == Role::Command {
@@ -93,6 +107,7 @@ pub(crate) struct Job {
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) actors: Arc<Actors>,
     /// Whether its past is written.
     archived: AtomicBool,
     /// Whether its driver has everything, or nobody will ask.
@@ -101,6 +116,8 @@ pub(crate) struct Job {
 
 pub(super) struct State {
     pub(super) tasks: TaskTable,
+    /// Tasks that make actors and have not ended.
+    actors: BTreeSet<u64>,
     /// The driver submits no more.
     finished: bool,
     /// Somebody stopped it.
@@ -116,6 +133,7 @@ pub(super) struct State {
 pub(crate) struct JobParts<'a> {
     pub(crate) ledger: &'a Arc<Ledger>,
     pub(crate) objects: &'a Arc<Objects>,
+    pub(crate) actors: &'a Arc<Actors>,
     pub(crate) counters: JobCounters,
 }
 
@@ -161,13 +179,14 @@ impl Job {
             key: key.into(),
             me: Weak::clone(me),
             submitted_ms: at_ms,
-            state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
+            state: Mutex::new(State { tasks, actors: BTreeSet::new(), finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
             outbox,
             counters: parts.counters,
             log,
             ledger: Arc::clone(parts.ledger),
             objects: Arc::clone(parts.objects),
+            actors: Arc::clone(parts.actors),
             archived: AtomicBool::new(false),
             // A detached job's driver does not come back for results.
             released: AtomicBool::new(detached),
@@ -244,8 +263,26 @@ impl Job {
             state.tasks.push(call.number, first, now);
             items.push(Item::new(self.id.task(sequence), Attempt::FIRST, args));
         }
+        if call.makes_actor() {
+            items.iter().for_each(|item| self.makes_actor(&mut state, item.task.sequence, call));
+        }
         self.counters.submitted(items.len());
         Ok(items)
+    }
+
+    fn makes_actor(&self, state: &mut State, sequence: u64, call: &JobCall) {
+        state.actors.insert(sequence);
+        self.actors.own(ActorId(self.id.task(sequence)), &call.options);
+    }
+
+    /// A task that an earlier life submitted makes an actor, and has not ended.
+    pub(crate) fn makes_actor_again(&self, sequence: u64, call: &JobCall) {
+        self.makes_actor(&mut self.state.lock(), sequence, call);
+    }
+
+    /// The numbers of tasks that make actors and have not ended.
+    pub(crate) fn actors(&self) -> Vec<u64> {
+        self.state.lock().actors.iter().copied().collect()
     }
 
     /// The artifact of a call is compiled: its tasks wait for slots from now on.
@@ -279,11 +316,16 @@ impl Job {
             Some(_) => {
                 self.counters.tried_again();
                 let attempt = item.attempt.next();
-                self.state.lock().tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
+                let mut state = self.state.lock();
+                if state.actors.contains(&item.task.sequence) {
+                    self.actors.tell(Event::Lost(ActorId(item.task), item.attempt, error.clone()));
+                }
+                state.tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
             }
             None => {
                 let tried = format!("{} (attempt {})", error.message(), item.attempt.0);
-                let mut failed = Error::new(error.code(), tried).hint("raise --max-retries if the work may be repeated");
+                let option = if self.makes_actor_of(item.task.sequence) { "--max-restarts" } else { "--max-retries" };
+                let mut failed = Error::new(error.code(), tried).hint(format!("raise {option} if the work may be repeated"));
                 for (key, value) in error.fields() {
                     failed = failed.with(key, value);
                 }
@@ -291,6 +333,10 @@ impl Job {
                 None
             }
         }
+    }
+
+    fn makes_actor_of(&self, sequence: u64) -> bool {
+        self.state.lock().actors.contains(&sequence)
     }
 
     /// Marks attempts as never begun: they wait again as they were.
@@ -301,6 +347,11 @@ impl Job {
         for item in items {
             state.tasks.requeued(item.task.sequence, item.attempt);
         }
+    }
+
+    /// Whether a call has tasks.
+    pub(crate) fn has_tasks_of(&self, number: u16) -> bool {
+        self.state.lock().tasks.newest().any(|(_, entry)| entry.call == number)
     }
 
     /// The call that a task is of.
@@ -323,6 +374,13 @@ impl Job {
                 counts
             };
             let counted: Vec<Ended> = ended.into_iter().filter(|end| counting(end)).collect();
+            for end in &counted {
+                if state.actors.remove(&end.task.sequence) {
+                    let left = || Error::new(Code::ACTOR_DIED, "it ended as it was told to");
+                    let error = end.result.as_ref().err().or(end.failed.as_ref()).cloned().unwrap_or_else(left);
+                    self.actors.tell(Event::Ended(ActorId(end.task), error));
+                }
+            }
             if !counted.is_empty() {
                 // Results that nobody will ask for are not kept.
                 let results = !self.outbox.is_closed();
@@ -333,7 +391,7 @@ impl Job {
             let holding = self.objects.tasks_ended(counted.iter().map(|end| end.task));
             // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
             let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
-            (state.settle(now), pressure, holding)
+            (self.settled(&mut state, now), pressure, holding)
         };
         self.objects.let_go(&holding);
         if over {
@@ -353,16 +411,28 @@ impl Job {
                 self.ledger.note(|batch| batch.finished(self.id.session));
             }
             state.finished = true;
-            state.settle(now_ms())
+            self.settled(&mut state, now_ms())
         };
         if over {
             self.announce();
         }
     }
 
+    /// Ends the job if nothing is left to do; says whether it ended just now. Of a job that is not detached, actors are nothing to do.
+    fn settled(&self, state: &mut State, now: UnixMs) -> bool {
+        if state.settle(now) {
+            return true;
+        }
+        let left = state.tasks.len() - state.tasks.counts().finished();
+        if state.finished && !self.detached && left > 0 && left == state.actors.len() as u64 {
+            self.actors.tell(Event::OnlyActorsLeft(self.id));
+        }
+        false
+    }
+
     /// All that was written down of it is done again: it may have ended.
     pub(crate) fn settle(&self) {
-        let over = self.state.lock().settle(now_ms());
+        let over = self.settled(&mut self.state.lock(), now_ms());
         if over {
             self.announce();
         }
@@ -537,6 +607,10 @@ impl Taker for JobTaker {
         if pressure != Pressure::Unchanged {
             (self.pressure)(&self.job, pressure);
         }
+    }
+
+    fn alive(&self, item: &Item) {
+        self.job.actors.tell(Event::Alive(ActorId(item.task), item.attempt, self.job.id.owner));
     }
 
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {

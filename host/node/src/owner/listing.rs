@@ -41,6 +41,17 @@ impl Job {
         Cursor { at_ms: self.submitted_ms, id: self.id }
     }
 
+    /// Tasks that make or made actors, newest first, and their calls.
+    pub(crate) fn made_actors(&self) -> Vec<(u64, Arc<JobCall>)> {
+        let calls = self.calls.read();
+        let state = self.state.lock();
+        let made = |(sequence, entry): (u64, &TaskEntry)| {
+            let call = calls.get(usize::from(entry.call)).filter(|call| call.makes_actor())?;
+            Some((sequence, Arc::clone(call)))
+        };
+        state.tasks.newest().filter_map(made).collect()
+    }
+
     /// Records of the newest wanted tasks, and how many there are.
     pub(crate) fn tasks(&self, wanted: TasksWanted<'_>, limit: usize) -> Found<TaskRecord> {
         let calls = self.calls.read();
