@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use crate::{args::EngineArgs, machine};
 
 /// Guests of an embedded cluster: as many as one command can use, and little address space.
-const INSTANCES: u32 = 1_000;
+const INSTANCES: u32 = 1_200;
 /// What directories of embedded clusters are called.
 const EMBEDDED_PREFIX: &str = "embedded-";
 /// How long what still runs may take to end.

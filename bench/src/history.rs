@@ -109,6 +109,7 @@ fn write(store: &PastStore, owner: NodeId) -> Result<()> {
     for session in 1..=JOBS {
         let tasks = TaskCounts { succeeded: TASKS, ..TaskCounts::default() };
         let mut record = JobRecord {
+            parent: None,
             id: JobId { owner, session },
             name: "flights.wasm".to_owned(),
             tenant: Tenant::default(),

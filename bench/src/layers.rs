@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
-use rwasm_engine::{Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request, objects::NoObjects};
+use rwasm_engine::{
+    Bare, Control, Discard, Engine, EngineOptions, Identity, PoolOptions, Prepared, Request, objects::NoObjects, tasks::NoTasks,
+};
 use rwasm_node::LocalRuns;
 use rwasm_types::{ArtifactDigest, Attempt, Error, Grants, JobId, NodeId, Result, TaskLimits, TaskOptions, Tenant};
 
@@ -65,6 +67,7 @@ pub(crate) fn request(export: usize, args: Bytes) -> Request {
         memory_reserved: 0,
         grants: Arc::new(Grants::default()),
         objects: Arc::new(NoObjects),
+        tasks: Arc::new(NoTasks),
         identity: Identity { task: job.task(0), job, attempt: Attempt::FIRST, node: NodeId::FIRST, tenant: Tenant::default() },
         output: Arc::new(Discard),
         control: Arc::new(Control::default()),

@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueHint};
-use rwasm_types::{ActorId, ActorName, ActorOptions, GroupRef, LabelSelector, Name, NodeId, Priority, Quantity, parse_bytes, parse_duration};
+use rwasm_types::{
+    ActorId, ActorName, ActorOptions, GroupRef, LabelSelector, Name, NodeId, Priority, Quantity, parse_bytes, parse_duration,
+};
 
 use super::{GrantArgs, LimitArgs, Resources, TargetArgs, ViewArgs, limit, priority, resources};
 

@@ -77,7 +77,8 @@ async fn create(mut args: CreateActorArgs, json: bool) -> Result<ExitCode> {
         Ok(call) => call,
         Err(error) => {
             end_refused(&mut job).await;
-            let there = error.field("actor").and_then(|id| id.parse().ok()).filter(|_| args.get_if_exists && error.code() == Code::NAME_TAKEN);
+            let there =
+                error.field("actor").and_then(|id| id.parse().ok()).filter(|_| args.get_if_exists && error.code() == Code::NAME_TAKEN);
             let Some(there) = there else { return Err(error) };
             return made(&client.query(&Query::Actor { actor: there }).await?, json);
         }
@@ -109,13 +110,8 @@ fn options(args: &CreateActorArgs) -> Result<TaskOptions> {
         limits: grants::limits(&args.limits)?,
         retries_max: Some(args.max_restarts),
         priority: args.priority,
-        placement: Placement {
-            node: args.node,
-            labels: args.label.clone(),
-            group: args.placement_group.clone(),
-            ..Placement::default()
-        }
-        .checked()?,
+        placement: Placement { node: args.node, labels: args.label.clone(), group: args.placement_group.clone(), ..Placement::default() }
+            .checked()?,
         actor: ActorOptions {
             name: args.name.clone().map(|name| ActorName { namespace: args.namespace.clone(), name }),
             calls_max: args.max_pending_calls,
@@ -200,7 +196,9 @@ fn class(row: &ActorRecord) -> &str {
 fn details(record: &ActorRecord) -> String {
     match (record.state, &record.error, record.node) {
         (ActorState::Dead, Some(error), _) => format!(": {}", error.message()),
-        (_, _, Some(node)) => format!(" on {node}: a {}, {} calls wait or run, made anew {} times", class(record), record.calls, record.restarts),
+        (_, _, Some(node)) => {
+            format!(" on {node}: a {}, {} calls wait or run, made anew {} times", class(record), record.calls, record.restarts)
+        }
         _ => String::new(),
     }
 }

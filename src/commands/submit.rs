@@ -14,13 +14,13 @@ use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
 use rwasm_runtime::Termination;
 use rwasm_types::{ArtifactName, Code, Error, Result};
 
+use self::plan::Plan;
 pub(crate) use self::{
     file::ResultFile,
     files::Files,
     outcome::{Collector, Form},
     output::Outputs,
 };
-use self::plan::Plan;
 use super::{
     artifact::{no_cluster, stored},
     block_on, block_on_threads, grants, input,

@@ -56,10 +56,10 @@ fn an_actor_keeps_its_state_between_calls_of_any_driver() {
     cluster.rwasm(["actor", "kill", &actor]).run().ok().has(&actor);
     let record = until(&cluster, &actor, "dead");
     assert_eq!(record["error"]["code"], "RW0409", "{record}");
-    call("value()").fails(1, "RW0831");
+    call("value()").fails(1, "RW0841");
     value_is(&cluster, &parsed, "42\n");
     cluster.rwasm(["actor", "kill", &parsed, "--drain"]).run().ok();
-    assert_eq!(until(&cluster, &parsed, "dead")["error"]["code"], "RW0831");
+    assert_eq!(until(&cluster, &parsed, "dead")["error"]["code"], "RW0841");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn an_actor_that_traps_or_runs_away_ends_and_its_calls_say_so() {
         cluster.rwasm(["actor", "call", &actor, "count()"]).run().ok().prints("1\n");
         cluster.rwasm(["actor", "call", &actor, attack]).args(args).run().fails(1, code);
         assert_eq!(until(&cluster, &actor, "dead")["error"]["code"], code);
-        cluster.rwasm(["actor", "call", &actor, "count()"]).run().fails(1, "RW0831");
+        cluster.rwasm(["actor", "call", &actor, "count()"]).run().fails(1, "RW0841");
     }
     let actor = bomb(&["--memory", "8MiB"]);
     cluster.rwasm(["actor", "call", &actor, "grow()"]).run().exits(1);
@@ -183,7 +183,7 @@ fn an_actor_that_may_be_made_anew_is_with_a_new_state() {
     assert_eq!((&record["state"], &record["restarts"]), (&json!("alive"), &json!(1)), "{record}");
     call("trap()").fails(1, "RW0401");
     until(&cluster, &actor, "dead");
-    call("count()").fails(1, "RW0831");
+    call("count()").fails(1, "RW0841");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn an_actor_of_a_lost_node_is_dead_or_made_anew_on_another() {
     assert_eq!((&record["node"], &record["restarts"]), (&json!("n4"), &json!(1)), "{record}");
     value_is(&cluster, &lasting, "5\n");
     value_is(&cluster, &patient, "5\n");
-    cluster.rwasm(["actor", "call", &mortal, "value()"]).run().fails(1, "RW0831");
+    cluster.rwasm(["actor", "call", &mortal, "value()"]).run().fails(1, "RW0841");
 }
 
 #[test]
@@ -253,10 +253,10 @@ fn calls_beyond_what_an_actor_may_have_are_refused_one_by_one() {
     let lines = cluster.home.write("calls.jsonl", "[]\n".repeat(5));
     let waiting = cluster.rwasm(["actor", "call", &actor, "--map", &lines, "--func", "count"]).spawn();
     eventually("calls wait", || (status(&cluster, &actor)["calls"] == 3).then_some(()));
-    cluster.rwasm(["actor", "call", &actor, "count()"]).run().fails(1, "RW0833");
+    cluster.rwasm(["actor", "call", &actor, "count()"]).run().fails(1, "RW0843");
     cluster.rwasm(["actor", "kill", &actor]).run().ok();
     let lines = waiting.wait().exits(1).json_lines();
     let codes: Vec<&Value> = lines.iter().map(|line| &line["$error"]["code"]).collect();
-    assert_eq!(codes, ["RW0831", "RW0831", "RW0833", "RW0833", "RW0833"]);
+    assert_eq!(codes, ["RW0841", "RW0841", "RW0843", "RW0843", "RW0843"]);
     running.wait().exits(1);
 }

@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use bytes::Bytes;
 use rwasm_types::{
-    ActorId, ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet, Result,
-    Role, TaskOptions, Tenant, TokenHash, TokenId, UserToken,
+    ActorId, ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet,
+    Result, Role, TaskOptions, Tenant, TokenHash, TokenId, UserToken,
     api::{NewGroup, NewToken, Order, Query},
     view::{JobPage, TaskPage},
 };
@@ -16,7 +16,7 @@ use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, conve
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, eventually, guest};
+use crate::harness::{Cluster, eventually, guest, text::protocol};
 
 /// What a caller must see at a door.
 type Row = (&'static str, fn(&Two) -> Sees);
@@ -546,16 +546,6 @@ fn variants<T: DeserializeOwned>(tag: &str) -> Vec<String> {
     names
 }
 
-/// Names that follow a word in the protocol of the gateway's port, within a part of it.
-fn protocol(from: &str, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("host/wire/proto").join(file)).unwrap();
-    let text = ["gateway.proto", "peer.proto"].map(read).concat();
-    let (_, part) = text.split_once(from).unwrap_or_else(|| panic!("no {from}"));
-    let names: Vec<String> = part.lines().take_while(|line| *line != "}").filter_map(|line| name(line.trim())).collect();
-    assert!(!names.is_empty(), "{from} has none");
-    names
-}
-
 #[test]
 fn every_door_has_a_row_and_every_row_a_door() {
     let mut doors: BTreeSet<String> = ["disk artifacts", "disk jobs", "disk compiled"].map(str::to_owned).into();
@@ -579,7 +569,9 @@ fn no_door_leads_from_one_tenant_to_another() {
         match row(&two) {
             Sees::Nothing(answer) => {
                 let answer = answer.to_string();
-                for secret in ["other", SECRET, &two.job.to_string(), &two.artifact.to_string(), &two.object.to_string(), &two.actor.to_string()] {
+                for secret in
+                    ["other", SECRET, &two.job.to_string(), &two.artifact.to_string(), &two.object.to_string(), &two.actor.to_string()]
+                {
                     assert!(!answer.contains(secret), "{door} tells of {secret}: {answer}");
                 }
             }

@@ -117,6 +117,41 @@ fn files_are_stored_for_a_job_and_go_with_it() {
     });
 }
 
+/// What a call of the example printed, which is `ok(@ref(ID))`: the id.
+fn made(printed: &str) -> String {
+    printed.trim().strip_prefix("ok(@ref(").and_then(|rest| rest.strip_suffix("))")).unwrap_or_else(|| panic!("{printed}")).to_owned()
+}
+
+#[test]
+fn guests_make_objects_read_them_and_pass_them_on() {
+    let cluster = Cluster::start(0);
+    let submit = |call: &str| cluster.rwasm(["submit", &guest("objects"), "--call", call]).run().ok();
+    let (small, large) = (made(&submit("squares(12)").stdout()), made(&submit("squares(200000)").stdout()));
+    cluster.rwasm(["get", &small, "-o", "small"]).run().ok();
+    assert!(String::from_utf8(cluster.home.read("small")).unwrap().ends_with("11,121\n"));
+    let rows = objects(&cluster)["rows"].clone();
+    assert_eq!((&rows[0]["nodes"], &rows[1]["nodes"]), (&json!([]), &json!(["n1"])), "the small one lies inline: {rows}");
+    assert!(rows.as_array().unwrap().iter().all(|row| row["held_by"] == json!(["tenant"]) && row["kept_until_ms"].is_u64()), "{rows}");
+
+    submit(&format!("count-lines(@ref({large}))")).prints("ok(200000)\n");
+    submit(&format!("last-line(@ref({large}))")).prints("ok(\"199999,39999600001\")\n");
+    let both = made(&submit(&format!("join([@ref({small}), @ref({large}), @ref({small})])")).stdout());
+    submit(&format!("count-lines(@ref({both}))")).prints("ok(200024)\n");
+    let numbers = made(&submit("numbers(1001)").stdout());
+    submit(&format!("mean(@ref({numbers}))")).prints("ok(500)\n");
+    // A value that is no list of bytes has its text.
+    cluster.rwasm(["submit", &guest("objects"), "--call", &format!("mean(@ref({large}))")]).run().fails(1, "RW0411");
+
+    cluster.rwasm(["rm", &small, &large, &both, &numbers]).run().ok();
+    let memory = cluster.rwasm(["memory", "--json"]).run().ok().json();
+    let of = &memory["rows"][0];
+    assert_eq!(
+        (&of["sealed"]["objects"], &of["inline"]["objects"], &of["pinned"]["objects"]),
+        (&json!(0), &json!(0), &json!(0)),
+        "{memory}"
+    );
+}
+
 /// The task can run on the other node alone, which gets the value from its owner.
 #[test]
 fn a_task_on_another_node_has_its_arguments_there() {

@@ -130,13 +130,14 @@ fn what_a_node_has_of_an_owner_outlives_links_and_lives() {
             grants: Some((&Grants { volumes: vec![volume], ..Grants::default() }).into()),
             actor: None,
         }),
+        root: None,
     };
 
     // A first link. The task begins, and a second one waits behind it.
     let mut first = owner.link(5, None).unwrap();
     assert_eq!(attempts(&first.held), []);
     owner.say(&first, Say::Define(define));
-    let task = |sequence| msg::AssignedTask { sequence, attempt: 2, args: Bytes::new() };
+    let task = |sequence| msg::AssignedTask { sequence, attempt: 2, args: Bytes::new(), depth: 0 };
     let tasks = vec![task(SEQUENCE), task(SEQUENCE + 1)];
     owner.say(&first, Say::Assign(msg::Assign { lease: LEASE, session: SESSION, call: 0, tasks }));
     let Hear::Outputs(begun) = owner.hear(&mut first).unwrap() else { panic!("no output") };

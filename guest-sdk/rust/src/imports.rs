@@ -41,6 +41,7 @@ impl From<objects::Error> for crate::object::Error {
             Told::Malformed => Self::Malformed,
             Told::Deadline => Self::Deadline,
             Told::Unavailable => Self::Unavailable,
+            Told::Failed(failure) => Self::Other(format!("{}: {}", failure.code, failure.message)),
             Told::Other(why) => Self::Other(why),
             // Windows are asked for by this crate alone, in places that it chose.
             Told::NotAligned => Self::Other("a window's region is not aligned".to_owned()),

@@ -56,6 +56,7 @@ pub const HOST: &[HostInterface] = &[
     ready("rwasm:core/context", CORE),
     ready("rwasm:core/log", CORE),
     waiting("rwasm:core/objects", CORE),
+    waiting("rwasm:core/tasks", CORE),
     ready("wasi:cli/environment", P2),
     ready("wasi:cli/exit", P2),
     ready("wasi:cli/stdin", P2),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_types::{Error, Result};
+use rwasm_types::{Code, Error, Result, format_bytes};
 use wasmtime::{
     Store,
     component::{Instance, ResourceAny},
@@ -55,6 +55,8 @@ pub struct MethodCall {
     pub wall: Duration,
     /// Processor time that it may take.
     pub cpu: Duration,
+    /// Bytes that its result may have, if that is less than what the actor's may.
+    pub result_bytes: u64,
 }
 
 /// How making an actor ended.
@@ -83,10 +85,10 @@ impl Prepared {
     }
 
     async fn make(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> Result<(Bytes, Option<Actor>, u64)> {
-        let Request { export, args, limits, grants, objects, identity, output, .. } = request;
+        let Request { export, args, limits, grants, objects, tasks, identity, output, .. } = request;
         let callable = self.callable(export)?;
         let CallableKind::Create(edge) = &callable.kind else { return Err(Error::internal("what is no constructor was to make an actor")) };
-        let mut store = self.store(identity, &budget, &output, &grants, objects, true)?;
+        let mut store = self.store(identity, &budget, &output, &grants, (objects, tasks), true)?;
         let made = within(&self, &budget, limits.wall, async {
             let instance = self.pre.instantiate_async(&mut store).await.map_err(|error| self.not_instantiated(&store, &error))?;
             let func = instance.get_func(&mut store, callable.index).ok_or_else(vanished)?;
@@ -115,11 +117,12 @@ impl Actor {
         self.store.data_mut().forget_returned();
         // Until it has come to its end, so that one that is dropped on the way leaves none that looks whole.
         self.usable = false;
+        let result_bytes = call.result_bytes;
         let result = Metered { budget: Arc::clone(&budget), inner: Box::pin(self.enter(call)) }.await;
         let result = match (budget.untripped(), result) {
             (Ok(()), Ok(message)) => {
                 self.usable = true;
-                Ok(message)
+                if message.len() as u64 <= result_bytes { Ok(message) } else { Err(too_large(message.len() as u64, result_bytes)) }
             }
             // The guest has returned, and is as whole as before; only its result cannot be passed on.
             (Ok(()), Err(Failed::Result(error))) => {
@@ -172,6 +175,11 @@ impl Actor {
         };
         dropped.await
     }
+}
+
+fn too_large(size: u64, limit: u64) -> Error {
+    let message = format!("the result has {}, and the call's limit is {}", format_bytes(size), format_bytes(limit));
+    Error::new(Code::RESULT_TOO_LARGE, message).hint("raise it with --max-result")
 }
 
 /// Why a call has no result.

@@ -25,6 +25,7 @@ mod output;
 mod prepared;
 mod raw;
 mod store;
+pub mod tasks;
 mod ticker;
 mod trap;
 

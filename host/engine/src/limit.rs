@@ -30,6 +30,8 @@ pub(crate) enum Reached {
     Stderr { limit: u64 },
     /// Somebody cancelled the attempt.
     Cancelled,
+    /// What it waits for can never start.
+    Stuck,
 }
 
 impl std::fmt::Display for Reached {
@@ -50,6 +52,7 @@ impl std::fmt::Display for Reached {
             Self::Stdout { limit } => write!(f, "the task wrote more than {} to standard output", format_bytes(*limit)),
             Self::Stderr { limit } => write!(f, "the task wrote more than {} to standard error", format_bytes(*limit)),
             Self::Cancelled => f.write_str("the task was cancelled"),
+            Self::Stuck => f.write_str("the task waits for tasks that cannot start, because all that runs here waits as well"),
         }
     }
 }
@@ -67,6 +70,7 @@ impl From<Reached> for Error {
             Reached::Stdout { .. } => (Code::OUTPUT_LIMIT, Some("raise it with --max-stdout")),
             Reached::Stderr { .. } => (Code::OUTPUT_LIMIT, Some("raise it with --max-stderr")),
             Reached::Cancelled => (Code::CANCELLED, None),
+            Reached::Stuck => (Code::TASKS_STUCK, Some("start fewer tasks that wait, with less memory each, or add nodes")),
         };
         let error = Self::new(code, reached.to_string());
         match hint {
@@ -225,7 +229,10 @@ impl Budget {
     }
 
     fn end(&self) -> Option<Reached> {
-        self.tripped.get().copied().or_else(|| self.control.is_cancelled().then_some(Reached::Cancelled))
+        self.tripped.get().copied().or_else(|| {
+            let reason = if self.control.is_given_up() { Reached::Stuck } else { Reached::Cancelled };
+            self.control.is_cancelled().then_some(reason)
+        })
     }
 
     /// Which limit has been reached by now, if any; asked at every epoch tick.

@@ -7,14 +7,14 @@ use rwasm_values::{ArtifactInfo, Profile};
 use wasmtime::{Engine, component::Linker};
 use wasmtime_wasi::{p2, p3};
 
-use crate::{guest, net, objects, store::Host};
+use crate::{guest, net, objects, store::Host, tasks};
 
 /// How much of the world an artifact sees. The smallest that fits is taken: fewer imports, less to attack, and no fiber for `Core`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum World {
     /// `context` and `log` of `rwasm:core`: nothing blocks.
     Core,
-    /// The same and objects.
+    /// The same, objects and tasks.
     Objects,
     /// All of that and WASI.
     Wasi,
@@ -25,7 +25,7 @@ impl World {
         let imports = |prefix| info.imports.iter().any(|import| import.name.starts_with(prefix));
         if imports("wasi:") {
             Self::Wasi
-        } else if imports(objects::INTERFACE) {
+        } else if imports(objects::INTERFACE) || imports(tasks::INTERFACE) {
             Self::Objects
         } else {
             Self::Core
@@ -62,6 +62,7 @@ fn linker(engine: &Engine, profile: Profile, world: World) -> wasmtime::Result<L
     guest::add_to_linker(&mut linker)?;
     if world != World::Core {
         objects::add_to_linker(&mut linker)?;
+        tasks::add_to_linker(&mut linker)?;
     }
     if world == World::Wasi {
         p2::add_to_linker_async(&mut linker)?;
@@ -82,7 +83,6 @@ mod tests {
 
     /// Interfaces that hosts are known to have, and this one has not.
     const OTHERS: &[(&str, u64)] = &[
-        ("rwasm:core/tasks", 1),
         ("rwasm:core/actors", 1),
         ("wasi:blobstore/blobstore", 2),
         ("wasi:cli/run", 2),

@@ -80,6 +80,7 @@ pub struct Control {
 
 const ASKED: u8 = 1;
 const CANCELLED: u8 = 2;
+const STUCK: u8 = 3;
 
 impl Control {
     /// Tells the guest, which may look, that it should end soon.
@@ -101,6 +102,17 @@ impl Control {
     pub fn cancel(&self) {
         self.state.fetch_max(CANCELLED, Relaxed);
         self.wake();
+    }
+
+    /// The same, because what it waits for can never start.
+    pub fn give_up(&self) {
+        self.state.fetch_max(STUCK, Relaxed);
+        self.wake();
+    }
+
+    /// Whether it ends because what it waits for can never start.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.state.load(Relaxed) >= STUCK
     }
 
     /// Whether the guest was asked to end.

@@ -25,6 +25,7 @@ use crate::{
     net::Reserved,
     objects::{self, Object, Objects},
     store::{Host, StoreOptions, store},
+    tasks::{self, Tasks},
     trap::{self, Ended},
 };
 
@@ -73,6 +74,8 @@ pub struct Request {
     pub grants: Arc<Grants>,
     /// What it reaches of the cluster's objects.
     pub objects: Arc<dyn Objects>,
+    /// What it can start.
+    pub tasks: Arc<dyn Tasks>,
     /// Who it is.
     pub identity: Identity,
     /// Who takes its output.
@@ -120,7 +123,8 @@ impl Prepared {
     ) -> Result<Self> {
         let callables = info.exports.iter().map(|export| callable(component, export)).collect::<Result<_>>()?;
         let world = World::of(&info);
-        let uses_objects = info.imports.iter().any(|import| import.name.starts_with(objects::INTERFACE));
+        let uses = |interface: &str| info.imports.iter().any(|import| import.name.starts_with(interface));
+        let uses_objects = uses(objects::INTERFACE) || uses(tasks::INTERFACE);
         Ok(Self { digest, info, engine: component.engine().clone(), pre, world, uses_objects, callables, reserved, memory, fits_thread })
     }
 
@@ -138,6 +142,11 @@ impl Prepared {
     /// be used.
     pub fn is_sync(&self) -> bool {
         self.world == World::Core && self.info.profile == Profile::Fast && self.fits_thread
+    }
+
+    /// Whether a guest can ask for objects, or start tasks.
+    pub fn uses_objects(&self) -> bool {
+        self.uses_objects
     }
 
     /// Whether bulk crosses the engine's edge whole for an export.
@@ -176,12 +185,12 @@ impl Prepared {
     /// Runs an attempt on this thread, from start to end. Only for artifacts that are [`Prepared::is_sync`].
     pub fn run(&self, request: Request) -> Outcome {
         let started = Instant::now();
-        let Request { export, args, limits, memory_reserved, grants, objects, identity, output, control } = request;
+        let Request { export, args, limits, memory_reserved, grants, objects, tasks, identity, output, control } = request;
         let budget = Arc::new(Budget::new(limits, self.memory.share(memory_reserved), control));
         budget.cpu.enter();
         let mut memory_bytes = 0;
         let result = self.callable(export).and_then(|callable| {
-            let mut store = self.store(identity, &budget, &output, &grants, objects, false)?;
+            let mut store = self.store(identity, &budget, &output, &grants, (objects, tasks), false)?;
             let called = self.call(&mut store, callable, &args);
             memory_bytes = store.data().limiter.memory_bytes();
             called
@@ -205,12 +214,12 @@ impl Prepared {
     }
 
     async fn attempt(self: Arc<Self>, request: Request, budget: Arc<Budget>) -> (Result<Bytes>, Vec<Arc<dyn Object>>, u64) {
-        let Request { export, args, limits, grants, objects, identity, output, .. } = request;
+        let Request { export, args, limits, grants, objects, tasks, identity, output, .. } = request;
         let callable = match self.callable(export) {
             Ok(callable) => callable,
             Err(error) => return (Err(error), Vec::new(), 0),
         };
-        let mut store = match self.store(identity, &budget, &output, &grants, objects, true) {
+        let mut store = match self.store(identity, &budget, &output, &grants, (objects, tasks), true) {
             Ok(store) => store,
             Err(error) => return (Err(error), Vec::new(), 0),
         };
@@ -244,7 +253,7 @@ impl Prepared {
         budget: &Arc<Budget>,
         output: &Arc<dyn Output>,
         grants: &Grants,
-        objects: Arc<dyn Objects>,
+        objects: (Arc<dyn Objects>, Arc<dyn Tasks>),
         yields: bool,
     ) -> Result<Store<Host>> {
         let wasi = (self.world == World::Wasi).then_some(grants);

@@ -20,6 +20,7 @@ use crate::{
     net::{Net, Reserved},
     objects::{HANDLES_MAX as OBJECT_HANDLES_MAX, Handles, Object, Objects},
     output::Pipe,
+    tasks::Tasks,
 };
 
 /// Who runs. A guest reads it through `rwasm:core/context`; it is no authority.
@@ -126,8 +127,8 @@ pub(crate) struct StoreOptions<'a> {
     pub(crate) output: &'a Arc<dyn Output>,
     /// The grants, where the artifact imports WASI.
     pub(crate) wasi: Option<&'a Grants>,
-    /// What it reaches of the cluster's objects, where the artifact imports them.
-    pub(crate) objects: Option<Arc<dyn Objects>>,
+    /// What it reaches of the cluster's objects and tasks, where the artifact imports them.
+    pub(crate) objects: Option<(Arc<dyn Objects>, Arc<dyn Tasks>)>,
     /// Addresses of the cluster.
     pub(crate) reserved: &'a Arc<Reserved>,
     /// Whether a guest that computes gives way to others of its thread at each tick.
@@ -141,7 +142,7 @@ pub(crate) fn store(engine: &wasmtime::Engine, options: StoreOptions<'_>) -> Res
     let wasi = wasi.map(|grants| world(grants, output, &budget, &stderr, reserved)).transpose()?;
     let fuel = budget.limits.result_bytes.saturating_add(HOSTCALL_SLACK_BYTES);
     let limiter = Limiter::new(&budget);
-    let objects = objects.map(|source| Box::new(Handles::new(source)));
+    let objects = objects.map(|(source, tasks)| Box::new(Handles::new(source, tasks)));
     let has_objects = objects.is_some();
     let mut store = Store::new(engine, Host { identity, budget, limiter, stderr, log_lines_dropped: 0, wasi, objects });
     store.limiter(|host| &mut host.limiter);

@@ -318,6 +318,7 @@ mod tests {
     /// One of each record, and what is read back.
     fn one_of_each() -> (Vec<u8>, Vec<Past>) {
         let began = JobRecord {
+            parent: None,
             id: JobId { owner: NodeId::FIRST, session: 7 },
             name: "n".into(),
             tenant: Tenant::default(),

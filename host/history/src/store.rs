@@ -273,6 +273,7 @@ pub(crate) mod tests {
     pub(crate) fn record(session: u32, tasks: TaskCounts, state: JobState) -> JobRecord {
         JobRecord {
             id: id(session),
+            parent: None,
             name: format!("job {session}"),
             tenant: Tenant::default(),
             state,

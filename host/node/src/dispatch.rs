@@ -7,6 +7,9 @@
 //! Very short tasks are handed out several at a time, as one *run* that holds one slot, because handing out costs as much as running
 //! them. How many follows from how long the class's tasks took so far, so that a run is about [`RUN_TARGET`] long.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
@@ -85,6 +88,29 @@ struct Run {
     profile: Profile,
     shape: ResourceSet,
     foreign: bool,
+    /// Whether it has all of its shape.
+    has: Has,
+}
+
+/// What of its shape a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Has {
+    All,
+    /// It waits for other tasks, and keeps its memory only.
+    Memory,
+    /// It goes on, but what it let go of meanwhile is not free yet.
+    Owed,
+}
+
+impl Run {
+    /// What a run that waits lets others have: all but its memory, which it still has things in.
+    fn lendable(&self) -> ResourceSet {
+        ResourceSet { memory: 0, ..self.shape.clone() }
+    }
+
+    fn held(&self) -> ResourceSet {
+        if self.has == Has::All { self.shape.clone() } else { ResourceSet { memory: self.shape.memory, ..ResourceSet::default() } }
+    }
 }
 
 /// The ledger and the queues of a node, over tasks `T` and what the executor needs to run a class, `C`.
@@ -97,6 +123,10 @@ pub(crate) struct Dispatcher<T, C> {
     /// Classes in the order in which they are served next, those of one priority.
     turns: BTreeMap<std::cmp::Reverse<Priority>, VecDeque<ClassId>>,
     runs: HashMap<RunId, Run>,
+    /// Runs that are owed what they let others have, in order.
+    owed: VecDeque<RunId>,
+    /// How many runs wait for other tasks.
+    waiting: usize,
     last_class: u64,
     last_run: u64,
     queued: usize,
@@ -113,6 +143,8 @@ impl<T, C> Dispatcher<T, C> {
             classes: BTreeMap::new(),
             turns: BTreeMap::new(),
             runs: HashMap::new(),
+            owed: VecDeque::new(),
+            waiting: 0,
             last_class: 0,
             last_run: 0,
             queued: 0,
@@ -143,14 +175,14 @@ impl<T, C> Dispatcher<T, C> {
     /// What runs hold.
     pub(crate) fn used(&self) -> ResourceSet {
         let mut used = ResourceSet::default();
-        self.runs.values().for_each(|run| used.give(&run.shape));
+        self.runs.values().for_each(|run| used.give(&run.held()));
         used
     }
 
     /// What runs of this node's own jobs hold.
     pub(crate) fn used_locally(&self) -> ResourceSet {
         let mut used = ResourceSet::default();
-        self.runs.values().filter(|run| !run.foreign).for_each(|run| used.give(&run.shape));
+        self.runs.values().filter(|run| !run.foreign).for_each(|run| used.give(&run.held()));
         used
     }
 
@@ -168,7 +200,17 @@ impl<T, C> Dispatcher<T, C> {
     pub(crate) fn add_class(&mut self, shape: ResourceSet, priority: Priority, foreign: bool) -> ClassId {
         self.last_class += 1;
         let id = ClassId(self.last_class);
-        let class = Class { shape, priority, foreign, call: None, paused: false, elsewhere: false, stays: false, queue: VecDeque::new(), mean_ns: 0 };
+        let class = Class {
+            shape,
+            priority,
+            foreign,
+            call: None,
+            paused: false,
+            elsewhere: false,
+            stays: false,
+            queue: VecDeque::new(),
+            mean_ns: 0,
+        };
         self.classes.insert(id, class);
         self.turns.entry(std::cmp::Reverse(priority)).or_default().push_back(id);
         id
@@ -300,9 +342,57 @@ impl<T, C> Dispatcher<T, C> {
     /// A run ended: its slot is free, and its tasks took so long on average.
     pub(crate) fn finish(&mut self, run: RunId, tasks: usize, took: Duration) {
         let Some(run) = self.runs.remove(&run) else { return };
-        self.free.give(&run.shape);
+        self.free.give(&run.held());
+        self.waiting -= usize::from(run.has == Has::Memory);
         *self.free_places.of(run.profile) += 1;
+        self.pay();
         self.observe(run.class, tasks, took);
+    }
+
+    /// A run waits for other tasks: its slot is theirs meanwhile. What it was given and has not begun waits at the front of its class again;
+    /// it is given back where that is gone.
+    pub(crate) fn block(&mut self, run: RunId, unbegun: Vec<T>) -> Vec<T> {
+        let Some(known) = self.runs.get_mut(&run) else { return unbegun };
+        if known.has == Has::All {
+            self.free.give(&known.lendable());
+        }
+        self.waiting += usize::from(known.has != Has::Memory);
+        known.has = Has::Memory;
+        let class = known.class;
+        self.owed.retain(|owed| *owed != run);
+        self.pay();
+        let Some(class) = self.classes.get_mut(&class) else { return unbegun };
+        self.queued += unbegun.len();
+        unbegun.into_iter().rev().for_each(|task| class.queue.push_front(task));
+        Vec::new()
+    }
+
+    /// A run goes on. It does not wait for its slot again, for others may wait for it: it has its slot back as soon as that is free.
+    pub(crate) fn resume(&mut self, run: RunId) {
+        let Some(known) = self.runs.get_mut(&run).filter(|run| run.has == Has::Memory) else { return };
+        known.has = Has::Owed;
+        self.waiting -= 1;
+        self.owed.push_back(run);
+        self.pay();
+    }
+
+    /// Gives runs what they are owed, as far as it is free, before anything else starts.
+    fn pay(&mut self) {
+        while let Some(first) = self.owed.front() {
+            if let Some(run) = self.runs.get_mut(first) {
+                if !self.free.take(&run.lendable()) {
+                    return;
+                }
+                run.has = Has::All;
+            }
+            self.owed.pop_front();
+        }
+    }
+
+    /// The newest run, if all of them wait for other tasks, and there are such that nothing here can start.
+    pub(crate) fn stuck(&self) -> Option<RunId> {
+        let all_wait = self.queued > 0 && self.waiting > 0 && self.waiting == self.runs.len();
+        self.runs.keys().max_by_key(|run| run.0).copied().filter(|_| all_wait)
     }
 
     /// Tasks of a class took so long together, here or elsewhere.
@@ -331,7 +421,7 @@ impl<T, C> Dispatcher<T, C> {
             self.queued -= count;
             self.last_run += 1;
             let run = RunId(self.last_run);
-            self.runs.insert(run, Run { class: id, profile, shape: class.shape.clone(), foreign: class.foreign });
+            self.runs.insert(run, Run { class: id, profile, shape: class.shape.clone(), foreign: class.foreign, has: Has::All });
             out.push(Admission { run, call, tasks });
         }
     }
@@ -370,198 +460,4 @@ fn run_length(mean_ns: u64, queued: usize, slots: u64) -> usize {
     let fitting = (RUN_TARGET.as_nanos() as u64 / mean_ns).clamp(1, RUN_TASKS_MAX as u64);
     let share = (queued as u64).div_ceil(slots.max(1)).max(1);
     fitting.min(share).min(queued as u64) as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use rwasm_types::Quantity;
-
-    use super::*;
-
-    type Sut = Dispatcher<u32, ()>;
-
-    const PLACES: Places = Places { fast: 1_000, asynchronous: 1_000 };
-
-    fn ready_class(sut: &mut Sut, cpus: &str, priority: i8) -> ClassId {
-        let shape = ResourceSet { cpu: cpus.parse().unwrap(), ..ResourceSet::default() };
-        let class = sut.add_class(shape, Priority::new(priority).unwrap(), false);
-        sut.set_call(class, Arc::new(()), Profile::Fast);
-        class
-    }
-
-    fn admitted(sut: &mut Sut) -> Vec<(RunId, Vec<u32>)> {
-        let mut out = Vec::new();
-        sut.admit(&mut out);
-        out.into_iter().map(|admission| (admission.run, admission.tasks)).collect()
-    }
-
-    #[test]
-    fn classes_take_turns_and_priority_goes_first() {
-        let mut sut = Sut::new(ResourceSet::cpus(4), PLACES);
-        let a = ready_class(&mut sut, "1", 0);
-        let b = ready_class(&mut sut, "1", 0);
-        let urgent = ready_class(&mut sut, "1", 5);
-        sut.enqueue(a, [1, 2, 3, 4]).unwrap();
-        sut.enqueue(b, [11, 12]).unwrap();
-        sut.enqueue(urgent, [99]).unwrap();
-        let order: Vec<u32> = admitted(&mut sut).into_iter().flat_map(|(_, tasks)| tasks).collect();
-        assert_eq!(order, [99, 1, 11, 2]);
-        assert!(sut.free().cpu.is_zero() && sut.queued() == 3);
-    }
-
-    #[test]
-    fn a_large_task_is_not_starved_by_small_ones_of_lower_priority() {
-        let mut sut = Sut::new(ResourceSet::cpus(2), PLACES);
-        let large = ready_class(&mut sut, "2", 1);
-        let small = ready_class(&mut sut, "1", 0);
-        sut.enqueue(small, [1, 2, 3]).unwrap();
-        let runs = admitted(&mut sut);
-        assert_eq!(runs.len(), 2);
-        sut.enqueue(large, [50]).unwrap();
-        sut.finish(runs[0].0, 1, Duration::from_secs(1));
-        assert!(admitted(&mut sut).is_empty(), "the freed cpu is kept for the large task");
-        sut.finish(runs[1].0, 1, Duration::from_secs(1));
-        assert_eq!(admitted(&mut sut)[0].1, [50]);
-    }
-
-    #[test]
-    fn short_tasks_run_together_but_leave_no_slot_empty() {
-        let mut sut = Sut::new(ResourceSet::cpus(2), PLACES);
-        let class = ready_class(&mut sut, "1", 0);
-        sut.enqueue(class, [0]).unwrap();
-        let run = admitted(&mut sut).remove(0).0;
-        sut.finish(run, 1, Duration::from_micros(10));
-        sut.enqueue(class, 0..1000).unwrap();
-        let lengths: Vec<usize> = admitted(&mut sut).into_iter().map(|(_, tasks)| tasks.len()).collect();
-        assert_eq!(lengths, [100, 100]);
-        assert_eq!(run_length(10_000, 6, 2), 3);
-        assert_eq!(run_length(1, 1_000_000, 2), RUN_TASKS_MAX);
-        assert_eq!(run_length(5_000_000_000, 10, 2), 1);
-    }
-
-    #[test]
-    fn nothing_starts_before_its_artifact_or_while_paused() {
-        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
-        let class = sut.add_class(ResourceSet::cpus(1), Priority::default(), true);
-        sut.enqueue(class, [1]).unwrap();
-        assert!(admitted(&mut sut).is_empty());
-        sut.set_paused(class, true);
-        sut.set_call(class, Arc::new(()), Profile::Fast);
-        assert!(admitted(&mut sut).is_empty() && sut.take(class, 1).is_empty());
-        sut.set_paused(class, false);
-        assert_eq!(admitted(&mut sut).len(), 1);
-    }
-
-    #[test]
-    fn a_draining_node_starts_nothing_and_gives_up_nothing() {
-        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
-        let class = ready_class(&mut sut, "1", 0);
-        sut.enqueue(class, [1, 2, 3]).unwrap();
-        let run = admitted(&mut sut).remove(0).0;
-        sut.set_draining(true);
-        assert_eq!((sut.runs(), sut.slots(&ResourceSet::cpus(1))), (vec![(run, class)], 0));
-        sut.finish(run, 1, Duration::from_secs(1));
-        assert!(admitted(&mut sut).is_empty());
-        assert_eq!(sut.take(class, 1), [3], "others may have what waits");
-        sut.set_draining(false);
-        assert_eq!(admitted(&mut sut)[0].1, [2]);
-    }
-
-    #[test]
-    fn what_may_not_run_here_waits_for_other_nodes_and_holds_up_nobody() {
-        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
-        let (away, here) = (ready_class(&mut sut, "1", 5), ready_class(&mut sut, "1", 0));
-        sut.send_away(away);
-        sut.enqueue(away, [1, 2]).unwrap();
-        sut.enqueue(here, [11]).unwrap();
-        assert_eq!(admitted(&mut sut)[0].1, [11]);
-        assert_eq!((sut.may_run_here(away), sut.may_run_here(here), sut.take(away, 2)), (false, true, vec![1, 2]));
-    }
-
-    #[test]
-    fn tasks_wait_for_a_place_in_the_engine() {
-        let mut sut = Sut::new(ResourceSet::cpus(4), Places { fast: 2, asynchronous: 1 });
-        let (many, other) = (ready_class(&mut sut, "0.1", 0), ready_class(&mut sut, "0.1", 0));
-        sut.set_call(other, Arc::new(()), Profile::Async);
-        sut.enqueue(many, [1, 2, 3]).unwrap();
-        sut.enqueue(other, [11, 12]).unwrap();
-        let runs = admitted(&mut sut);
-        assert_eq!(runs.iter().map(|(_, tasks)| tasks[0]).collect::<Vec<_>>(), [1, 11, 2]);
-        sut.finish(runs[0].0, 1, Duration::from_secs(1));
-        assert_eq!(admitted(&mut sut)[0].1, [3]);
-        sut.finish(runs[1].0, 1, Duration::from_secs(1));
-        assert_eq!(admitted(&mut sut)[0].1, [12]);
-    }
-
-    #[test]
-    fn tasks_for_elsewhere_come_from_the_end() {
-        let mut sut = Sut::new(ResourceSet::cpus(1), PLACES);
-        let class = ready_class(&mut sut, "1", 0);
-        sut.enqueue(class, 0..10).unwrap();
-        assert_eq!(sut.take(class, 3), [7, 8, 9]);
-        sut.put_back(class, vec![8, 9]).unwrap();
-        assert_eq!(sut.take_if(class, |task| *task < 2), [0, 1]);
-        assert_eq!(sut.remove_class(class), [8, 9, 2, 3, 4, 5, 6]);
-        assert_eq!((sut.queued(), sut.enqueue(class, [1])), (0, Err(vec![1])));
-    }
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Enqueue(usize, u32),
-        Finish(usize),
-        Take(usize, usize),
-        Pause(usize, bool),
-    }
-
-    fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let step = prop_oneof![
-            (0usize..3, 1u32..20).prop_map(|(class, count)| Step::Enqueue(class, count)),
-            (0usize..8).prop_map(Step::Finish),
-            (0usize..3, 0usize..4).prop_map(|(class, count)| Step::Take(class, count)),
-            (0usize..3, any::<bool>()).prop_map(|(class, paused)| Step::Pause(class, paused)),
-        ];
-        proptest::collection::vec(step, 0..80)
-    }
-
-    proptest! {
-        #[test]
-        fn no_slot_is_oversold_and_no_task_lost_or_doubled(steps in steps()) {
-            let mut sut = Sut::new(ResourceSet::cpus(3), PLACES);
-            let classes = [ready_class(&mut sut, "1", 0), ready_class(&mut sut, "0.5", 0), ready_class(&mut sut, "2", 1)];
-            let weight = [10_000, 5_000, 20_000];
-            let (mut next, mut held, mut seen) = (0u32, Vec::new(), std::collections::BTreeSet::new());
-            for step in steps {
-                match step {
-                    Step::Enqueue(class, count) => {
-                        // The class is kept in the task's lowest digit.
-                        sut.enqueue(classes[class], (next..next + count).map(|number| number * 10 + class as u32)).unwrap();
-                        next += count;
-                    }
-                    Step::Finish(index) if index < held.len() => {
-                        let (run, tasks): (RunId, Vec<u32>) = held.remove(index);
-                        sut.finish(run, tasks.len(), Duration::from_micros(20));
-                    }
-                    Step::Finish(_) => {}
-                    Step::Take(class, count) => {
-                        for task in sut.take(classes[class], count) {
-                            prop_assert!(seen.insert(task));
-                        }
-                    }
-                    Step::Pause(class, paused) => sut.set_paused(classes[class], paused),
-                }
-                for (run, tasks) in admitted(&mut sut) {
-                    for task in &tasks {
-                        prop_assert!(seen.insert(*task));
-                    }
-                    held.push((run, tasks));
-                }
-                let used: u64 = held.iter().map(|(_, tasks)| weight[(tasks[0] % 10) as usize]).sum();
-                prop_assert!(used <= 30_000);
-                prop_assert_eq!(sut.free().cpu, Quantity::from_parts(30_000 - used).unwrap());
-                prop_assert_eq!(seen.len() + sut.queued(), next as usize);
-                prop_assert_eq!(sut.running(), held.len());
-            }
-        }
-    }
 }

@@ -52,7 +52,7 @@ const FORGET_EVERY: SessionId = 64;
 
 impl Gateway {
     pub(crate) fn new(shared: &Arc<Shared>) -> Result<Self> {
-        let opener = Opener::new(shared)?;
+        let opener = Opener::new(shared);
         Ok(Self { shared: Arc::clone(shared), opener: Arc::new(opener) })
     }
 
@@ -457,7 +457,7 @@ impl Session {
             return Err(convert::malformed("a call that makes one named actor has several tasks"));
         }
         let items = job.submit(&call, submit.first_sequence, submit.args)?;
-        self.gateway.shared.enqueue_named(&job, &call, items);
+        self.gateway.shared.enqueue_named(&job, &call, items, true);
         Ok(())
     }
 

@@ -8,11 +8,13 @@ mod access;
 mod actors;
 mod artifacts;
 mod batch;
+mod cancel;
 mod credential;
 mod dispatch;
 mod drain;
 mod executor;
 mod gateway;
+mod guest;
 mod head_link;
 mod identity;
 mod local_runs;
@@ -39,6 +41,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_objects::{Config as StoreConfig, Store};
 use rwasm_runtime::{OnEnd, Scope, create_private_dir};
@@ -57,6 +60,7 @@ use self::{
     owner::ledger::Ledger,
     reach::Reach,
     runner::Runner,
+    sessions::Sessions,
 };
 
 pub use rwasm_history::Retention;
@@ -219,6 +223,7 @@ impl Node {
         let scrapers = proof.for_scrapers()?;
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
+        let sessions = Arc::new(Mutex::new(Sessions::open(&state_dir)?));
         let (door, tunnels) = duplex();
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
@@ -230,7 +235,8 @@ impl Node {
             state_dir,
             engine,
             artifacts,
-            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?)?),
+            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?, Arc::clone(&sessions))?),
+            sessions,
             logs: LogThread::start()?,
             outputs,
             ledger,

@@ -1,17 +1,19 @@
 //! A node's dispatcher and executor without a cluster around them, so that a benchmark can tell what they cost.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use rwasm_engine::{Discard, Output, Prepared};
 use rwasm_objects::{Config as StoreConfig, Store};
-use rwasm_types::{Attempt, Error, Grants, JobId, NodeId, Priority, ResourceSet, Result, TaskId, TaskLimits, Tenant};
+use rwasm_types::{Attempt, Error, Grants, JobId, NodeId, Priority, ResourceSet, Result, TaskId, TaskLimits, TaskOptions, Tenant};
 
 use crate::{
     dispatch::{ClassId, Dispatcher, Places},
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
+    guest::Origin,
     objects::Objects,
+    sessions::Sessions,
 };
 
 /// Runs tasks of one export on executor threads.
@@ -46,6 +48,8 @@ impl Taker for Counter {
         self.changed.notify_one();
     }
 
+    fn returned(&self, _items: &[Item]) {}
+
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
         self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
         Vec::new()
@@ -56,7 +60,7 @@ impl Taker for Counter {
     }
 }
 
-struct Listener(std::sync::Weak<Shared>);
+struct Listener(Weak<Shared>);
 
 impl Events for Listener {
     fn receive(&self, message: FromExecutor) {
@@ -65,6 +69,8 @@ impl Events for Listener {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
             // It is told as a lost one, and none is made anew.
             FromExecutor::Crashed { call, item, error, .. } => drop(call.taker.lost(vec![item], &error)),
+            // Nothing that is measured waits for other tasks.
+            FromExecutor::Blocked { .. } | FromExecutor::Resumed { .. } => {}
             FromExecutor::Finished { run, call, ended, tasks, took } => {
                 call.taker.ended(ended);
                 shared.dispatcher.lock().finish(run, tasks, took);
@@ -104,6 +110,7 @@ impl LocalRuns {
         });
         let started = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(started);
+        let (sessions, artifact) = (Arc::new(Mutex::new(Sessions::passing())), prepared.digest());
         let class = {
             let mut dispatcher = shared.dispatcher.lock();
             let class = dispatcher.add_class(ResourceSet::cpus(1), Priority::default(), false);
@@ -117,9 +124,15 @@ impl LocalRuns {
                 job: JobId { owner: NodeId::FIRST, session: 1 },
                 node: NodeId::FIRST,
                 taker: counter,
-                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?)?),
+                objects: Arc::new(Objects::new(NodeId::FIRST, Store::open(StoreConfig::new(0))?, sessions)?),
+                origin: Arc::new(Origin {
+                    root: JobId { owner: NodeId::FIRST, session: 1 },
+                    artifact,
+                    grants: Grants::default(),
+                    options: TaskOptions::default(),
+                }),
+                host: Weak::new(),
                 actors: Arc::default(),
-                restarts_max: 0,
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

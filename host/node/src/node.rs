@@ -20,17 +20,22 @@ use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_history::work::CallOf;
 use rwasm_runtime::{OnEnd, Scope, aside};
-use rwasm_types::{ActorId, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskId, TaskOptions, Tenant};
+use rwasm_types::{ActorId, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
-use tokio::sync::Notify;
+use tokio::sync::{
+    Notify,
+    mpsc::{UnboundedSender, unbounded_channel},
+};
 
 use crate::{
     access::Access,
     actors::{Actors, find_method},
     artifacts::Artifacts,
+    cancel::watch_stuck,
     dispatch::{Admission, ClassId, Dispatcher, Places},
     drain::Draining,
     executor::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Taker, Threads, ToExecutor},
+    guest::{Origin, children::Children},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
     objects::Objects,
@@ -43,6 +48,7 @@ use crate::{
     },
     reach::Reach,
     runner::Owners,
+    sessions::Sessions,
     tally::Tally,
 };
 
@@ -71,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
     pub(crate) actors: Arc<Actors>,
+    /// Numbers for jobs, and for what is put.
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     /// Where jobs' output is.
     pub(crate) outputs: outputs::Kept,
@@ -89,6 +97,12 @@ pub(crate) struct Shared {
     pub(crate) limits: NodeLimits,
     pub(crate) draining: Draining,
     pub(crate) tally: Tally,
+    /// Jobs of what tasks start.
+    pub(crate) children: Children,
+    /// Told when a job of this node is over.
+    pub(crate) jobs_over: UnboundedSender<JobId>,
+    /// This one, for what may outlive it.
+    me: Weak<Self>,
 }
 
 /// What drivers may ask of a node.
@@ -116,6 +130,7 @@ pub(crate) struct Parts {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
     pub(crate) outputs: outputs::Kept,
     pub(crate) ledger: Arc<Ledger>,
@@ -149,6 +164,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            sessions,
             logs,
             outputs,
             ledger,
@@ -161,7 +177,8 @@ impl Shared {
         // A thread for each core the node was given; nodes without any still run tasks that ask for none.
         let threads = usize::try_from(capacity.cpu.floor()).unwrap_or(1).clamp(1, 1024);
         let places = Places { fast: engine.instances_max(Profile::Fast), asynchronous: engine.instances_max(Profile::Async) };
-        let shared = Arc::new(Self {
+        let (jobs_over, over) = unbounded_channel();
+        let shared = Arc::new_cyclic(|me| Self {
             id,
             cluster,
             incarnation,
@@ -173,6 +190,7 @@ impl Shared {
             artifacts,
             objects,
             actors: Arc::default(),
+            sessions,
             logs,
             outputs,
             ledger,
@@ -187,10 +205,15 @@ impl Shared {
             limits,
             draining: Draining::default(),
             tally: Tally::default(),
+            children: Children::default(),
+            jobs_over,
+            me: Weak::clone(me),
             threads: OnceLock::new(),
         });
         let threads = Threads::start(threads, Arc::new(Listener(Arc::downgrade(&shared))))?;
         let _ = shared.threads.set(threads);
+        shared.scope.spawn("children", OnEnd::ShutDown, Arc::clone(&shared).end_children(over));
+        shared.scope.spawn("stuck", OnEnd::ShutDown, watch_stuck(Arc::downgrade(&shared)));
         Ok(shared)
     }
 
@@ -209,6 +232,13 @@ impl Shared {
                     let _ = dispatcher.put_back(class, again);
                 }
             }
+            FromExecutor::Blocked { run, call, unbegun } => {
+                call.taker.returned(&unbegun);
+                let orphans = self.dispatcher.lock().block(run, unbegun);
+                call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                self.pump();
+            }
+            FromExecutor::Resumed { run } => self.dispatcher.lock().resume(run),
             FromExecutor::Finished { run, call, ended, tasks, took } => {
                 call.taker.ended(ended);
                 let mut admissions = Vec::new();
@@ -246,13 +276,13 @@ impl Shared {
 
     /// Queues tasks of a job and starts what fits.
     ///
-    /// A single short task is run on the calling thread if there is room for it: its driver waits for it, and two thread switches would
-    /// cost more than the task.
-    pub(crate) fn enqueue(self: &Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, items: Vec<Item>) {
+    /// A single short task is run on the calling thread, if that may be and there is room for it: its driver waits for it, and two thread
+    /// switches would cost more than the task.
+    pub(crate) fn enqueue(self: &Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, items: Vec<Item>, may_run_here: bool) {
         if call.actor.is_some() {
             return self.call_actor(job, call, items);
         }
-        let single = items.len() == 1;
+        let single = items.len() == 1 && may_run_here;
         let mut admissions = Vec::new();
         let (mean, surplus) = {
             let mut dispatcher = self.dispatcher.lock();
@@ -264,7 +294,11 @@ impl Shared {
             dispatcher.admit(&mut admissions);
             (dispatcher.mean(call.class), dispatcher.queued() > 0)
         };
-        let here = single && !call.makes_actor() && admissions.len() == 1 && mean.is_some_and(|mean| mean < RUN_HERE_BELOW) && admissions[0].call.is_sync();
+        let here = single
+            && !call.makes_actor()
+            && admissions.len() == 1
+            && mean.is_some_and(|mean| mean < RUN_HERE_BELOW)
+            && admissions[0].call.is_sync();
         match (here, self.executor()) {
             (true, Some(executor)) => {
                 for Admission { run, call, tasks } in admissions {
@@ -450,7 +484,7 @@ impl Shared {
         let call = LoadedCall {
             prepared: Arc::clone(&load.prepared),
             export: load.export,
-            limits: load.options.limits,
+            limits: load.origin.options.limits,
             memory_reserved: self.dispatcher.lock().memory_of(load.class),
             grants: Arc::clone(&load.grants),
             tenant: load.tenant.clone(),
@@ -459,77 +493,13 @@ impl Shared {
             taker,
             objects: Arc::clone(&self.objects),
             actors: Arc::clone(&self.actors),
-            restarts_max: load.options.retries_max.unwrap_or(0),
-            shares_core: !load.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
-                || load.options.resources.cpu.is_zero(),
+            origin: Arc::clone(&load.origin),
+            host: Weak::clone(&self.me),
+            shares_core: !load.origin.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
+                || load.origin.options.resources.cpu.is_zero(),
         };
         let profile = load.prepared.info().profile;
         self.dispatcher.lock().set_call(load.class, Arc::new(call), profile);
-    }
-
-    /// Cancels tasks of a job, all of them without `sequences`: waiting ones are removed, running ones ended, on whatever node.
-    pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
-        let wanted = |task: TaskId| sequences.is_none_or(|sequences| sequences.contains(&task.sequence));
-        self.objects.cancel_waiting(job.id, sequences);
-        for call in job.calls() {
-            if let Some(actor) = call.actor {
-                self.cancel_calls(actor, job, sequences);
-                continue;
-            }
-            let (waiting, runs) = {
-                let mut dispatcher = self.dispatcher.lock();
-                (dispatcher.take_if(call.class, |item| wanted(item.task)), dispatcher.runs_of(call.class))
-            };
-            self.end(job, waiting, &cancelled());
-            if let Some(executor) = self.executor() {
-                for run in runs {
-                    match sequences {
-                        Some(sequences) => {
-                            sequences.iter().for_each(|sequence| executor.send(ToExecutor::Cancel { run, task: job.id.task(*sequence) }));
-                        }
-                        None => executor.cancel_run(run),
-                    }
-                }
-            }
-        }
-        self.spread.cancel(job, sequences);
-    }
-
-    /// Stops a job: nothing more of it runs.
-    pub(crate) fn stop(&self, job: &Arc<Job>, error: Option<Error>) {
-        job.stop(error);
-        self.cancel(job, None);
-    }
-
-    /// Cancels tasks of a class that runs for another node; gives back those that waited.
-    pub(crate) fn cancel_in_class(&self, class: ClassId, job: JobId, sequences: &[u64]) -> Vec<Item> {
-        let all = sequences.is_empty();
-        let (waiting, runs) = {
-            let mut dispatcher = self.dispatcher.lock();
-            (dispatcher.take_if(class, |item| all || sequences.contains(&item.task.sequence)), dispatcher.runs_of(class))
-        };
-        if let Some(executor) = self.executor() {
-            for run in runs {
-                if all {
-                    executor.cancel_run(run);
-                }
-                sequences.iter().for_each(|sequence| executor.send(ToExecutor::Cancel { run, task: job.task(*sequence) }));
-            }
-        }
-        waiting
-    }
-
-    /// Ends the runs of a class, and gives back what waited in it.
-    pub(crate) fn drop_class(&self, class: ClassId) -> Vec<Item> {
-        let (waiting, runs) = {
-            let mut dispatcher = self.dispatcher.lock();
-            let runs = dispatcher.runs_of(class);
-            (dispatcher.remove_class(class), runs)
-        };
-        if let Some(executor) = self.executor() {
-            runs.into_iter().for_each(|run| executor.cancel_run(run));
-        }
-        waiting
     }
 }
 
@@ -554,10 +524,10 @@ pub(crate) struct Load {
     pub(crate) class: ClassId,
     pub(crate) prepared: Arc<Prepared>,
     pub(crate) export: usize,
-    pub(crate) options: TaskOptions,
     pub(crate) grants: Arc<Grants>,
     pub(crate) tenant: Tenant,
     pub(crate) job: JobId,
+    pub(crate) origin: Arc<Origin>,
 }
 
 impl JobCall {
@@ -566,10 +536,15 @@ impl JobCall {
             class: self.class,
             prepared,
             export: self.export_index,
-            options: self.options.clone(),
             grants,
             tenant: job.tenant.clone(),
             job: job.id,
+            origin: Arc::new(Origin {
+                root: job.root(),
+                artifact: self.artifact,
+                grants: self.grants.clone(),
+                options: self.options.clone(),
+            }),
         }
     }
 }

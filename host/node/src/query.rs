@@ -8,8 +8,8 @@ use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{
-        ActorRecord, Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord,
-        UnixMs,
+        ActorRecord, Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason,
+        TaskRecord, UnixMs,
     },
     view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
@@ -338,6 +338,9 @@ impl Shared {
 
     fn why_queued(&self, job: &Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
+        if let Some(actor) = call.actor {
+            return self.why_call_waits(&job.tenant, task, actor);
+        }
         if self.draining.is_on() {
             return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);
         }

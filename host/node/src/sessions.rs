@@ -15,7 +15,8 @@ const SESSIONS_RESTORED: SessionId = 1 << 20;
 
 /// Numbers for sessions, never given twice by a node, whatever happens to it: blocks of them are reserved on disk before they are used.
 pub(crate) struct Sessions {
-    path: PathBuf,
+    /// Without, numbers are given once by this process, and nobody remembers them.
+    path: Option<PathBuf>,
     next: SessionId,
     reserved: SessionId,
 }
@@ -29,7 +30,12 @@ impl Sessions {
             Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
             Err(error) => return Err(Error::new(Code::IO, format!("cannot read {}: {error}", path.display()))),
         };
-        Ok(Self { path, next: reserved + 1, reserved })
+        Ok(Self { path: Some(path), next: reserved + 1, reserved })
+    }
+
+    /// The numbers of a node of which nothing is left when its process ends.
+    pub(crate) fn passing() -> Self {
+        Self { path: None, next: 1, reserved: 0 }
     }
 
     /// Leaves out the numbers that may have been given since a backup was made.
@@ -55,8 +61,10 @@ impl Sessions {
     }
 
     fn reserve(&mut self, reserved: SessionId) -> Result<()> {
-        let written = write_private(&self.path, reserved.to_string().as_bytes());
-        written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", self.path.display())))?;
+        if let Some(path) = &self.path {
+            let written = write_private(path, reserved.to_string().as_bytes());
+            written.map_err(|error| Error::new(Code::IO, format!("cannot write {}: {error}", path.display())))?;
+        }
         self.reserved = reserved;
         Ok(())
     }

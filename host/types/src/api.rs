@@ -14,8 +14,8 @@ use std::{collections::BTreeMap, ops::AddAssign};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorId, ActorName, ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
-    Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
+    ActorId, ActorName, ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId,
+    Policy, ResourceSet, Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
@@ -434,6 +434,9 @@ pub struct JobRecord {
     pub tasks: TaskCounts,
     /// Whether it outlives its driver.
     pub detached: bool,
+    /// Of a job for what tasks have started on its node: the driver's job that those tasks belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<JobId>,
     /// The artifacts it calls.
     pub artifacts: Vec<ArtifactDigest>,
     /// When it was opened.

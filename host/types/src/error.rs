@@ -190,11 +190,13 @@ codes! {
     PREEMPTED = 821, Failed, "The slots went to work of a higher priority.";
     LEASE_OVER = 822, Failed, "The lease of a task's slots ended while it ran.";
     GROUP_REMOVED = 823, Failed, "The placement group was removed.";
-    ACTOR_DIED = 831, Failed, "The actor is dead.";
-    ACTOR_RESTARTED = 832, Failed, "The actor ended, and begins anew with a new state.";
-    ACTOR_BUSY = 833, Failed, "As many calls of the actor wait as may.";
-    ACTOR_CLASS = 834, Refused, "The function is no method of the actor's class.";
-    ACTOR_ELSEWHERE = 835, Refused, "The actor belongs to another gateway's node.";
+    TASK_DEPTH = 831, Failed, "Tasks start tasks in a chain that is too long.";
+    TASKS_STUCK = 832, Failed, "All that runs waits for what cannot start.";
+    ACTOR_DIED = 841, Failed, "The actor is dead.";
+    ACTOR_RESTARTED = 842, Failed, "The actor ended, and begins anew with a new state.";
+    ACTOR_BUSY = 843, Failed, "As many calls of the actor wait as may.";
+    ACTOR_CLASS = 844, Refused, "The function is no method of the actor's class.";
+    ACTOR_ELSEWHERE = 845, Refused, "The actor belongs to another gateway's node.";
 
     STORE_FULL = 851, Failed, "A node's object store is full.";
     OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";

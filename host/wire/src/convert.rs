@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Access, ActorId, ActorOptions, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement, Priority, Quantity,
-    ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+    Access, ActorId, ActorOptions, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement,
+    Priority, Quantity, ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
 
 use crate::generated as proto;

@@ -2540,6 +2540,9 @@ pub struct DefineRemote {
     /// What one task holds while it runs, memory included.
     #[prost(message, optional, tag = "5")]
     pub shape: ::core::option::Option<Resources>,
+    /// The job that a driver opened and that this one belongs to; absent where it is this one. What its tasks start belongs to it, too.
+    #[prost(message, optional, tag = "6")]
+    pub root: ::core::option::Option<JobId>,
 }
 /// The node cannot run this call at all.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2559,6 +2562,9 @@ pub struct AssignedTask {
     pub attempt: u32,
     #[prost(bytes = "bytes", tag = "3")]
     pub args: ::prost::bytes::Bytes,
+    /// How many tasks started one another until this one; 0 for those of a driver.
+    #[prost(uint32, tag = "4")]
+    pub depth: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Assign {

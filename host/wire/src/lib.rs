@@ -63,8 +63,8 @@ pub mod msg {
         LeaseGrant, LeaseHeld, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LinkResume, LogsChunk, LogsRequest,
         NodeMessage, ObjectHead, ObjectPart, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, PullRequest,
         PutHead, PutPart, PutReply, QueryReply, QueryRequest, Question, Range, Register, Registered, RelayAddress, ReleaseJob,
-        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RetireActor, Ring, RunnerMessage, Stream, Submit, TaskId, TunnelPart, Waiting,
-        Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome, owner_message, registered,
-        runner_message, tunnel_part,
+        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RetireActor, Ring, RunnerMessage, Stream, Submit, TaskId,
+        TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
+        owner_message, registered, runner_message, tunnel_part,
     };
 }

@@ -69,10 +69,10 @@ impl Access {
         Ok(identity)
     }
 
-    /// What a node may ask on its own: the tags of what it stores, so that it keeps that, where other nodes are, and what it waits for.
+    /// What a node may ask on its own: the tags of what it stores, so that it keeps that, the artifact of a name, for what tasks start, where other nodes are, and what it waits for.
     fn check_node(&self, tenant: &Tenant, ask: &Ask) -> Result<Identity> {
         match ask {
-            Ask::Query(Query::Tags { .. }) => self.directory.read().tenant(tenant).map(|_entry| ())?,
+            Ask::Query(Query::Tags { .. } | Query::Artifact { .. }) => self.directory.read().tenant(tenant).map(|_entry| ())?,
             // The core tells a tenant of its own requests only.
             Ask::Query(Query::Nodes) | Ask::Demand { .. } | Ask::NameActor { .. } | Ask::UnnameActor { .. } => {}
             _ => return Err(convert::malformed("a question without a token is none of a node's own")),

@@ -82,7 +82,13 @@ impl Edge {
     }
 
     /// Calls a method of a resource.
-    pub(crate) async fn call_on(&self, resource: ResourceAny, func: &Func, store: &mut Store<Host>, args: &[u8]) -> Result<Bytes, CallError> {
+    pub(crate) async fn call_on(
+        &self,
+        resource: ResourceAny,
+        func: &Func,
+        store: &mut Store<Host>,
+        args: &[u8],
+    ) -> Result<Bytes, CallError> {
         let limits = limits(store);
         let view = ArgsView::parse(&self.signature, args, &args_limits(args))?;
         let mut params = values::params(&self.signature, &view, &mut store.as_context_mut())?;

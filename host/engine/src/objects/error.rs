@@ -3,6 +3,20 @@
 use rwasm_types::{Code, Error};
 use wasmtime::component::{ComponentType, Lower, ResourceTableError};
 
+/// `rwasm:core/objects.failure`.
+#[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
+#[component(record)]
+pub(crate) struct Failure {
+    code: String,
+    message: String,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { code: error.code().to_string(), message: error.message().to_owned() }
+    }
+}
+
 /// `rwasm:core/objects.error`, case by case.
 #[derive(Clone, Debug, PartialEq, Eq, ComponentType, Lower)]
 #[component(variant)]
@@ -31,6 +45,8 @@ pub(crate) enum Refusal {
     Deadline,
     #[component(name = "unavailable")]
     Unavailable,
+    #[component(name = "failed")]
+    Failed(Failure),
     #[component(name = "other")]
     Other(String),
 }
@@ -46,7 +62,11 @@ impl From<Error> for Refusal {
             Code::OBJECT_HANDLES => Self::TooMany,
             Code::DEADLINE | Code::OBJECT_DEADLINE => Self::Deadline,
             Code::OBJECTS_ABSENT => Self::Unavailable,
-            code => Self::Other(format!("{code}: {}", error.message())),
+            // The store's own failures are named above; what is left is why the task that was to make the object did not.
+            Code::SPILL_FAILED | Code::INTERNAL | Code::IO | Code::CONNECTION_LOST | Code::UNREACHABLE => {
+                Self::Other(format!("{}: {}", error.code(), error.message()))
+            }
+            _ => Self::Failed(error.into()),
         }
     }
 }

@@ -10,13 +10,13 @@ use wasmtime::{
 };
 
 use super::{Draft, Object, Objects, window::Windows};
-use crate::store::Host;
+use crate::{store::Host, tasks::Tasks};
 
 /// The most objects and writers that a guest can hold: as many as a message can have refs.
 pub(crate) const HANDLES_MAX: usize = 100_000;
 
 /// An object that a guest holds; what a handle of `object` stands for.
-pub(crate) struct Held(pub(super) Arc<dyn Object>);
+pub(crate) struct Held(pub(crate) Arc<dyn Object>);
 
 /// A value that a guest writes; what a handle of `writer` stands for.
 pub(super) struct Writing {
@@ -30,7 +30,8 @@ pub(super) struct Writing {
 /// All handles of a guest.
 pub(crate) struct Handles {
     pub(super) source: Arc<dyn Objects>,
-    pub(super) table: ResourceTable,
+    pub(crate) tasks: Arc<dyn Tasks>,
+    pub(crate) table: ResourceTable,
     pub(super) windows: Windows,
     returned: Vec<Arc<dyn Object>>,
     /// The places of those.
@@ -38,14 +39,14 @@ pub(crate) struct Handles {
 }
 
 impl Handles {
-    pub(crate) fn new(source: Arc<dyn Objects>) -> Self {
+    pub(crate) fn new(source: Arc<dyn Objects>, tasks: Arc<dyn Tasks>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
-        Self { source, table, windows: Windows::default(), returned: Vec::new(), places: HashMap::new() }
+        Self { source, tasks, table, windows: Windows::default(), returned: Vec::new(), places: HashMap::new() }
     }
 
     /// The object behind a handle.
-    pub(super) fn object(&self, handle: &Resource<Held>) -> wasmtime::Result<Arc<dyn Object>> {
+    pub(crate) fn object(&self, handle: &Resource<Held>) -> wasmtime::Result<Arc<dyn Object>> {
         Ok(Arc::clone(&self.table.get(handle)?.0))
     }
 

@@ -90,6 +90,12 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             Ok((show(cx, &*object, region, offset).await,))
         })
     })?;
+    linker.func_wrap_async("[method]object.refs", |mut cx: Cx<'_>, (object,): (Resource<Held>,)| {
+        Box::new(async move {
+            let object = held(&cx, &object)?;
+            Ok((refs(&mut cx, &*object).await,))
+        })
+    })?;
     linker.func_wrap("[method]object.duplicate", |mut cx: Cx<'_>, (object,): (Resource<Held>,)| {
         let object = held(&cx, &object)?;
         Ok((hold(&mut cx, object),))
@@ -124,6 +130,23 @@ fn hold(cx: &mut Cx<'_>, object: Arc<dyn Object>) -> Answer<Resource<Held>> {
 async fn info(object: &dyn Object) -> Answer<ObjectInfo> {
     let info = object.info().await?;
     Ok(ObjectInfo { id: object.id().to_string(), size: info.size, value_type: info.value_type.to_string() })
+}
+
+async fn refs(cx: &mut Cx<'_>, object: &dyn Object) -> Answer<Vec<Resource<Held>>> {
+    let named = object.refs().await?;
+    let mut handles = Vec::with_capacity(named.len());
+    for object in named {
+        match hold(cx, object) {
+            Ok(handle) => handles.push(handle),
+            Err(full) => {
+                // The guest gets none of them, so nobody would drop those that were made.
+                let table = &mut cx.data_mut().objects()?.table;
+                handles.into_iter().for_each(|handle| drop(table.delete(handle)));
+                return Err(full);
+            }
+        }
+    }
+    Ok(handles)
 }
 
 /// A range of an object, or all of it; copied once, into the guest.

@@ -23,7 +23,8 @@ use rwasm_values::Type;
 
 pub use self::local::LocalObjects;
 pub(crate) use self::{
-    handles::{HANDLES_MAX, Handles},
+    error::Failure,
+    handles::{HANDLES_MAX, Handles, Held},
     imports::{INTERFACE, add_to_linker},
 };
 
@@ -50,6 +51,9 @@ pub trait Object: fmt::Debug + Send + Sync + 'static {
 
     /// What is known of it; waits until that is known here.
     fn info(&self) -> Waits<'_, Info>;
+
+    /// The objects that its value names, each held from now on; waits until they are known here.
+    fn refs(&self) -> Waits<'_, Vec<Arc<dyn Object>>>;
 
     /// Its bytes; waits until they are on this node.
     fn bytes(&self) -> Waits<'_, Arc<dyn Sealed>>;

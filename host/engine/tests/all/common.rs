@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use rwasm_engine::{
     CompileLimits, CompileOptions, Control, Engine, EngineOptions, Identity, Outcome, Output, PoolOptions, Prepared, Request,
     objects::{NoObjects, Objects},
+    tasks::NoTasks,
 };
 use rwasm_types::{ArtifactDigest, Attempt, Code, Grants, JobId, NodeId, Result, Stream, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
@@ -135,6 +136,7 @@ impl Task {
             memory_reserved: 0,
             grants: Arc::default(),
             objects: Arc::new(NoObjects),
+            tasks: Arc::new(NoTasks),
             identity,
             output: Arc::<Collected>::default(),
             control: Arc::default(),

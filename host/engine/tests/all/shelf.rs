@@ -162,6 +162,10 @@ impl fmt::Debug for Hold {
 }
 
 impl Object for Hold {
+    fn refs(&self) -> Waits<'_, Vec<Arc<dyn Object>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn id(&self) -> ObjectId {
         self.item.id
     }

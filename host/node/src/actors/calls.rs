@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 
 use rwasm_runtime::OnEnd;
 use rwasm_types::{ActorId, Attempt, Code, Error, JobId, NodeId, Result, TaskId, Tenant};
+use rwasm_values::Role;
 
 use super::{
     Owned, Ticket, Waiting, busy, died, find_method,
@@ -28,7 +29,10 @@ impl Shared {
         }
         let (_, creator, record) = self.actor_parts(tenant, actor)?;
         let (made, called) = (&creator.export.role, &call.export.role);
-        let same = matches!((made, called), (rwasm_values::Role::ActorCreate { resource: made }, rwasm_values::Role::ActorMethod { resource: called }) if made == called);
+        let same = match (made, called) {
+            (Role::ActorCreate { resource: made }, Role::ActorMethod { resource: called }) => made == called,
+            _ => false,
+        };
         if !same || creator.artifact != call.artifact {
             let message = format!("`{}` is no method of actor {actor}, which is a {}", call.export.name, record.class);
             return Err(Error::new(Code::ACTOR_CLASS, message).hint("`rwasm inspect` lists the methods of a class").with("actor", actor));
@@ -101,9 +105,7 @@ impl Shared {
         let Some(mailbox) = call.actor.and_then(|actor| self.actors.here(actor)) else { return Err(items) };
         let taker: Arc<dyn crate::executor::Taker> = Arc::new(self.taker_of(job));
         let delivery = |item| Delivery { item, export: call.export_index, limits: call.options.limits, taker: Arc::clone(&taker) };
-        mailbox
-            .deliver(items.into_iter().map(delivery).collect())
-            .map_err(|(calls, _)| calls.into_iter().map(|call| call.item).collect())
+        mailbox.deliver(items.into_iter().map(delivery).collect()).map_err(|(calls, _)| calls.into_iter().map(|call| call.item).collect())
     }
 
     /// Who takes what a job's attempts here write and how they end.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rwasm_types::{
-    ActorId, Code, Error, Result, TaskState, Tenant,
+    ActorId, Code, Error, Result, TaskId, TaskState, Tenant,
     api::{ActorRecord, ActorState, Listing},
 };
 use rwasm_values::Role;
@@ -64,6 +64,15 @@ impl Shared {
             ended_ms: task.ended_ms,
             error,
         })
+    }
+
+    /// Why a call waits that is not on its way.
+    pub(crate) fn why_call_waits(&self, tenant: &Tenant, task: TaskId, actor: ActorId) -> String {
+        match self.actor_parts(tenant, actor) {
+            Ok((_, _, record)) if record.state == ActorState::Alive => format!("{task} is next to go to actor {actor}"),
+            Ok((_, _, record)) => format!("{task} waits for actor {actor}, which is {}: `rwasm why {}` says why", record.state, actor.0),
+            Err(_) => format!("{task} waits for actor {actor}"),
+        }
     }
 
     /// A tenant's actors of this node, newest first.

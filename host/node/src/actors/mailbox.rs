@@ -1,10 +1,6 @@
 //! The calls of an actor that lives on this node, in the order in which they came.
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rwasm_engine::Control;

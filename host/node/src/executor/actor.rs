@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rwasm_engine::{Actor, Control, Created, MethodCall, Outcome};
+use rwasm_engine::{Actor, Control, Created, MethodCall, Outcome, Request};
 use rwasm_types::{ActorId, Code, Error};
 
-use super::{Ended, Item, LoadedCall, Taker, application_error, threads::TELL_AFTER};
+use super::{Ended, Item, LoadedCall, Slot, Taker, application_error, threads::TELL_AFTER};
 use crate::{
     actors::{Delivery, Mailbox, died, restarted},
     objects::inlined,
@@ -26,17 +26,29 @@ pub(super) struct Lived {
 
 /// Makes an actor, and works off its calls until it ends.
 /// `taken` says whether the attempt was taken away from here, and may begin again elsewhere.
-pub(super) async fn live(call: &LoadedCall, item: &Item, control: Arc<Control>, taken: impl Fn() -> bool + Send) -> Lived {
-    let unmade = |ended| Lived { ended, crashed: false };
-    let request = match call.request(item, Arc::clone(&control)) {
+pub(super) async fn live(
+    (call, item): (&LoadedCall, &Item),
+    control: Arc<Control>,
+    slot: impl FnOnce() -> Arc<dyn Slot> + Send,
+    taken: impl Fn() -> bool + Send,
+) -> Lived {
+    let (request, reach) = match call.request(item, Arc::clone(&control), slot) {
         Ok(request) => request,
-        Err(error) => return unmade(Ended::unrun(item, error)),
+        Err(error) => return Lived { ended: Ended::unrun(item, error), crashed: false },
     };
+    let lived = lead(call, item, &control, request, taken).await;
+    if let Some(reach) = reach {
+        reach.over(lived.ended.result.is_ok());
+    }
+    lived
+}
+
+async fn lead(call: &LoadedCall, item: &Item, control: &Arc<Control>, request: Request, taken: impl Fn() -> bool + Send) -> Lived {
     let begun = Instant::now();
     let Created { actor, outcome } = Arc::clone(&call.prepared).create(request).await;
-    let Some(actor) = actor else { return unmade(super::threads::ended(call, item, outcome)) };
+    let Some(actor) = actor else { return Lived { ended: super::threads::ended(call, item, outcome), crashed: false } };
     let id = ActorId(item.task);
-    let mailbox = Mailbox::new(Arc::clone(call.prepared.info()), Arc::clone(&control));
+    let mailbox = Mailbox::new(Arc::clone(call.prepared.info()), Arc::clone(control));
     call.actors.open(id, &mailbox);
     call.taker.alive(item);
     let mut serving = Serving { call, mailbox: &mailbox, told: None, cpu: outcome.cpu, memory_bytes: outcome.memory_bytes };
@@ -99,13 +111,13 @@ impl Serving<'_> {
             Ok(args) => args,
             Err(error) => return Ended::unrun(item, error),
         };
-        let called = actor.call(MethodCall { export: *export, args, wall: limits.wall, cpu: limits.cpu }).await;
-        // What a result names is held by nothing without a store.
-        let Outcome { result, held: _, cpu, wall, memory_bytes } = called;
+        let called =
+            actor.call(MethodCall { export: *export, args, wall: limits.wall, cpu: limits.cpu, result_bytes: limits.result_bytes }).await;
+        let Outcome { result, held, cpu, wall, memory_bytes } = called;
         self.cpu += cpu;
         self.memory_bytes = self.memory_bytes.max(memory_bytes);
         let failed = application_error(signature.result.as_ref(), &result);
-        Ended { task: item.task, attempt: item.attempt, failed, result, cpu, wall, memory_bytes }
+        Ended { task: item.task, attempt: item.attempt, failed, result, held, cpu, wall, memory_bytes }
     }
 
     /// Tells how a call ended, together with others for the same caller as long as more wait. Says whether it was a while since it last did.

@@ -4,10 +4,17 @@
 mod actor;
 mod threads;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use rwasm_engine::{Discard, Identity, Output, Prepared, Request, objects::NoObjects};
+use rwasm_engine::{
+    Control, Discard, Identity, Output, Prepared, Request,
+    objects::{NoObjects, Object},
+    tasks::{NoTasks, Tasks},
+};
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
@@ -21,6 +28,8 @@ pub(crate) use self::threads::Threads;
 use crate::{
     actors::{Actors, Ticket},
     dispatch::RunId,
+    guest::{Origin, Reach},
+    node::Shared,
     objects::{Copies, Objects, inlined},
 };
 
@@ -38,14 +47,19 @@ pub(crate) struct Item {
     pub(crate) copies: Copies,
     /// Of a call of an actor: its place among those that the actor may have.
     pub(crate) ticket: Option<Arc<Ticket>>,
+    /// How many tasks started one another until this one.
+    pub(crate) depth: u32,
 }
 
 impl Item {
     /// An attempt that needs no copies, or has none yet.
     pub(crate) fn new(task: TaskId, attempt: Attempt, args: Bytes) -> Self {
-        Self { task, attempt, args, copies: Copies::default(), ticket: None }
+        Self { task, attempt, args, copies: Copies::default(), ticket: None, depth: 0 }
     }
 }
+
+/// Objects that are held until this is dropped.
+pub(crate) type HeldObjects = Vec<Arc<dyn Object>>;
 
 /// An attempt that ended.
 #[derive(Debug)]
@@ -55,6 +69,8 @@ pub(crate) struct Ended {
     pub(crate) result: Result<Bytes>,
     /// The function ran and returned its error case, which the result holds; said as an error for records.
     pub(crate) failed: Option<Error>,
+    /// The objects that the result names, held until the task's owner holds them.
+    pub(crate) held: HeldObjects,
     pub(crate) cpu: Duration,
     pub(crate) wall: Duration,
     pub(crate) memory_bytes: u64,
@@ -70,6 +86,9 @@ pub(crate) trait Taker: Send + Sync {
 
     /// The actor that an attempt makes takes calls from now on; of interest to those whose attempts make some.
     fn alive(&self, _item: &Item) {}
+
+    /// Attempts that were given a slot have not begun, and wait again.
+    fn returned(&self, items: &[Item]);
 
     /// This node ended attempts that their owner may try again; gives those that are to wait here as the next attempt.
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item>;
@@ -96,8 +115,10 @@ pub(crate) struct LoadedCall {
     pub(crate) objects: Arc<Objects>,
     /// The actors of this node.
     pub(crate) actors: Arc<Actors>,
-    /// How often an actor that ended is made anew.
-    pub(crate) restarts_max: u32,
+    /// What tasks that an attempt starts have from it.
+    pub(crate) origin: Arc<Origin>,
+    /// The node, which starts them; none where guests are only measured.
+    pub(crate) host: Weak<Shared>,
     /// Whether attempts share threads with others, so that each must give way: they hold less than a whole core.
     pub(crate) shares_core: bool,
 }
@@ -121,7 +142,7 @@ impl LoadedCall {
 
     /// Whether another attempt follows the one that ended, of those that make actors.
     pub(crate) fn tries_again(&self, attempt: Attempt) -> bool {
-        attempt.0 <= self.restarts_max
+        attempt.0 <= self.origin.options.retries_max.unwrap_or(0)
     }
 
     /// The error of a function that returned its error case.
@@ -135,25 +156,37 @@ impl LoadedCall {
     /// # Errors
     ///
     /// Why the value of an object that stands for an argument is not there.
-    pub(crate) fn request(&self, item: &Item, control: Arc<rwasm_engine::Control>) -> Result<Request> {
+    pub(crate) fn request(
+        &self,
+        item: &Item,
+        control: Arc<Control>,
+        slot: impl FnOnce() -> Arc<dyn Slot>,
+    ) -> Result<(Request, Option<Arc<Reach>>)> {
         let info = self.prepared.info();
         let args = match info.exports.get(self.export) {
             Some(export) => inlined(&self.objects, &self.tenant, &export.outward(), &item.args)?,
             None => item.args.clone(),
         };
+        let reach = self.prepared.uses_objects().then(|| Reach::new(self, item, slot())).transpose()?;
+        let (objects, tasks): (Arc<dyn rwasm_engine::objects::Objects>, Arc<dyn Tasks>) = match &reach {
+            Some(reach) => (Arc::clone(reach) as _, Arc::clone(reach) as _),
+            None => (Arc::new(NoObjects), Arc::new(NoTasks)),
+        };
         // An artifact without imports cannot write.
         let output: Arc<dyn Output> = if info.imports.is_empty() { Arc::new(Discard) } else { self.taker.output(item.task, item.attempt) };
-        Ok(Request {
+        let request = Request {
             export: self.export,
             args,
             limits: self.limits,
             memory_reserved: self.memory_reserved,
             grants: Arc::clone(&self.grants),
-            objects: Arc::new(NoObjects),
+            objects,
+            tasks,
             identity: Identity { task: item.task, job: self.job, attempt: item.attempt, node: self.node, tenant: self.tenant.clone() },
             output,
             control,
-        })
+        };
+        Ok((request, reach))
     }
 }
 
@@ -161,8 +194,8 @@ impl LoadedCall {
 pub(crate) fn application_error(ty: Option<&Type>, result: &Result<Bytes>) -> Option<Error> {
     let ty = ty.filter(|ty| matches!(ty, Type::Result(_)))?;
     let message = result.as_ref().ok()?;
-    let failed =
-        ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() }).is_ok_and(|view| view.is_application_error());
+    let failed = ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() })
+        .is_ok_and(|view| view.is_application_error());
     failed.then(|| {
         let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
         let text = codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
@@ -178,6 +211,7 @@ impl Ended {
             attempt: item.attempt,
             result: Err(error),
             failed: None,
+            held: Vec::new(),
             cpu: Duration::ZERO,
             wall: Duration::ZERO,
             memory_bytes: 0,
@@ -201,9 +235,9 @@ impl Ended {
         }
     }
 
-    /// As it travels.
-    pub(crate) fn into_message(self) -> msg::Outcome {
-        msg::Outcome {
+    /// As it travels, and what is held until it has arrived.
+    pub(crate) fn into_message(self) -> (msg::Outcome, HeldObjects) {
+        let outcome = msg::Outcome {
             sequence: self.task.sequence,
             attempt: self.attempt.0,
             failed: self.failed.is_some(),
@@ -212,8 +246,18 @@ impl Ended {
             memory_bytes: self.memory_bytes,
             result: Some(convert::outcome_result(self.result)),
             alive: false,
-        }
+        };
+        (outcome, self.held)
     }
+}
+
+/// The slot that an attempt runs in, as the attempt sees it.
+pub(crate) trait Slot: Send + Sync {
+    /// The attempt waits for other tasks, which may have its slot meanwhile.
+    fn block(&self);
+
+    /// It goes on.
+    fn resume(&self);
 }
 
 /// What an executor is told.
@@ -223,6 +267,8 @@ pub(crate) enum ToExecutor {
     Assign { run: RunId, call: Arc<LoadedCall>, items: Vec<Item> },
     /// End this attempt, whether it has begun or not.
     Cancel { run: RunId, task: TaskId },
+    /// End the attempt that runs, for what it waits for can never start.
+    GiveUp { run: RunId },
 }
 
 /// What an executor tells.
@@ -232,6 +278,10 @@ pub(crate) enum FromExecutor {
     Ended { call: Arc<LoadedCall>, ended: Vec<Ended> },
     /// An actor ended by itself after it was alive: it may be made anew. The end of its run is told after that.
     Crashed { run: RunId, call: Arc<LoadedCall>, item: Item, error: Error },
+    /// The attempt that runs waits for other tasks; those behind it have not begun, and are given back.
+    Blocked { run: RunId, call: Arc<LoadedCall>, unbegun: Vec<Item> },
+    /// It goes on.
+    Resumed { run: RunId },
     /// The run is over, with these attempts.
     Finished { run: RunId, call: Arc<LoadedCall>, ended: Vec<Ended>, tasks: usize, took: Duration },
 }

@@ -23,8 +23,8 @@ use rwasm_types::{Code, Error, Result, TaskId};
 use tokio::{sync::Notify, task::LocalSet};
 
 use super::{
+    Ended, Events, Executor, FromExecutor, Item, LoadedCall, Slot, ToExecutor,
     actor::{self, Lived},
-    Ended, Events, Executor, FromExecutor, Item, LoadedCall, ToExecutor,
 };
 use crate::dispatch::RunId;
 
@@ -134,16 +134,53 @@ impl Run {
 }
 
 pub(super) fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
-    // Without a store, nothing is held.
-    let Outcome { result, held: _, cpu, wall, memory_bytes } = outcome;
-    Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, cpu, wall, memory_bytes }
+    let Outcome { result, held, cpu, wall, memory_bytes } = outcome;
+    Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, held, cpu, wall, memory_bytes }
 }
 
 /// Runs an attempt that may wait.
-async fn attempt(call: &LoadedCall, item: &Item, control: Arc<Control>) -> Ended {
-    match call.request(item, control) {
-        Ok(request) => ended(call, item, Arc::clone(&call.prepared).run_async(request).await),
+async fn attempt(shared: &Arc<Shared>, run: &Arc<Run>, item: &Item, control: Arc<Control>) -> Ended {
+    let call = &run.call;
+    match call.request(item, control, || slot(shared, run)) {
+        Ok((request, reach)) => {
+            let ended = ended(call, item, Arc::clone(&call.prepared).run_async(request).await);
+            if let Some(reach) = reach {
+                reach.over(ended.result.is_ok());
+            }
+            ended
+        }
         Err(error) => Ended::unrun(item, error),
+    }
+}
+
+/// The slot of an attempt without a fiber.
+struct NeverWaits;
+
+impl Slot for NeverWaits {
+    fn block(&self) {}
+
+    fn resume(&self) {}
+}
+
+/// The slot of a run's attempt.
+fn slot(shared: &Arc<Shared>, run: &Arc<Run>) -> Arc<dyn Slot> {
+    Arc::new(Place { shared: Arc::clone(shared), run: Arc::clone(run) })
+}
+
+/// What [`slot`] gives.
+struct Place {
+    shared: Arc<Shared>,
+    run: Arc<Run>,
+}
+
+impl Slot for Place {
+    fn block(&self) {
+        let unbegun = std::mem::take(&mut self.run.state.lock().waiting).into();
+        self.shared.events.receive(FromExecutor::Blocked { run: self.run.id, call: Arc::clone(&self.run.call), unbegun });
+    }
+
+    fn resume(&self) {
+        self.shared.events.receive(FromExecutor::Resumed { run: self.run.id });
     }
 }
 
@@ -223,7 +260,7 @@ impl Threads {
         let shared = Arc::clone(&self.shared);
         let mut whole: BoxFuture = Box::pin(async move {
             let mut teller = Teller::new(&shared, &run);
-            teller.add(attempt(&run.call, &item, control).await);
+            teller.add(attempt(&shared, &run, &item, control).await);
             teller.finish();
         });
         let first = whole.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
@@ -260,6 +297,12 @@ impl Executor for Threads {
                 let run = Arc::new(Run { id: run, call, state: Mutex::new(state) });
                 self.shared.runs.lock().insert(run.id, Arc::clone(&run));
                 self.shared.push(Work::Run(run));
+            }
+            ToExecutor::GiveUp { run } => {
+                let run = self.shared.runs.lock().get(&run).map(Arc::clone);
+                if let Some((_, control)) = run.as_ref().and_then(|run| run.state.lock().current.clone()) {
+                    control.give_up();
+                }
             }
             ToExecutor::Cancel { run, task } => {
                 let run = self.shared.runs.lock().get(&run).map(Arc::clone);
@@ -359,8 +402,9 @@ fn spawn(fibers: &Arc<AtomicUsize>, future: BoxFuture) {
 async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
     let mut teller = Teller::new(shared, run);
     while let Some((item, control)) = run.next() {
-        teller.add(match run.call.request(&item, control) {
-            Ok(request) => ended(&run.call, &item, run.call.prepared.run(request)),
+        // What runs without a fiber imports nothing that waits.
+        teller.add(match run.call.request(&item, control, || Arc::new(NeverWaits)) {
+            Ok((request, _)) => ended(&run.call, &item, run.call.prepared.run(request)),
             Err(error) => Ended::unrun(&item, error),
         });
         if fibers.load(Relaxed) > 0 {
@@ -376,10 +420,10 @@ async fn run_async(shared: Arc<Shared>, run: Arc<Run>) {
     let mut teller = Teller::new(&shared, &run);
     while let Some((item, control)) = run.next() {
         if !run.call.makes_actor() {
-            teller.add(attempt(&run.call, &item, control).await);
+            teller.add(attempt(&shared, &run, &item, control).await);
             continue;
         }
-        let Lived { ended, crashed } = actor::live(&run.call, &item, control, || run.state.lock().taken).await;
+        let Lived { ended, crashed } = actor::live((&run.call, &item), control, || slot(&shared, &run), || run.state.lock().taken).await;
         match &ended.result {
             Err(error) if crashed && !run.state.lock().taken => {
                 let (call, error) = (Arc::clone(&run.call), error.clone());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rwasm_objects::refs::Holder;
 use rwasm_runtime::OnEnd;
-use rwasm_types::{ObjectId, Result, TaskId, Tenant};
+use rwasm_types::{ObjectId, Result, Tenant};
 use rwasm_wire::{Inbound, Outbound, convert, msg};
 
 use super::Gateway;
@@ -28,7 +28,7 @@ impl Gateway {
         let job = head.job.as_ref().map(convert::job).transpose()?;
         let job = job.map(|id| self.shared.job(tenant, id)).transpose()?;
         let refs = head.refs.iter().map(|id| convert::object(id)).collect::<Result<Vec<_>>>()?;
-        let id = self.next_object()?;
+        let id = objects.next_id()?;
         let mut incoming = Incoming::begin(objects, tenant, id, (head.descriptor, refs), head.size).await?;
         let mut data = first.data;
         loop {
@@ -47,17 +47,6 @@ impl Gateway {
         // A tenant that was deleted before is found here, and of one that is deleted from now on its objects are looked for.
         self.shared.access.there(tenant).inspect_err(|_gone| objects.purge(tenant))?;
         Ok(id)
-    }
-
-    /// The id of the next object that is put. Sessions are never given twice, so neither are these.
-    fn next_object(&self) -> Result<ObjectId> {
-        let mut puts = self.opener.puts.lock();
-        let task = match *puts {
-            Some(task) => task,
-            None => TaskId { owner: self.shared.id, session: self.opener.sessions.lock().next()?, sequence: 0 },
-        };
-        *puts = Some(TaskId { sequence: task.sequence + 1, ..task });
-        Ok(task.object(0))
     }
 
     /// Sends a value, part by part.

@@ -1,21 +1,19 @@
-//! What opening jobs needs, and putting objects: numbers that are given once, and times that do not go back.
+//! What opening jobs needs: numbers that are given once, and times that do not go back.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_runtime::now_ms;
-use rwasm_types::{JobId, Result, TaskId, Tenant, api::UnixMs};
+use rwasm_types::{JobId, Tenant, api::UnixMs};
 
 use crate::{node::Shared, sessions::Sessions};
 
 /// One for each gateway.
 pub(super) struct Opener {
-    pub(super) sessions: Mutex<Sessions>,
+    pub(super) sessions: Arc<Mutex<Sessions>>,
     /// Jobs by the key of their opening, so that a repeated opening opens no second job.
     pub(super) keys: Mutex<HashMap<(Tenant, Bytes), JobId>>,
-    /// The number of the next object that a driver puts.
-    pub(super) puts: Mutex<Option<TaskId>>,
     newest: Newest,
 }
 
@@ -34,20 +32,11 @@ impl Newest {
 
 impl Opener {
     /// Goes on behind what an earlier life of the node left.
-    ///
-    /// # Errors
-    ///
-    /// If the state directory cannot be used.
-    pub(super) fn new(shared: &Shared) -> Result<Self> {
+    pub(super) fn new(shared: &Shared) -> Self {
         let jobs = shared.jobs.read();
         let keys = jobs.values().map(|job| ((job.tenant.clone(), job.key.clone()), job.id)).collect();
         let newest_ms = jobs.values().map(|job| job.place().at_ms).max().unwrap_or_default();
-        Ok(Self {
-            sessions: Mutex::new(Sessions::open(&shared.state_dir)?),
-            keys: Mutex::new(keys),
-            puts: Mutex::default(),
-            newest: Newest(Mutex::new(newest_ms)),
-        })
+        Self { sessions: Arc::clone(&shared.sessions), keys: Mutex::new(keys), newest: Newest(Mutex::new(newest_ms)) }
     }
 
     /// When a job is opened: not before the one before it. Places in lists are found by time, and by number, which have to agree.

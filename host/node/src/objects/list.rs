@@ -64,7 +64,7 @@ impl Objects {
             }
             let mut held_by_jobs = row.holders.iter().filter_map(|holder| match holder {
                 Holder::Job(job) => Some(*job),
-                Holder::Task(task) | Holder::Result(task) => Some(task.job()),
+                Holder::Task(task) | Holder::Attempt(task, _) | Holder::Result(task) => Some(task.job()),
                 _ => None,
             });
             match held_by_jobs.next() {
@@ -140,6 +140,7 @@ fn told(holder: &Holder) -> String {
         Holder::Job(job) => format!("job {job}"),
         Holder::Driver(number) => format!("driver {number}"),
         Holder::Task(task) => format!("task {task}"),
+        Holder::Attempt(task, attempt) => format!("attempt {} of {task}", attempt.0),
         Holder::Result(task) => format!("result of {task}"),
         Holder::Object(object) => format!("object {object}"),
         Holder::Node(node) => format!("node {node}"),

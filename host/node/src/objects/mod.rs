@@ -12,6 +12,7 @@ mod fetch;
 mod list;
 mod put;
 mod send;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod wait;
@@ -33,8 +34,10 @@ use rwasm_objects::{
 use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
 use rwasm_wire::CHUNK_BYTES;
-use tokio::sync::watch;
 
+use crate::sessions::Sessions;
+
+pub(crate) use self::wait::FOREVER;
 pub(crate) use self::{
     args::{inlined, named, names_objects},
     fetch::{Copies, Owner},
@@ -42,7 +45,7 @@ pub(crate) use self::{
     send::send,
     wait::Cancelled,
 };
-use self::{beside::Beside, fetch::Fetched, wait::Waiting};
+use self::{beside::Beside, fetch::Fetched, settle::Waiters, wait::Waiting};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -51,6 +54,9 @@ pub(crate) struct Objects {
     /// Moves objects together where others wait for the room between them.
     _keeper: Keeper,
     directory: Mutex<Directory>,
+    /// Numbers for what is put here.
+    sessions: Arc<Mutex<Sessions>>,
+    next: Mutex<Option<TaskId>>,
     /// What is taken beside the store.
     beside: Beside,
     /// Copies of others' objects, for tasks of theirs that run here.
@@ -61,8 +67,8 @@ pub(crate) struct Objects {
     holding_count: AtomicU64,
     /// Tasks that wait for what their arguments name.
     waiting: Mutex<Waiting>,
-    /// Told whenever an object became ready or lost.
-    changed: watch::Sender<u64>,
+    /// Those who wait for objects to be ready.
+    waiters: Waiters,
     /// Told when the end of a tenant's hold comes sooner than before.
     ends: tokio::sync::Notify,
 }
@@ -71,11 +77,12 @@ pub(crate) struct Objects {
 #[derive(Clone, Debug)]
 pub(crate) struct Value {
     pub(crate) meta: Meta,
-    bytes: Stored,
+    pub(crate) bytes: Stored,
 }
 
+/// Where the bytes of a value are.
 #[derive(Clone, Debug)]
-enum Stored {
+pub(crate) enum Stored {
     Inline(bytes::Bytes),
     Pinned(Pin),
 }
@@ -106,13 +113,15 @@ impl Objects {
     /// # Errors
     ///
     /// [`Code::NO_CAPACITY`] if the machine gives no thread.
-    pub(crate) fn new(node: NodeId, store: Store) -> Result<Self> {
+    pub(crate) fn new(node: NodeId, store: Store, sessions: Arc<Mutex<Sessions>>) -> Result<Self> {
         let mut directory = Directory::new(node);
         // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
         directory.recovered();
         Ok(Self {
             node,
             _keeper: store.keep()?,
+            sessions,
+            next: Mutex::default(),
             beside: Beside::new(store.usage().capacity_bytes),
             store,
             directory: Mutex::new(directory),
@@ -120,9 +129,24 @@ impl Objects {
             holding: Mutex::default(),
             holding_count: AtomicU64::new(0),
             waiting: Mutex::default(),
-            changed: watch::Sender::new(0),
+            waiters: Waiters::default(),
             ends: tokio::sync::Notify::new(),
         })
+    }
+
+    /// The id of the next object that is put. Sessions are never given twice, so neither are these.
+    ///
+    /// # Errors
+    ///
+    /// If no numbers can be reserved on disk.
+    pub(crate) fn next_id(&self) -> Result<ObjectId> {
+        let mut next = self.next.lock();
+        let task = match *next {
+            Some(task) => task,
+            None => TaskId { owner: self.node, session: self.sessions.lock().next()?, sequence: 0 },
+        };
+        *next = Some(TaskId { sequence: task.sequence + 1, ..task });
+        Ok(task.object(0))
     }
 
     /// Does something with the directory, and what that has to be done.
@@ -132,18 +156,14 @@ impl Objects {
             let result = work(&mut directory);
             (result, directory.take_actions())
         };
-        let mut changed = false;
         for action in actions {
             match action {
                 Action::Delete(object) => {
                     self.store.delete(object);
                 }
-                Action::Ready(_) | Action::Lost(_) => changed = true,
+                Action::Ready(object) | Action::Lost(object) => self.waiters.settled(object),
                 Action::Send(..) | Action::Places(..) => {}
             }
-        }
-        if changed {
-            self.changed.send_modify(|version| *version += 1);
         }
         result
     }
@@ -155,16 +175,13 @@ impl Objects {
     /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
     pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
         self.owns(id)?;
-        let mut changes = self.changed.subscribe();
         let ready = async {
             loop {
-                changes.mark_unchanged();
+                let waiter = self.waiters.wait_for([id]);
                 if let Some(value) = self.look(tenant, id)? {
                     return Ok(value);
                 }
-                if changes.changed().await.is_err() {
-                    return Err(Error::new(Code::CONNECTION_LOST, "this node is shutting down"));
-                }
+                waiter.next().await;
             }
         };
         tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within)))
@@ -215,6 +232,20 @@ impl Objects {
         }
     }
 
+    /// Holds an object.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_OBJECT`].
+    pub(crate) fn hold(&self, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
+        self.with(|directory| directory.hold(tenant, id, holder))
+    }
+
+    /// Lets go of an object.
+    pub(crate) fn release_held(&self, id: ObjectId, holder: Holder) {
+        self.with(|directory| directory.release(id, holder));
+    }
+
     /// A task holds all that its arguments name, until it has ended and [`Objects::let_go`] is said.
     ///
     /// # Errors
@@ -255,9 +286,16 @@ impl Objects {
         }
     }
 
-    /// A job has ended.
+    /// A job has ended. What its results name stays with its tenant for a while, so that somebody can still take it.
     pub(crate) fn job_ended(&self, job: JobId) {
-        self.with(|directory| directory.release_all(Holder::Job(job)));
+        let until = now_ms().saturating_add(millis(RESULTS_KEPT));
+        let kept = self.with(|directory| {
+            directory.release_all(Holder::Job(job));
+            directory.keep_results(job, until)
+        });
+        if kept {
+            self.ends.notify_one();
+        }
     }
 
     /// Has a tenant hold an object for some time from now.
@@ -295,6 +333,8 @@ impl Objects {
     }
 }
 
+/// How long a tenant holds what results of a job name that has ended.
+const RESULTS_KEPT: Duration = Duration::from_secs(3600);
 /// The longest sleep until a hold ends; then it is looked at again, for clocks are set.
 const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
 

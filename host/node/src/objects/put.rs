@@ -97,6 +97,36 @@ impl Incoming {
         }
     }
 
+    /// All of it, when all came.
+    pub(crate) fn so_far(&mut self) -> &[u8] {
+        match &mut self.into {
+            Into::Inline(so_far) => so_far,
+            Into::Store(writer) => writer.bytes_mut(),
+        }
+    }
+
+    /// Seals a value that whoever wrote it has checked.
+    ///
+    /// # Errors
+    ///
+    /// If bytes are missing, or it names objects that are not there; nothing is left of it then.
+    pub(crate) fn seal_checked(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+        let Self { id, tenant, descriptor, refs, size, into, taken: _taken, ty: _ } = self;
+        let inline = match into {
+            Into::Inline(bytes) => Some(whole(bytes, size)?),
+            Into::Store(writer) => {
+                writer.seal(*blake3::hash(&descriptor).as_bytes(), refs.to_vec())?;
+                None
+            }
+        };
+        let meta = Meta { tenant, descriptor, size, refs, inline };
+        let sealed = objects.with(|directory| directory.seal(id, meta, objects.node, Some(holder)));
+        sealed.inspect_err(|_refused| {
+            objects.store.delete(id);
+        })?;
+        Ok(id)
+    }
+
     /// Seals it, once it is checked: what is sealed is a value of its type.
     ///
     /// # Errors
@@ -121,11 +151,8 @@ impl Incoming {
         let meta = |inline| Meta { tenant, descriptor, size, refs: refs.clone(), inline };
         match into {
             Into::Inline(bytes) => {
-                if (bytes.len() as u64) < size {
-                    return Err(Error::new(Code::OBJECT_DAMAGED, format!("{} of {size} bytes came", bytes.len())));
-                }
+                let bytes = whole(bytes, size)?;
                 check(&bytes)?;
-                let bytes = Bytes::from(bytes);
                 Ok((Value { meta: meta(Some(bytes.clone())), bytes: Stored::Inline(bytes) }, taken))
             }
             Into::Store(writer) => {
@@ -141,6 +168,14 @@ impl Incoming {
             }
         }
     }
+}
+
+/// The bytes of a value, if all came.
+fn whole(bytes: Vec<u8>, size: u64) -> Result<Bytes> {
+    if (bytes.len() as u64) < size {
+        return Err(Error::new(Code::OBJECT_DAMAGED, format!("{} of {size} bytes came", bytes.len())));
+    }
+    Ok(bytes.into())
 }
 
 /// Room in the store, which others may have to leave first.

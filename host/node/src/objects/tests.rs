@@ -13,12 +13,13 @@ use rwasm_types::{Attempt, TaskId};
 use rwasm_values::{Scalar, Type};
 
 use super::*;
-use crate::executor::Item;
+use crate::{executor::Item, sessions::Sessions};
 
 const KIB: u64 = 1 << 10;
 
 fn objects(store_bytes: u64) -> Objects {
-    Objects::new(NodeId::FIRST, Store::open(Config::new(store_bytes)).unwrap()).unwrap()
+    let sessions = Arc::new(Mutex::new(Sessions::passing()));
+    Objects::new(NodeId::FIRST, Store::open(Config::new(store_bytes)).unwrap(), sessions).unwrap()
 }
 
 fn id(sequence: u64) -> ObjectId {

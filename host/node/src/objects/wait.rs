@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a task waits for what its arguments name: until its job is stopped.
-const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
+pub(crate) const FOREVER: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Attempts that wait for what their arguments name; what ends the wait is dropped where they are cancelled.
 pub(super) type Waiting = HashMap<(TaskId, Attempt), oneshot::Sender<()>>;
@@ -66,9 +66,9 @@ pub(crate) type Unqueued = (Vec<Item>, Option<Error>);
 
 impl Shared {
     /// Queues tasks of a job, each when all that its arguments name is ready.
-    pub(crate) fn enqueue_named(self: &Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, items: Vec<Item>) {
+    pub(crate) fn enqueue_named(self: &Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, items: Vec<Item>, may_run_here: bool) {
         if !items.iter().any(|item| names_objects(&item.args)) {
-            return self.enqueue(job, call, items);
+            return self.enqueue(job, call, items, may_run_here);
         }
         let (naming, mut plain): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| names_objects(&item.args));
         for item in naming {
@@ -85,7 +85,7 @@ impl Shared {
             }
         }
         if !plain.is_empty() {
-            self.enqueue(job, call, plain);
+            self.enqueue(job, call, plain, may_run_here);
         }
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    ops::Range,
     sync::{
         Arc, Weak,
         atomic::{
@@ -14,24 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rwasm_engine::Output;
-use rwasm_history::{
-    past::{PastCall, TaskLine},
-    work::{CallOf, Opened},
-};
+use rwasm_history::work::{Batch, CallOf, Opened};
 use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
-    ActorId, ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
+    ActorId, ArtifactDigest, Attempt, Code, Error, JobId, JobState, NodeId, Result, TaskState, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
 };
-use rwasm_values::{
-    Export, Role,
-    codec::{ArgsView, Limits},
-};
 use rwasm_wire::convert;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc::UnboundedSender};
 
 use super::{
+    child::Waiting,
     ledger::Ledger,
     outbox::{Outbox, Pressure},
     received::Received,
@@ -39,55 +31,13 @@ use super::{
 };
 use crate::{
     actors::{Actors, Event},
-    dispatch::ClassId,
-    executor::{Ended, Item, Taker},
+    executor::{Ended, HeldObjects, Item},
     logs::JobLog,
     objects::Objects,
     tally::JobCounters,
 };
 
-/// What a driver said of a call, checked.
-pub(crate) struct JobCall {
-    pub(crate) number: u16,
-    pub(crate) artifact: ArtifactDigest,
-    pub(crate) export: Export,
-    /// Which of the artifact's exports.
-    pub(crate) export_index: usize,
-    pub(crate) options: TaskOptions,
-    /// What the submit asks for.
-    pub(crate) grants: Grants,
-    /// What of it this node gives; nothing if it does not offer all, and then the call's tasks run elsewhere.
-    pub(crate) granted: Option<Arc<Grants>>,
-    /// How often a lost task is tried again.
-    pub(crate) retries_max: u32,
-    /// What one task holds while it runs.
-    pub(crate) shape: ResourceSet,
-    pub(crate) class: ClassId,
-    /// Whether the artifact is compiled, or why it cannot be.
-    pub(crate) ready: RwLock<Option<Result<()>>>,
-    /// Of a method: the actor that it is called on.
-    pub(crate) actor: Option<ActorId>,
-}
-
-impl JobCall {
-    /// Whether its tasks make actors.
-    pub(crate) fn makes_actor(&self) -> bool {
-        matches!(self.export.role, Role::ActorCreate { .. })
-    }
-
-    /// Whether an actor whose attempt ended like this, after it was alive, is made anew.
-    pub(crate) fn is_made_again(&self, attempt: Attempt, error: &Error) -> bool {
-        self.makes_actor() && error.code() != Code::CANCELLED && attempt.0 <= self.retries_max
-    }
-
-    /// Checks that arguments fit the export, before anything is queued.
-    pub(crate) fn check(&self, args: &Bytes) -> Result<()> {
-        if self.export.role == Role::Command {
-            return if args.is_empty() { Ok(()) } else { Err(Error::new(Code::WRONG_ARITY, "a command takes its arguments after `--`")) };
-        }
-        ArgsView::parse(&self.export.signature, args, &Limits { bytes: args.len(), ..Limits::default() }).map(drop)
-    }
-}
+pub(crate) use super::{call::JobCall, taker::JobTaker};
 
 /// A job.
 pub(crate) struct Job {
@@ -97,17 +47,21 @@ pub(crate) struct Job {
     pub(crate) detached: bool,
     /// The driver's key: the same again is the same job.
     pub(crate) key: Bytes,
+    /// Of a job for what tasks start: the driver's job that it belongs to, and what its arguments take.
+    pub(super) child_of: Option<(JobId, Mutex<Waiting>)>,
     /// This one, for those who are told of it.
     me: Weak<Self>,
     pub(super) submitted_ms: UnixMs,
     pub(super) state: Mutex<State>,
     pub(super) calls: RwLock<Vec<Arc<JobCall>>>,
-    counters: JobCounters,
+    pub(super) counters: JobCounters,
     pub(crate) outbox: Outbox,
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) objects: Arc<Objects>,
     pub(crate) actors: Arc<Actors>,
+    /// Told when it is over.
+    over: UnboundedSender<JobId>,
     /// Whether its past is written.
     archived: AtomicBool,
     /// Whether its driver has everything, or nobody will ask.
@@ -119,7 +73,7 @@ pub(super) struct State {
     /// Tasks that make actors and have not ended.
     actors: BTreeSet<u64>,
     /// The driver submits no more.
-    finished: bool,
+    pub(super) finished: bool,
     /// Somebody stopped it.
     stopped: bool,
     /// Why it ended before its tasks did.
@@ -135,6 +89,7 @@ pub(crate) struct JobParts<'a> {
     pub(crate) objects: &'a Arc<Objects>,
     pub(crate) actors: &'a Arc<Actors>,
     pub(crate) counters: JobCounters,
+    pub(crate) over: &'a UnboundedSender<JobId>,
 }
 
 /// What of a job was written down and is still to be done.
@@ -155,20 +110,35 @@ impl Job {
     pub(crate) fn open(owner: NodeId, opened: Opened, log: Arc<JobLog>, parts: JobParts<'_>) -> Result<Arc<Self>> {
         parts.ledger.opened(&opened)?;
         let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
-        let job = Self::new(owner, opened, unfinished, Outbox::default(), log, parts);
+        let job = Self::new(owner, opened, unfinished, (Outbox::default(), None), log, parts);
         job.ledger.job_began(&job);
         Ok(job)
+    }
+
+    /// Opens a job for what tasks of another start. Nothing of it is written down before it is past: what started its tasks starts them again.
+    pub(crate) fn child(owner: NodeId, opened: Opened, root: JobId, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
+        let unfinished = Unfinished { tasks: TaskTable::new(opened.at_ms), ..Unfinished::default() };
+        let job = Self::new(owner, opened, unfinished, (Outbox::restored(true), Some(root)), log, parts);
+        job.ledger.job_began(&job);
+        job
     }
 
     /// A job that an earlier life of this node left.
     pub(crate) fn restored(owner: NodeId, opened: Opened, unfinished: Unfinished, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
         let outbox = Outbox::restored(opened.detached);
-        let job = Self::new(owner, opened, unfinished, outbox, log, parts);
+        let job = Self::new(owner, opened, unfinished, (outbox, None), log, parts);
         job.ledger.job_began(&job);
         job
     }
 
-    fn new(owner: NodeId, opened: Opened, unfinished: Unfinished, outbox: Outbox, log: Arc<JobLog>, parts: JobParts<'_>) -> Arc<Self> {
+    fn new(
+        owner: NodeId,
+        opened: Opened,
+        unfinished: Unfinished,
+        (outbox, root): (Outbox, Option<JobId>),
+        log: Arc<JobLog>,
+        parts: JobParts<'_>,
+    ) -> Arc<Self> {
         let Opened { session, tenant, name, detached, key, at_ms } = opened;
         let Unfinished { tasks, finished, stopped, error } = unfinished;
         Arc::new_cyclic(|me| Self {
@@ -177,6 +147,7 @@ impl Job {
             name,
             detached,
             key: key.into(),
+            child_of: root.map(|root| (root, Mutex::default())),
             me: Weak::clone(me),
             submitted_ms: at_ms,
             state: Mutex::new(State { tasks, actors: BTreeSet::new(), finished, stopped, error, refused: None, ended_ms: None }),
@@ -187,10 +158,23 @@ impl Job {
             ledger: Arc::clone(parts.ledger),
             objects: Arc::clone(parts.objects),
             actors: Arc::clone(parts.actors),
+            over: parts.over.clone(),
             archived: AtomicBool::new(false),
             // A detached job's driver does not come back for results.
             released: AtomicBool::new(detached),
         })
+    }
+
+    /// The job that a driver opened, which may be this one.
+    pub(crate) fn root(&self) -> JobId {
+        self.child_of.as_ref().map_or(self.id, |(root, _)| *root)
+    }
+
+    /// Writes down what happens in any case.
+    fn note(&self, fill: impl FnOnce(&mut Batch) -> Result<()>) {
+        if self.child_of.is_none() {
+            self.ledger.note(fill);
+        }
     }
 
     pub(crate) fn set_archived(&self) {
@@ -230,7 +214,7 @@ impl Job {
         if usize::from(call.number) != calls.len() {
             return Err(convert::malformed("a call has not the next number"));
         }
-        if let Some(said) = write {
+        if let Some(said) = write.filter(|_| self.child_of.is_none()) {
             self.ledger.append(|batch| batch.defined(self.id.session, call.number, said))?;
         }
         let call = Arc::new(call);
@@ -302,7 +286,7 @@ impl Job {
     pub(crate) fn running(&self, items: &[Item], node: NodeId) {
         let now = now_ms();
         let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
-        self.ledger.note(|batch| batch.started(self.id.session, node, now, attempts));
+        self.note(|batch| batch.started(self.id.session, node, now, attempts));
         let mut state = self.state.lock();
         for item in items {
             state.tasks.running(item.task.sequence, item.attempt, node, now);
@@ -342,7 +326,7 @@ impl Job {
     /// Marks attempts as never begun: they wait again as they were.
     pub(crate) fn requeued(&self, items: &[Item]) {
         let attempts = items.iter().map(|item| (item.task.sequence, item.attempt));
-        self.ledger.note(|batch| batch.returned(self.id.session, attempts));
+        self.note(|batch| batch.returned(self.id.session, attempts));
         let mut state = self.state.lock();
         for item in items {
             state.tasks.requeued(item.task.sequence, item.attempt);
@@ -361,8 +345,11 @@ impl Job {
     }
 
     /// Takes ends of attempts; the newest attempt's first end is the task's.
-    pub(crate) fn end(&self, ended: Vec<Ended>) -> Pressure {
+    pub(crate) fn end(&self, mut ended: Vec<Ended>) -> Pressure {
         let now = now_ms();
+        // Let go of at the end, without the lock: by then the job holds what counts.
+        let _held: HeldObjects = ended.iter_mut().flat_map(|end| std::mem::take(&mut end.held)).collect();
+        let mut results = Vec::new();
         let (over, pressure, holding) = {
             let mut state = self.state.lock();
             let mut counting = |end: &Ended| {
@@ -385,14 +372,23 @@ impl Job {
                 // Results that nobody will ask for are not kept.
                 let results = !self.outbox.is_closed();
                 let outcomes: Vec<_> = counted.iter().map(|end| end.outcome(results)).collect();
-                self.ledger.note(|batch| batch.ended(self.id.session, now, &outcomes));
+                self.note(|batch| batch.ended(self.id.session, now, &outcomes));
                 fault::point("before-delivery");
             }
+            if !self.outbox.is_closed() {
+                counted.iter().for_each(|end| self.hold_named(end));
+            }
             let holding = self.objects.tasks_ended(counted.iter().map(|end| end.task));
-            // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
-            let pressure = self.outbox.put(counted.into_iter().map(Ended::into_message).collect());
+            let pressure = if self.child_of.is_some() {
+                results = counted;
+                Pressure::Unchanged
+            } else {
+                // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
+                self.outbox.put(counted.into_iter().map(|end| end.into_message().0).collect())
+            };
             (self.settled(&mut state, now), pressure, holding)
         };
+        self.publish(&results);
         self.objects.let_go(&holding);
         if over {
             self.announce();
@@ -408,7 +404,7 @@ impl Job {
         let over = {
             let mut state = self.state.lock();
             if !state.finished {
-                self.ledger.note(|batch| batch.finished(self.id.session));
+                self.note(|batch| batch.finished(self.id.session));
             }
             state.finished = true;
             self.settled(&mut state, now_ms())
@@ -444,7 +440,7 @@ impl Job {
             let mut state = self.state.lock();
             let error = state.refused.take().or(error);
             if state.ended_ms.is_none() {
-                self.ledger.note(|batch| batch.stopped(self.id.session, error.as_ref()));
+                self.note(|batch| batch.stopped(self.id.session, error.as_ref()));
             }
             state.stopped = true;
             state.finished = true;
@@ -462,6 +458,8 @@ impl Job {
         self.log.close();
         self.objects.job_ended(self.id);
         self.outbox.tell();
+        // Nobody hears it when the node ends.
+        let _ = self.over.send(self.id);
         if let Some(me) = self.me.upgrade() {
             self.ledger.job_ended(&me);
         }
@@ -493,19 +491,6 @@ impl Job {
         tasks
     }
 
-    /// What is kept of its calls.
-    pub(crate) fn past_calls(&self) -> Vec<PastCall> {
-        let call = |call: &Arc<JobCall>| PastCall { export: call.export.name.to_string(), artifact: call.artifact };
-        self.calls.read().iter().map(call).collect()
-    }
-
-    /// What is kept of so many tasks from a number on.
-    pub(crate) fn past_lines(&self, first: u64, count: usize) -> Vec<TaskLine> {
-        let state = self.state.lock();
-        let range: Range<u64> = first..state.tasks.len().min(first.saturating_add(count as u64));
-        range.filter_map(|sequence| state.tasks.line(sequence)).collect()
-    }
-
     pub(crate) fn is_stopped(&self) -> bool {
         self.state.lock().stopped
     }
@@ -529,6 +514,7 @@ impl Job {
             state: state.job_state(),
             tasks: *state.tasks.counts(),
             detached: self.detached,
+            parent: self.child_of.as_ref().map(|(root, _)| *root),
             artifacts,
             submitted_ms: self.submitted_ms,
             ended_ms: state.ended_ms,
@@ -584,40 +570,5 @@ impl State {
             () if self.stopped || counts.cancelled > 0 => JobState::Cancelled,
             () => JobState::Succeeded,
         }
-    }
-}
-
-/// What is told when a job's driver falls behind or has caught up.
-pub(crate) type OnPressure = dyn Fn(&Job, Pressure) + Send + Sync;
-
-/// Takes what a job's attempts write and how they end, when they run on this node.
-pub(crate) struct JobTaker {
-    pub(crate) job: Arc<Job>,
-    /// Told when the driver falls behind.
-    pub(crate) pressure: Arc<OnPressure>,
-}
-
-impl Taker for JobTaker {
-    fn started(&self, items: &[Item]) {
-        self.job.running(items, self.job.id.owner);
-    }
-
-    fn ended(&self, ended: Vec<Ended>) {
-        let pressure = self.job.end(ended);
-        if pressure != Pressure::Unchanged {
-            (self.pressure)(&self.job, pressure);
-        }
-    }
-
-    fn alive(&self, item: &Item) {
-        self.job.actors.tell(Event::Alive(ActorId(item.task), item.attempt, self.job.id.owner));
-    }
-
-    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
-        items.into_iter().filter_map(|item| self.job.lost(item, error)).collect()
-    }
-
-    fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output> {
-        self.job.log.writer(task.sequence, attempt)
     }
 }

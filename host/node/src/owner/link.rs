@@ -217,6 +217,7 @@ fn define(job: &Job, call: &JobCall) -> msg::DefineRemote {
         number: call.number.into(),
         tenant: job.tenant.to_string(),
         shape: Some((&call.shape).into()),
+        root: (job.root() != job.id).then(|| job.root().into()),
         call: Some(msg::Call {
             artifact: Bytes::copy_from_slice(&call.artifact.0),
             export: if call.export.role == rwasm_values::Role::Command { String::new() } else { call.export.name.to_string() },

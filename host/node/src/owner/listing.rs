@@ -1,9 +1,12 @@
 //! Parts of long lists: which tasks of a job in memory are wanted, from where on, and what ran when. Whatever the number of tasks, a page
 //! costs what it shows, as long as the wanted rows are not rare.
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range, sync::Arc};
 
-use rwasm_history::Found;
+use rwasm_history::{
+    Found,
+    past::{PastCall, TaskLine},
+};
 use rwasm_types::{
     JobId, JobState, NodeId, TaskState,
     api::{TaskCounts, TaskRecord, UnixMs},
@@ -50,6 +53,19 @@ impl Job {
             Some((sequence, Arc::clone(call)))
         };
         state.tasks.newest().filter_map(made).collect()
+    }
+
+    /// What is kept of its calls.
+    pub(crate) fn past_calls(&self) -> Vec<PastCall> {
+        let call = |call: &Arc<JobCall>| PastCall { export: call.export.name.to_string(), artifact: call.artifact };
+        self.calls.read().iter().map(call).collect()
+    }
+
+    /// What is kept of so many tasks from a number on.
+    pub(crate) fn past_lines(&self, first: u64, count: usize) -> Vec<TaskLine> {
+        let state = self.state.lock();
+        let range: Range<u64> = first..state.tasks.len().min(first.saturating_add(count as u64));
+        range.filter_map(|sequence| state.tasks.line(sequence)).collect()
     }
 
     /// Records of the newest wanted tasks, and how many there are.

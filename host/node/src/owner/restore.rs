@@ -225,7 +225,7 @@ impl Shared {
 
     /// What of this node a job uses.
     pub(crate) fn job_parts(&self, counters: JobCounters) -> JobParts<'_> {
-        JobParts { ledger: &self.ledger, objects: &self.objects, actors: &self.actors, counters }
+        JobParts { ledger: &self.ledger, objects: &self.objects, actors: &self.actors, counters, over: &self.jobs_over }
     }
 
     /// Nobody waits any more for what is not detached. `refused` is why the driver was sent away, if it was.
@@ -277,8 +277,13 @@ mod tests {
     fn life() -> Vec<Work> {
         let session = 7;
         let opened = Opened { session, tenant: Tenant::default(), name: String::new(), detached: false, key: vec![1; 16], at_ms: 1_000 };
-        let call =
-            CallOf { artifact: ArtifactDigest([1; 32]), export: "add".into(), options: TaskOptions::default(), grants: Grants::default(), actor: None };
+        let call = CallOf {
+            artifact: ArtifactDigest([1; 32]),
+            export: "add".into(),
+            options: TaskOptions::default(),
+            grants: Grants::default(),
+            actor: None,
+        };
         let attempts = |sequences: &[u64]| sequences.iter().map(|sequence| (*sequence, Attempt(1))).collect();
         let cancelled = || Err(Error::new(Code::CANCELLED, "x"));
         vec![

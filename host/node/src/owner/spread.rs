@@ -356,7 +356,9 @@ impl Shared {
             let Some(lease) = state.leases.get(&lease).filter(|lease| !lease.retired && lease.link.takes_tasks()) else { return };
             let mean = self.dispatcher.lock().mean(lease.class);
             let stays = state.classes.get(&lease.class).is_some_and(|class| class.call.makes_actor());
-            let ahead = mean.filter(|_| !stays).map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
+            let ahead = mean
+                .filter(|_| !stays)
+                .map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
             (lease.class, (lease.slots.saturating_mul(ahead) as usize).saturating_sub(lease.sent.len()))
         };
         let items = self.dispatcher.lock().take(class, room);
@@ -372,8 +374,12 @@ impl Shared {
             return;
         };
         entry.job.running(&items, known.node);
-        let tasks =
-            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
+        let tasks = items.iter().map(|item| msg::AssignedTask {
+            sequence: item.task.sequence,
+            attempt: item.attempt.0,
+            args: item.args.clone(),
+            depth: item.depth,
+        });
         let assign = |tasks| msg::Assign { lease: lease.0, session: entry.job.id.session, call: entry.call.number.into(), tasks };
         let messages = batch::split(tasks.collect(), |task| 32 + task.args.len()).into_iter().map(assign).collect();
         if known.link.assign(&entry.job, &entry.call, messages) {
@@ -497,6 +503,8 @@ fn ended_elsewhere(job: JobId, outcome: msg::Outcome) -> Ended {
         task: job.task(outcome.sequence),
         attempt: Attempt(outcome.attempt),
         result: convert::read_outcome_result(outcome.result),
+        // The node that ran it holds what the result names until it has heard that it arrived.
+        held: Vec::new(),
         failed: outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case")),
         cpu: Duration::from_nanos(outcome.cpu_ns),
         wall: Duration::from_nanos(outcome.wall_ns),

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use rwasm_types::{Attempt, SessionId};
 use rwasm_wire::msg;
 
-use crate::{batch, owner::outbox};
+use crate::{batch, executor::HeldObjects, owner::outbox};
 
 /// Bytes of outcomes that are kept for an owner that is away.
 pub(super) const AWAY_BYTES_MAX: usize = 64 << 20;
@@ -67,11 +67,12 @@ impl<T: Clone> Line<T> {
         taken
     }
 
-    /// All up to a number has arrived.
-    fn acknowledge(&mut self, number: u64, size: impl Fn(&T) -> usize) {
+    /// All up to a number has arrived; each is given to `gone`.
+    fn acknowledge(&mut self, number: u64, size: impl Fn(&T) -> usize, mut gone: impl FnMut(T)) {
         while let Some((_, thing)) = self.kept.pop_front_if(|(first, _)| *first <= number) {
             self.bytes -= size(&thing);
             self.sent = self.sent.saturating_sub(1);
+            gone(thing);
         }
     }
 }
@@ -81,6 +82,8 @@ struct Said {
     session: SessionId,
     came: Came,
     outcome: msg::Outcome,
+    /// What the result names: the owner holds it itself by the time that it acknowledges.
+    held: HeldObjects,
 }
 
 fn outcome_size(said: &Said) -> usize {
@@ -113,11 +116,11 @@ impl Kept {
     }
 
     /// An attempt ended. Of one that was not expected, or whose end was told, nothing is kept.
-    pub(super) fn ended(&mut self, session: SessionId, outcome: msg::Outcome) {
+    pub(super) fn ended(&mut self, session: SessionId, outcome: msg::Outcome, held: HeldObjects) {
         let key = (session, outcome.sequence, Attempt(outcome.attempt));
         let Some(came) = self.under_way.remove(&key) else { return };
         self.alive.remove(&key);
-        let said = Said { session, came, outcome };
+        let said = Said { session, came, outcome, held };
         let size = outcome_size(&said);
         if self.away && (self.outcomes.kept.len() >= AWAY_OUTCOMES_MAX || self.outcomes.bytes + size > AWAY_BYTES_MAX) {
             self.given_up += 1;
@@ -138,7 +141,7 @@ impl Kept {
         let (session, sequence, attempt) = key;
         let value = msg::outcome::Result::Value(Bytes::new());
         let outcome = msg::Outcome { sequence, attempt: attempt.0, alive: true, result: Some(value), ..msg::Outcome::default() };
-        let said = Said { session, came, outcome };
+        let said = Said { session, came, outcome, held: HeldObjects::new() };
         let size = outcome_size(&said);
         self.outcomes.push(said, size);
     }
@@ -160,10 +163,12 @@ impl Kept {
         self.outputs.bytes
     }
 
-    /// The owner has written down what came up to these numbers.
-    pub(super) fn acknowledge(&mut self, outputs: u64, outcomes: u64) {
-        self.outputs.acknowledge(outputs, output_size);
-        self.outcomes.acknowledge(outcomes, outcome_size);
+    /// The owner has written down what came up to these numbers. Gives what need not be held for it any more.
+    pub(super) fn acknowledge(&mut self, outputs: u64, outcomes: u64) -> HeldObjects {
+        let mut held = HeldObjects::new();
+        self.outputs.acknowledge(outputs, output_size, drop);
+        self.outcomes.acknowledge(outcomes, outcome_size, |said| held.extend(said.held));
+        held
     }
 
     /// The link broke: what was not acknowledged is to be sent again.
@@ -212,7 +217,7 @@ impl Kept {
             held.entry((*session, *came)).or_default().push((*sequence, *attempt));
         }
         // What says that an actor is alive is no end of it.
-        for (_, Said { session, came, outcome }) in self.outcomes.kept.iter().filter(|(_, said)| !said.outcome.alive) {
+        for (_, Said { session, came, outcome, .. }) in self.outcomes.kept.iter().filter(|(_, said)| !said.outcome.alive) {
             held.entry((*session, *came)).or_default().push((outcome.sequence, Attempt(outcome.attempt)));
         }
         held.values_mut().for_each(|attempts| attempts.sort_unstable());
@@ -237,7 +242,7 @@ impl Kept {
         for batch in batch::split(self.outcomes.take(), |(_, said)| outcome_size(said)) {
             // A message holds the outcomes of one lease, and none is added to the message of an earlier batch.
             let mut last = None;
-            for (number, Said { session, came, outcome }) in batch {
+            for (number, Said { session, came, outcome, .. }) in batch {
                 match messages.last_mut().filter(|_| last == Some((session, came.lease))) {
                     Some(msg::runner_message::Message::Outcomes(message)) => {
                         message.outcomes.push(outcome);
@@ -310,10 +315,10 @@ mod tests {
     fn what_was_not_acknowledged_is_said_again_after_the_link_broke() {
         let mut kept = expecting(3);
         wrote(&mut kept, 0, b"a");
-        kept.ended(1, outcome(0, 0));
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
         assert_eq!(said(kept.take()), [line("a", 1), line("0", 1)]);
         wrote(&mut kept, 1, b"b");
-        kept.ended(1, outcome(1, 0));
+        kept.ended(1, outcome(1, 0), HeldObjects::new());
         assert_eq!(said(kept.take()), [line("b", 2), line("1", 2)]);
         kept.acknowledge(1, 1);
         kept.broke();
@@ -322,7 +327,7 @@ mod tests {
         assert_eq!(kept.held(), BTreeMap::from([((1, CAME), vec![(1, Attempt(1)), (2, Attempt(1))])]));
         assert!(!kept.back());
         assert_eq!(said(kept.take()), [line("bc", 3), line("1", 2)]);
-        kept.ended(1, outcome(2, 0));
+        kept.ended(1, outcome(2, 0), HeldObjects::new());
         assert_eq!(said(kept.take()), [line("2", 3)]);
         kept.acknowledge(3, 3);
         assert!(kept.is_empty() && kept.output_bytes() == 0);
@@ -331,14 +336,14 @@ mod tests {
     #[test]
     fn an_end_is_told_once_and_only_of_what_came() {
         let mut kept = expecting(1);
-        kept.ended(1, outcome(0, 0));
-        kept.ended(1, outcome(0, 0));
-        kept.ended(1, outcome(9, 0));
-        kept.ended(1, msg::Outcome { attempt: 2, ..outcome(0, 0) });
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
+        kept.ended(1, outcome(9, 0), HeldObjects::new());
+        kept.ended(1, msg::Outcome { attempt: 2, ..outcome(0, 0) }, HeldObjects::new());
         assert_eq!(said(kept.take()), [line("0", 1)]);
         let mut kept = expecting(1);
         kept.forget(1);
-        kept.ended(1, outcome(0, 0));
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
         assert!(kept.is_empty());
     }
 
@@ -347,8 +352,8 @@ mod tests {
         let mut kept = expecting(1);
         let later = Came { call: 0, lease: 8 };
         kept.expect(1, later, std::iter::once((0, Attempt(2))));
-        kept.ended(1, outcome(0, 0));
-        kept.ended(1, msg::Outcome { attempt: 2, ..outcome(0, 0) });
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
+        kept.ended(1, msg::Outcome { attempt: 2, ..outcome(0, 0) }, HeldObjects::new());
         let leases: Vec<u64> = kept
             .take()
             .into_iter()
@@ -365,12 +370,12 @@ mod tests {
         let many = AWAY_OUTCOMES_MAX as u64 + 10;
         let mut kept = expecting(many);
         kept.broke();
-        (0..many).for_each(|sequence| kept.ended(1, outcome(sequence, 0)));
+        (0..many).for_each(|sequence| kept.ended(1, outcome(sequence, 0), HeldObjects::new()));
         assert_eq!(kept.counts(), (AWAY_OUTCOMES_MAX, 10));
         assert!(kept.back(), "it is said that some were given up");
         // Large ones were there before: the newest go.
         let mut kept = expecting(5);
-        (0..5).for_each(|sequence| kept.ended(1, outcome(sequence, AWAY_BYTES_MAX / 4)));
+        (0..5).for_each(|sequence| kept.ended(1, outcome(sequence, AWAY_BYTES_MAX / 4), HeldObjects::new()));
         kept.broke();
         let held: Vec<u64> = kept.held()[&(1, CAME)].iter().map(|(sequence, _)| *sequence).collect();
         assert_eq!((held, kept.counts().1), (vec![0, 1, 2], 2));
@@ -405,7 +410,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::End => {
-                        kept.ended(1, outcome(next, 0));
+                        kept.ended(1, outcome(next, 0), HeldObjects::new());
                         next += 1;
                     }
                     Step::Take => take(&mut kept, &mut heard, 0),

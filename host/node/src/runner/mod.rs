@@ -151,7 +151,9 @@ impl OwnerLink {
         };
         let shape = convert::resources(&convert::required(define.shape, "a shape")?)?;
         let class = self.shared.dispatcher.lock().add_class(shape, request.options.priority, true);
-        self.keeping.define(&self.shared, (define.session, define.number), (tenant, class), request);
+        let job = JobId { owner: self.keeping.owner, session: define.session };
+        let root = define.root.as_ref().map_or(Ok(job), convert::job)?;
+        self.keeping.define(&self.shared, (define.session, define.number), (tenant, class, root), request);
         Ok(())
     }
 
@@ -160,8 +162,11 @@ impl OwnerLink {
         let job = JobId { owner: self.keeping.owner, session: assign.session };
         let came = Came { call: assign.call, lease: assign.lease };
         self.keeping.queue.expect(assign.session, came, assign.tasks.iter().map(|task| (task.sequence, Attempt(task.attempt))));
-        let items: Vec<Item> =
-            assign.tasks.into_iter().map(|task| Item::new(job.task(task.sequence), Attempt(task.attempt), task.args)).collect();
+        let items: Vec<Item> = assign
+            .tasks
+            .into_iter()
+            .map(|task| Item { depth: task.depth, ..Item::new(job.task(task.sequence), Attempt(task.attempt), task.args) })
+            .collect();
         if let Some(method) = method {
             self.call(&method, assign.session, &tenant, items);
             return Ok(());
@@ -248,5 +253,6 @@ impl OwnerLink {
             self.shared.drop_class(class);
         }
         self.keeping.queue.forget(session);
+        self.shared.job_over(JobId { owner: self.keeping.owner, session });
     }
 }

@@ -10,7 +10,7 @@
 //! An owner has one link: a new one ends the one before. Links of an earlier life than the last that was heard of are refused.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -28,6 +28,7 @@ use crate::{
     dispatch::ClassId,
     drain,
     executor::{Ended, Item},
+    guest::Origin,
     node::{CallRequest, Load, Shared, find_export},
     objects::{Cancelled, Owner, named},
 };
@@ -232,8 +233,11 @@ impl Keeping {
 
     /// Nobody waits any more for what runs.
     fn end(&self, shared: &Shared) {
-        let classes: Vec<ClassId> = self.calls.lock().drain().map(|(_, call)| call.class).collect();
+        let calls: Vec<((u32, u32), RemoteCall)> = self.calls.lock().drain().collect();
+        let sessions: BTreeSet<u32> = calls.iter().map(|((session, _), _)| *session).collect();
+        let classes: Vec<ClassId> = calls.iter().map(|(_, call)| call.class).collect();
         self.queue.close();
+        sessions.into_iter().for_each(|session| shared.job_over(JobId { owner: self.owner, session }));
         for class in classes {
             shared.drop_class(class);
         }
@@ -246,7 +250,7 @@ impl Keeping {
         self: &Arc<Self>,
         shared: &Arc<Shared>,
         (session, number): (u32, u32),
-        (tenant, class): (Tenant, ClassId),
+        (tenant, class, root): (Tenant, ClassId, JobId),
         request: CallRequest,
     ) {
         let hold = shared.artifacts.hold(&tenant, request.artifact);
@@ -262,14 +266,20 @@ impl Keeping {
         }
         let (keeping, scope, shared) = (Arc::clone(self), shared.scope.clone(), Arc::clone(shared));
         scope.spawn("prepare-remote", OnEnd::Continue, async move {
-            if let Err(error) = keeping.prepare(&shared, class, (session, tenant), request).await {
+            if let Err(error) = keeping.prepare(&shared, class, (session, root, tenant), request).await {
                 shared.drop_class(class);
                 keeping.queue.failed(session, number, &error);
             }
         });
     }
 
-    async fn prepare(&self, shared: &Arc<Shared>, class: ClassId, (session, tenant): (u32, Tenant), request: CallRequest) -> Result<()> {
+    async fn prepare(
+        &self,
+        shared: &Arc<Shared>,
+        class: ClassId,
+        (session, root, tenant): (u32, JobId, Tenant),
+        request: CallRequest,
+    ) -> Result<()> {
         let CallRequest { artifact, export, options, grants, .. } = request;
         self.have(shared, &tenant, artifact).await?;
         let prepared = shared.prepared(&tenant, artifact).await?;
@@ -280,10 +290,11 @@ impl Keeping {
         if matches!(made.role, Role::ActorCreate { .. }) {
             shared.dispatcher.lock().set_stays(class);
         }
+        let origin = Arc::new(Origin { root, artifact, grants: grants.clone(), options });
         let grants = Arc::new(shared.resolve_grants(grants)?);
         let job = JobId { owner: self.owner, session };
         let taker = Arc::new(RemoteTaker { queue: Arc::clone(&self.queue), class, session });
-        shared.load(&Load { class, prepared, export, options, grants, tenant, job }, taker);
+        shared.load(&Load { class, prepared, export, grants, tenant, job, origin }, taker);
         shared.pump();
         Ok(())
     }

@@ -12,6 +12,7 @@ use rwasm_wire::{Sender, msg};
 use tokio::sync::Notify;
 
 use super::kept::{self, Came, Held, Kept};
+use crate::executor::HeldObjects;
 
 /// Bytes of output that wait to be sent, or to be acknowledged, before guests are held back. So they are while their owner is away: none of
 /// it is lost.
@@ -43,18 +44,20 @@ impl Queue {
     /// The owner is there on another link, and says what it has heard; gives what it is told first. A link that was overtaken by a newer one
     /// changes nothing.
     pub(super) fn attach(&self, link: u64, heard: Option<(u64, u64)>) -> (bool, Held) {
+        let mut released = HeldObjects::new();
         let mut state = self.state.lock();
         if link <= state.newest {
             return (false, Held::new());
         }
         (state.link, state.newest) = (link, link);
         if let Some((outputs, outcomes)) = heard {
-            state.kept.acknowledge(outputs, outcomes);
+            released = state.kept.acknowledge(outputs, outcomes);
         }
         let gave_up = state.kept.back();
         let held = state.kept.held();
         let waiting = state.waiting_if_room();
         drop(state);
+        drop(released);
         waiting.into_iter().for_each(Waker::wake);
         (gave_up, held)
     }
@@ -85,10 +88,10 @@ impl Queue {
     }
 
     /// Attempts ended.
-    pub(super) fn ended(&self, session: SessionId, outcomes: Vec<msg::Outcome>) {
+    pub(super) fn ended(&self, session: SessionId, outcomes: Vec<(msg::Outcome, HeldObjects)>) {
         let mut state = self.state.lock();
         if !state.closed {
-            outcomes.into_iter().for_each(|outcome| state.kept.ended(session, outcome));
+            outcomes.into_iter().for_each(|(outcome, held)| state.kept.ended(session, outcome, held));
         }
         drop(state);
         self.ready.notify_one();
@@ -113,13 +116,13 @@ impl Queue {
 
     /// The owner has written down what came up to these numbers.
     pub(super) fn acknowledge(&self, link: u64, outputs: u64, outcomes: u64) {
-        let waiting = {
+        let (waiting, _held) = {
             let mut state = self.state.lock();
             if state.link != link {
                 return;
             }
-            state.kept.acknowledge(outputs, outcomes);
-            state.waiting_if_room()
+            let held = state.kept.acknowledge(outputs, outcomes);
+            (state.waiting_if_room(), held)
         };
         waiting.into_iter().for_each(Waker::wake);
     }

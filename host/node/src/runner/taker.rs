@@ -39,6 +39,10 @@ impl Taker for RemoteTaker {
         self.queue.alive(self.session, item.task.sequence, item.attempt);
     }
 
+    fn returned(&self, items: &[Item]) {
+        tracing::trace!(class = ?self.class, tasks = items.len(), "tasks of another node wait again");
+    }
+
     fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
         // The owner tries them again, or not, and hears of no other end: what was told once is not expected any more.
         self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
@@ -59,6 +63,8 @@ pub(super) struct CallTaker {
 
 impl Taker for CallTaker {
     fn started(&self, _items: &[Item]) {}
+
+    fn returned(&self, _items: &[Item]) {}
 
     fn ended(&self, ended: Vec<Ended>) {
         self.queue.ended(self.session, ended.into_iter().map(Ended::into_message).collect());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_types::{Error, JobId, NodeId, ObjectId, TaskId, Tenant, api::UnixMs};
+use rwasm_types::{Attempt, Error, JobId, NodeId, ObjectId, TaskId, Tenant, api::UnixMs};
 
 /// What an object is. It never changes: objects are sealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +49,8 @@ pub enum Holder {
     Driver(u64),
     /// A task that takes it as an argument, until the task has ended.
     Task(TaskId),
+    /// An attempt of a task that runs here and has it in hand, and what it returned until the task's owner holds that.
+    Attempt(TaskId, Attempt),
     /// A task whose result it is, until somebody has taken that.
     Result(TaskId),
     /// An object that names it.

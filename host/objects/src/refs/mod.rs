@@ -28,7 +28,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rwasm_types::{Code, Error, NodeId, ObjectId, Result, Tenant, api::UnixMs};
+use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, Tenant, api::UnixMs};
 
 use self::entry::{Entry, Lender};
 pub use self::{
@@ -193,6 +193,22 @@ impl Directory {
             self.ends.insert((until, id));
         }
         Ok(())
+    }
+
+    /// A job has ended: what its results are and name, its tenant holds until a time, or longer where it does already. Says whether that was
+    /// anything.
+    pub fn keep_results(&mut self, job: JobId, until: UnixMs) -> bool {
+        let results = Holder::Result(job.task(0))..=Holder::Result(job.task(u64::MAX));
+        let held: Vec<(Holder, ObjectId)> =
+            self.held.range(results).flat_map(|(holder, ids)| ids.iter().map(|id| (*holder, *id))).collect();
+        for (holder, id) in &held {
+            let Some(entry) = self.entries.get(id) else { continue };
+            let (tenant, until) = (entry.tenant.clone(), entry.kept_until.map_or(until, |kept| kept.max(until)));
+            // It is there, and its tenant's.
+            let _ = self.keep_until(&tenant, *id, until);
+            self.release(*id, *holder);
+        }
+        !held.is_empty()
     }
 
     /// When [`Directory::expire`] has something to do.

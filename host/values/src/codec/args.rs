@@ -235,7 +235,7 @@ fn read_ref(input: &mut Decoder<'_>, refs: RefsView<'_>, param: &Param) -> Resul
 
 impl Encoder {
     /// Writes what every message begins with.
-    pub(super) fn header(&mut self, refs: &[Ref]) -> Result<(), Error> {
+    pub fn header(&mut self, refs: &[Ref]) -> Result<(), Error> {
         self.scalar(VERSION)?;
         self.leb128(refs.len())?;
         refs.iter().try_for_each(|entry| self.raw(&entry.to_bytes()))

@@ -105,6 +105,7 @@ fn job(id: JobId) -> JobRecord {
         tenant: Tenant::default(),
         state: JobState::Running,
         tasks: TaskCounts { running: 1, ..TaskCounts::default() },
+        parent: None,
         detached: true,
         artifacts: vec![ARTIFACT],
         submitted_ms: 1_000,

@@ -66,8 +66,13 @@ impl Shared {
     ) -> Result<(), Vec<Item>> {
         let mut state = self.spread.state.lock();
         let Some(link) = state.link_of(node) else { return Err(items) };
-        let tasks =
-            items.iter().map(|item| msg::AssignedTask { sequence: item.task.sequence, attempt: item.attempt.0, args: item.args.clone() });
+        let task = |item: &Item| msg::AssignedTask {
+            sequence: item.task.sequence,
+            attempt: item.attempt.0,
+            args: item.args.clone(),
+            depth: item.depth,
+        };
+        let tasks = items.iter().map(task);
         let assign = |tasks| msg::Assign { lease: NO_LEASE, session: job.id.session, call: call.number.into(), tasks };
         let messages = batch::split(tasks.collect(), |task| 32 + task.args.len()).into_iter().map(assign).collect();
         if !link.assign(job, call, messages) {

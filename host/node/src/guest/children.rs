@@ -1,0 +1,143 @@
+//! Jobs of tasks that tasks start. Whatever tasks of one driver's job start on one node is one job there, with the node as its owner: it has
+//! the driver's job as its root, is not written down before its effect, and ends with the root.
+//!
+//! ```text
+//! driver ─▶ j1-7 at n1 ── a task of it runs at n2, and starts others ──▶ j2-3 at n2, root j1-7
+//!              │                                                              │
+//!              └── has ended ──▶ n1 forgets it, and tells n2 ──▶ n2 stops j2-3 and tells whoever runs its tasks
+//! ```
+//!
+//! If the node is lost, so is the attempt that started the tasks: it runs again, and starts them again.
+
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rwasm_history::work::Opened;
+use rwasm_runtime::now_ms;
+use rwasm_types::{ArtifactDigest, Code, Error, JobId, Result, Tenant, format_bytes};
+use tokio::sync::mpsc;
+
+use crate::{
+    executor::Item,
+    node::{CallRequest, Shared},
+    owner::job::{Job, JobCall},
+};
+
+/// Tasks of one root's job here that have not ended: more are refused.
+const UNENDED_MAX: u64 = 100_000;
+/// Bytes of their arguments together.
+const ARGS_BYTES_MAX: u64 = 256 << 20;
+
+/// The jobs of tasks that tasks started here.
+#[derive(Default)]
+pub(crate) struct Children {
+    by_root: Mutex<HashMap<JobId, Child>>,
+}
+
+struct Child {
+    job: Arc<Job>,
+    /// The jobs whose tasks have started some of it here.
+    sponsors: HashSet<JobId>,
+    calls: HashMap<(ArtifactDigest, String), Vec<Known>>,
+}
+
+/// What was asked for, and the call that it became.
+type Known = (CallRequest, Arc<JobCall>);
+
+impl Children {
+    /// Adds a task to a job, if it may have one more.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::QUEUE_FULL`], or [`Code::CANCELLED`] if the job is over.
+    pub(super) fn start(&self, job: &Job, call: &JobCall, args: Bytes, depth: u32) -> Result<Item> {
+        let full = |what: String| Error::new(Code::QUEUE_FULL, what).hint("wait for some of them before more are started");
+        if job.unended_count() >= UNENDED_MAX {
+            return Err(full(format!("{UNENDED_MAX} tasks that tasks of this job started here have not ended")));
+        }
+        let bytes = job.args_bytes();
+        if bytes + args.len() as u64 > ARGS_BYTES_MAX {
+            let (bytes, most) = (format_bytes(bytes), format_bytes(ARGS_BYTES_MAX));
+            return Err(full(format!("arguments of tasks that tasks of this job started here take {bytes} of {most}")));
+        }
+        job.start(call, args, depth)
+    }
+
+    /// Jobs that are over when another is: those with it as their root, and those that nobody else started anything in.
+    fn over(&self, job: JobId) -> Vec<Arc<Job>> {
+        let mut by_root = self.by_root.lock();
+        let ends = |root: &JobId, child: &mut Child| {
+            child.sponsors.remove(&job);
+            *root == job || child.sponsors.is_empty()
+        };
+        by_root.extract_if(ends).map(|(_, child)| child.job).collect()
+    }
+}
+
+impl Shared {
+    /// The call of a task that a task starts, in the job for such tasks of its root here.
+    pub(super) fn child_call(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        root: JobId,
+        sponsor: JobId,
+        request: CallRequest,
+    ) -> Result<(Arc<Job>, Arc<JobCall>)> {
+        let mut by_root = self.children.by_root.lock();
+        let child = match by_root.entry(root) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(Child { job: self.open_child(tenant, root)?, sponsors: HashSet::new(), calls: HashMap::new() })
+            }
+        };
+        child.sponsors.insert(sponsor);
+        let known = child.calls.entry((request.artifact, request.export.clone())).or_default();
+        if let Some((_, call)) = known.iter().find(|(asked, _)| asked.options == request.options && asked.grants == request.grants) {
+            return Ok((Arc::clone(&child.job), Arc::clone(call)));
+        }
+        let number = u32::try_from(child.job.calls().len()).unwrap_or(u32::MAX);
+        self.define(&child.job, number, request.clone())?;
+        let call = u16::try_from(number).ok().and_then(|number| child.job.call(number));
+        let call = call.ok_or_else(|| Error::internal("a call is gone that was just defined"))?;
+        known.push((request, Arc::clone(&call)));
+        Ok((Arc::clone(&child.job), call))
+    }
+
+    fn open_child(&self, tenant: &Tenant, root: JobId) -> Result<Arc<Job>> {
+        let id = JobId { owner: self.id, session: self.sessions.lock().next()? };
+        let log = self.logs.open(tenant, self.outputs.path(tenant, id), self.limits.log_bytes);
+        let opened = Opened {
+            session: id.session,
+            tenant: tenant.clone(),
+            name: format!("started by {root}"),
+            detached: true,
+            key: Vec::new(),
+            at_ms: now_ms(),
+        };
+        let job = Job::child(id.owner, opened, root, log, self.job_parts(self.tally.open_job(tenant)));
+        self.jobs.write().insert(id, Arc::clone(&job));
+        tracing::debug!(%tenant, job = %id, %root, "a job for what tasks start was opened");
+        Ok(job)
+    }
+
+    /// Stops what tasks of jobs have started here, when those are over, for as long as the node runs.
+    pub(crate) async fn end_children(self: Arc<Self>, mut over: mpsc::UnboundedReceiver<JobId>) {
+        while let Some(job) = over.recv().await {
+            self.job_over(job);
+        }
+    }
+
+    /// A job is over, here or elsewhere: so is what its tasks have started here.
+    pub(crate) fn job_over(&self, job: JobId) {
+        for child in self.children.over(job) {
+            child.finish();
+            if !child.has_ended() {
+                self.stop(&child, None);
+            }
+        }
+    }
+}
