@@ -1,8 +1,10 @@
 //! The command line's grammar. Its doc comments are the help texts.
 
 pub(crate) mod access;
+mod actor;
 mod artifact;
 mod group;
+mod limits;
 mod needs;
 mod network;
 mod node;
@@ -18,8 +20,10 @@ use rwasm_types::{Code, Error, JobId, JobState, Name, Priority, Quantity, TaskId
 
 use self::access::{TenantArgs, TokenArgs, ViewArgs};
 pub(crate) use self::{
+    actor::{ActorArgs, ActorCommand, CallActorArgs, CreateActorArgs, WhichActor},
     artifact::{ArtifactArgs, ArtifactCommand},
     group::{CreateGroupArgs, GroupArgs, GroupCommand},
+    limits::{GrantArgs, LimitArgs},
     needs::NeedArgs,
     network::{DataPort, NetworkArgs},
     node::{NodeArgs, NodeCommand},
@@ -58,10 +62,12 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// List, look into, follow and stop jobs
     Job(JobArgs),
-    /// List tasks, nodes, jobs, artifacts or objects
+    /// List tasks, nodes, jobs, artifacts, objects or actors
     List(ListArgs),
     /// List, tag and remove artifacts that the cluster has stored
     Artifact(ArtifactArgs),
+    /// Make, call, list and end actors: instances that stay
+    Actor(ActorArgs),
     /// Store a file as an object, and print its ref
     Put(PutArgs),
     /// Print an object's value
@@ -289,49 +295,6 @@ pub(crate) struct WorkArgs {
     pub(crate) args: Vec<String>,
 }
 
-/// Where a task ends.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct LimitArgs {
-    /// Memory, reserved and enforced; without it 512 MiB are enforced and what the artifact starts with is reserved
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits of each task")]
-    pub(crate) memory: Option<u64>,
-    /// Wall-clock time; one day by default
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits of each task")]
-    pub(crate) timeout: Option<Duration>,
-    /// Processor time; one day by default
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "Limits of each task")]
-    pub(crate) cpu_time: Option<Duration>,
-    /// Bytes of standard output; 16 MiB by default
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits of each task")]
-    pub(crate) max_stdout: Option<u64>,
-    /// Bytes of standard error and log lines; 16 MiB by default
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits of each task")]
-    pub(crate) max_stderr: Option<u64>,
-    /// Bytes of the result; 128 MiB by default
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "Limits of each task")]
-    pub(crate) max_result: Option<u64>,
-    /// Elements of all tables together; 100,000 by default
-    #[arg(long, value_name = "N", help_heading = "Limits of each task")]
-    pub(crate) max_table_elements: Option<u64>,
-}
-
-/// What a task is given; nothing by default.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct GrantArgs {
-    /// On a cluster a volume that nodes offer, embedded a directory, and where the guest sees it; read-only with `:ro` at the end
-    #[arg(long, value_name = "NAME::GUEST[:ro]", value_parser = crate::commands::grants::directory, help_heading = "Grants")]
-    pub(crate) dir: Vec<rwasm_types::VolumeGrant>,
-    /// An environment variable
-    #[arg(long, value_name = "K=V", value_parser = crate::commands::grants::variable, help_heading = "Grants")]
-    pub(crate) env: Vec<(String, String)>,
-    /// A network destination
-    #[arg(long, value_name = "HOST:PORT", help_heading = "Grants")]
-    pub(crate) allow_net: Vec<rwasm_types::NetGrant>,
-    /// Standard input from a file; - is our own
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Grants")]
-    pub(crate) stdin: Option<PathBuf>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The artifact: a file, or the tag or digest of one that the cluster has stored
@@ -456,6 +419,14 @@ pub(crate) enum ListCommand {
     },
     /// Placement groups, by name
     PlacementGroups {
+        #[command(flatten)]
+        view: ViewArgs,
+    },
+    /// Actors, newest first
+    Actors {
+        /// How many at most
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = limit)]
+        limit: usize,
         #[command(flatten)]
         view: ViewArgs,
     },

@@ -66,7 +66,8 @@ impl Artifact {
             Role::Task | Role::Command => Ok(export),
             Role::NotCallable { why } => Err(Error::new(Code::NOT_CALLABLE, format!("`{}` cannot be called: {why}", export.name))),
             Role::ActorCreate { .. } | Role::ActorMethod { .. } => {
-                Err(Error::new(Code::NOT_CALLABLE, format!("`{}` belongs to an actor and cannot be called as a task", export.name)))
+                let error = Error::new(Code::NOT_CALLABLE, format!("`{}` belongs to an actor and cannot be called as a task", export.name));
+                Err(error.hint("`rwasm actor create` makes an actor, and `rwasm actor call` calls its methods"))
             }
         }
     }
@@ -226,7 +227,7 @@ impl Client {
                 let key = random_bytes::<16>().map_err(|error| Error::internal(format!("no random numbers: {error}")))?;
                 gateway.control(serde_json::to_vec(order).map_err(no_json)?.into(), Bytes::copy_from_slice(&key)).await
             }
-            Ask::Offered { .. } | Ask::TenantUse | Ask::Place(_) | Ask::Demand { .. } => {
+            Ask::Offered { .. } | Ask::TenantUse | Ask::Place(_) | Ask::Demand { .. } | Ask::NameActor { .. } | Ask::UnnameActor { .. } => {
                 Err(Error::internal("a driver does not ask what nodes ask of each other"))
             }
         }

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_runtime::BusyPoll;
-use rwasm_types::{Attempt, Code, Error, Grants, JobId, Result, SessionId, Stream, TaskOptions, api::JobRecord};
+use rwasm_types::{ActorId, Attempt, Code, Error, Grants, JobId, Result, SessionId, Stream, TaskOptions, api::JobRecord};
 use rwasm_values::{Args, Export, Returned, Role, codec};
 use rwasm_wire::{convert, msg};
 use tokio::sync::{mpsc, watch};
@@ -261,6 +261,11 @@ impl Job {
 }
 
 impl Submitter {
+    /// The job's id.
+    pub fn id(&self) -> JobId {
+        self.0.id
+    }
+
     fn number(&self) -> SessionId {
         self.0.id.session
     }
@@ -271,7 +276,20 @@ impl Submitter {
     ///
     /// Why it cannot be called, here or by the cluster.
     pub async fn define(&self, artifact: &Artifact, export: Option<&str>, options: &TaskOptions, grants: &Grants) -> Result<Call> {
-        let export = Arc::new(artifact.callable(export)?.clone());
+        let export = artifact.callable(export)?.clone();
+        self.define_call(artifact, export, options, grants, None).await
+    }
+
+    /// Says what tasks will be calls of: an export whose type is as callers see it.
+    pub(crate) async fn define_call(
+        &self,
+        artifact: &Artifact,
+        export: Export,
+        options: &TaskOptions,
+        grants: &Grants,
+        actor: Option<ActorId>,
+    ) -> Result<Call> {
+        let export = Arc::new(export);
         artifact.info().check_imports()?;
         grants.check()?;
         let number = {
@@ -285,6 +303,7 @@ impl Submitter {
             export: name,
             options: Some(options.into()),
             grants: Some(grants.into()),
+            actor: actor.map(Into::into),
         };
         self.0.session.define(msg::DefineCall { session: self.number(), number, call: Some(call) }).await?;
         Ok(Call { number, export })

@@ -7,6 +7,7 @@
 //! A [`Client`] is one connection to a gateway. Calls are checked here against what the artifact offers, before anything is sent; the
 //! gateway checks them again.
 
+mod actors;
 mod client;
 mod endpoint;
 mod job;
@@ -15,6 +16,7 @@ mod objects;
 mod session;
 
 pub use self::{
+    actors::Actor,
     client::{Artifact, Client, LogFilter, LogStream},
     endpoint::{Endpoint, host, is_loopback, token_in, with_port},
     job::{Call, Job, JobEvent, JobOptions, Submitter, TaskOutcome, TaskOutput},

@@ -123,7 +123,8 @@ pub(crate) fn options(work: &WorkArgs) -> Result<TaskOptions> {
     })
 }
 
-fn limits(args: &LimitArgs) -> Result<TaskLimits> {
+/// The limits of a submit's tasks.
+pub(crate) fn limits(args: &LimitArgs) -> Result<TaskLimits> {
     let default = TaskLimits::default();
     TaskLimits {
         memory_bytes: args.memory.unwrap_or(default.memory_bytes),

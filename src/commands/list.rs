@@ -35,6 +35,7 @@ pub(crate) async fn list(command: ListCommand, json: bool) -> Result<ExitCode> {
         }
         ListCommand::Jobs { list, view } => jobs(&target::connect_into(&view).await?, &list, json).await,
         ListCommand::Objects { limit, view } => object::objects(&target::connect_into(&view).await?, limit, json).await,
+        ListCommand::Actors { limit, view } => super::actor::list(&view, limit, json).await,
         ListCommand::PlacementGroups { view } => super::group::list(&view, json).await,
         ListCommand::Artifacts { limit, view } => artifact::artifacts(&target::connect_into(&view).await?, limit, json).await,
     }

@@ -1,5 +1,6 @@
 //! One module for each command. Each reads its arguments, calls the client or starts daemons, and prints.
 
+mod actor;
 pub(crate) mod artifact;
 mod bench;
 mod doctor;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Get(args) => block_on(object::get(&args, json)),
         Command::Rm(args) => block_on(object::rm(&args, json)),
         Command::Memory(args) => block_on(object::memory(&args, json)),
+        Command::Actor(args) => block_on(actor::actor(args.command, json)),
         Command::PlacementGroup(args) => block_on(group::group(args.command, json)),
         Command::Node(args) => block_on(node::node(args.command, json)),
         Command::Why(args) => block_on(list::why(&args, json)),

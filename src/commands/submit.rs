@@ -7,15 +7,20 @@ mod output;
 mod plan;
 mod planned;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use bytes::Bytes;
 use rwasm_client::{Artifact, Call, Client, Job, JobEvent, JobOptions};
 use rwasm_runtime::Termination;
 use rwasm_types::{ArtifactName, Code, Error, Result};
 
-pub(crate) use self::{file::ResultFile, files::Files, output::Outputs};
-use self::{outcome::Collector, plan::Plan};
+use self::plan::Plan;
+pub(crate) use self::{
+    file::ResultFile,
+    files::Files,
+    outcome::{Collector, Form},
+    output::Outputs,
+};
 use super::{
     artifact::{no_cluster, stored},
     block_on, block_on_threads, grants, input,
@@ -31,7 +36,7 @@ const CANCEL_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How a submit goes on after its job is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stay {
+pub(super) enum Stay {
     /// The command leaves; the job stays with the cluster.
     No,
     /// The command waits.
@@ -41,7 +46,7 @@ enum Stay {
 }
 
 /// What is submitted.
-enum Source {
+pub(super) enum Source {
     /// A file's bytes.
     File(Bytes),
     /// Something that the cluster has.
@@ -49,12 +54,13 @@ enum Source {
 }
 
 impl Source {
-    fn of(args: &WorkArgs) -> Result<Self> {
-        stored_name(args).map_or_else(|| input::artifact(&args.file).map(Self::File), |name| Ok(Self::Stored(name)))
+    /// A file's bytes, or what the cluster has of that name.
+    pub(super) fn of(file: &Path) -> Result<Self> {
+        stored_name(file).map_or_else(|| input::artifact(file).map(Self::File), |name| Ok(Self::Stored(name)))
     }
 
     /// Makes sure that the cluster has it.
-    async fn send(self, client: &Client) -> Result<Artifact> {
+    pub(super) async fn send(self, client: &Client) -> Result<Artifact> {
         let spinner = ui::spinner("sending the artifact");
         let artifact = match self {
             Self::File(bytes) => client.artifact(&bytes).await,
@@ -65,14 +71,14 @@ impl Source {
     }
 }
 
-fn stored_name(args: &WorkArgs) -> Option<ArtifactName> {
-    args.file.to_str().and_then(stored)
+fn stored_name(file: &Path) -> Option<ArtifactName> {
+    file.to_str().and_then(stored)
 }
 
 /// `rwasm submit`.
 pub(crate) fn submit(mut args: SubmitArgs, json: bool) -> Result<ExitCode> {
     // Read first, so that a wrong path is said at once and nothing is started for it.
-    let source = Source::of(&args.work)?;
+    let source = Source::of(&args.work.file)?;
     match target::find(&args.target)? {
         Some(found) => {
             grants::on_cluster(&mut args.work.grants)?;
@@ -105,7 +111,7 @@ pub(crate) fn run(args: RunArgs, json: bool) -> Result<ExitCode> {
     // What a cluster would have is of no use here, and what is here may be called anything.
     let source = match input::artifact(&args.work.file) {
         Ok(bytes) => Source::File(bytes),
-        Err(error) => return Err(stored_name(&args.work).map_or(error, |name| no_cluster(&name))),
+        Err(error) => return Err(stored_name(&args.work.file).map_or(error, |name| no_cluster(&name))),
     };
     embedded(&args.work, &args.engine, source, json)
 }
@@ -172,7 +178,7 @@ async fn work(client: &Client, args: &WorkArgs, source: Source, stay: Stay, json
 
 /// Ends a job whose call was refused, so that it does not wait for more. What was refused is what the user hears; if the connection is
 /// lost as well, the gateway ends the job by itself.
-async fn end_refused(job: &mut Job) {
+pub(super) async fn end_refused(job: &mut Job) {
     if job.finish().await.is_ok() {
         while let Ok(Some(event)) = job.next().await {
             if matches!(event, JobEvent::Ended(_)) {
@@ -196,7 +202,7 @@ async fn submitted(job: &Job, client: &Client, json: bool) -> Result<ExitCode> {
 }
 
 /// Submits tasks and takes what comes back, until the job has ended or the user has had enough.
-async fn attend(
+pub(super) async fn attend(
     job: &mut Job,
     (call, tasks): (&Call, Vec<Bytes>),
     (collector, outputs): (&mut Collector, &mut Outputs),

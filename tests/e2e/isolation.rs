@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 
 use bytes::Bytes;
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet, Result,
-    Role, TaskOptions, Tenant, TokenHash, TokenId, UserToken,
+    ActorId, ArtifactDigest, ArtifactName, Code, Error, GroupStrategy, Incarnation, JobId, Name, ObjectId, Policy, Priority, ResourceSet,
+    Result, Role, TaskOptions, Tenant, TokenHash, TokenId, UserToken,
     api::{NewGroup, NewToken, Order, Query},
     view::{JobPage, TaskPage},
 };
@@ -16,7 +16,7 @@ use rwasm_wire::{Connector, GatewayClient, Inbound, Outbound, RelayClient, conve
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::harness::{Cluster, eventually, guest};
+use crate::harness::{Cluster, eventually, guest, text::protocol};
 
 /// What a caller must see at a door.
 type Row = (&'static str, fn(&Two) -> Sees);
@@ -73,6 +73,19 @@ const ROWS: &[Row] = &[
     ("query object", |two| {
         let ask = |object: ObjectId| two.ask(&Query::Object { object }).unwrap_err();
         Sees::NotThere { told: ask(two.object), of_none: ask(two.no_object()) }
+    }),
+    ("query actors", |two| two.none_of(&Query::Actors { limit: 10_000 })),
+    ("query actor", |two| {
+        let ask = |actor: ActorId| two.ask(&Query::Actor { actor }).unwrap_err();
+        Sees::NotThere { told: ask(two.actor), of_none: ask(two.no_actor()) }
+    }),
+    ("query named-actor", |two| {
+        let ask = |name: &str| two.ask(&Query::NamedActor { name: name.parse().unwrap() }).unwrap_err();
+        Sees::NotThere { told: ask("other"), of_none: ask("nobody") }
+    }),
+    ("order end-actor", |two| {
+        let end = |actor: ActorId| two.order(&Order::EndActor { actor, drain: false }).unwrap_err();
+        Sees::NotThere { told: end(two.actor), of_none: end(two.no_actor()) }
     }),
     ("query memory", |two| {
         let memory = two.ask(&Query::Memory).unwrap();
@@ -187,6 +200,7 @@ const ROWS: &[Row] = &[
     ("session open_job", same_key),
     ("session define_call", |two| {
         foreign_artifact(two);
+        foreign_actor(two);
         two.refused_session(&[|session| msg::driver_message::Message::DefineCall(msg::DefineCall { session, ..Default::default() })])
     }),
     ("session submit", |two| {
@@ -213,6 +227,7 @@ struct Two {
     job: JobId,
     artifact: ArtifactDigest,
     object: ObjectId,
+    actor: ActorId,
 }
 
 fn nobody() -> Tenant {
@@ -253,8 +268,10 @@ impl Two {
         cluster.rwasm(group).env("RWASM_TOKEN", &other_token).run().ok();
         let put = cluster.rwasm(["put", "-"]).stdin(SECRET.repeat(10_000)).env("RWASM_TOKEN", &other_token).run().ok();
         let object = put.stdout().trim().parse().unwrap();
+        let create = ["actor", "create", &guest("counter"), "--call", "counter(1)", "--name", "other"];
+        let actor = cluster.rwasm(create).env("RWASM_TOKEN", &other_token).run().ok().stdout().trim().parse().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let two = Self { cluster, runtime, other: Tenant::new("other").unwrap(), other_token, token, job, artifact, object };
+        let two = Self { cluster, runtime, other: Tenant::new("other").unwrap(), other_token, token, job, artifact, object, actor };
         eventually("it runs", || two.still_runs().then_some(()));
         two
     }
@@ -267,6 +284,11 @@ impl Two {
     /// A job of the same form that nobody ever had.
     fn no_job(&self) -> JobId {
         JobId { session: 777_777, ..self.job }
+    }
+
+    /// An actor of the same form that nobody ever made.
+    fn no_actor(&self) -> ActorId {
+        ActorId(self.no_job().task(0))
     }
 
     /// An object of the same form that nobody ever put.
@@ -408,7 +430,7 @@ async fn say(sender: &rwasm_wire::Sender<msg::DriverMessage>, message: msg::driv
 fn looking_elsewhere(two: &Two) -> Sees {
     for name in variants::<Query>("ask") {
         let example = json!({
-            "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "object": two.object, "from_ms": 0, "to_ms": 1,
+            "ask": name, "job": two.job, "task": two.job.task(0), "artifact": two.artifact, "object": two.object, "actor": two.actor, "name": "other", "from_ms": 0, "to_ms": 1,
             "options": TaskOptions::default(), "tasks": 1
         });
         let query: Query = serde_json::from_value(example).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -422,14 +444,8 @@ fn looking_elsewhere(two: &Two) -> Sees {
 
 /// The same bytes are each tenant's own.
 fn same_bytes(two: &Two) -> Sees {
-    let bytes = Bytes::from(fs::read(guest("hello")).unwrap());
-    let (sender, outbound) = Outbound::channel(1);
-    let digest = Bytes::copy_from_slice(blake3::hash(&bytes).as_bytes());
-    let chunk = msg::ArtifactChunk { digest, length: bytes.len() as u64, data: bytes };
-    sender.try_send(chunk).unwrap();
-    drop(sender);
-    two.call(None, async move |mut client| client.upload(outbound).await).unwrap();
-    let listing = two.ask(&Query::Artifacts { limit: 10, digest: None }).unwrap();
+    let digest = ArtifactDigest(upload(two, "hello")[..].try_into().unwrap());
+    let listing = two.ask(&Query::Artifacts { limit: 10, digest: Some(digest.into()) }).unwrap();
     assert_eq!((&listing["total"], &listing["rows"][0]["tenant"]), (&json!(1), &json!("mine")));
     Sees::Checked
 }
@@ -459,35 +475,66 @@ fn same_key(two: &Two) -> Sees {
 
 /// The other tenant's artifact cannot be called.
 fn foreign_artifact(two: &Two) {
-    let (sender, mut inbound) = two.session(&two.token);
-    let define = |session, artifact: ArtifactDigest| {
-        let call = msg::Call {
-            artifact: Bytes::copy_from_slice(&artifact.0),
-            export: "burn".into(),
-            options: Some((&TaskOptions::default()).into()),
-            grants: Some(msg::Grants::default()),
-        };
-        msg::driver_message::Message::DefineCall(msg::DefineCall { session, number: 0, call: Some(call) })
+    let call = |artifact: ArtifactDigest| msg::Call {
+        artifact: Bytes::copy_from_slice(&artifact.0),
+        export: "burn".into(),
+        options: Some((&TaskOptions::default()).into()),
+        grants: Some(msg::Grants::default()),
+        actor: None,
     };
-    let told: Vec<Error> = two.runtime.block_on(async {
-        let open = msg::OpenJob { request: 1, key: key(6), name: String::new(), detached: false, follow: false, resume: None };
+    let told = refused_calls(two, 6, [call(two.artifact), call(ArtifactDigest([7; 32]))]);
+    assert_eq!(told[0].code(), Code::NO_SUCH_ARTIFACT);
+    assert_eq!(told[0].to_string().replace(&two.artifact.short(), "X"), told[1].to_string().replace(&ArtifactDigest([7; 32]).short(), "X"));
+}
+
+/// The other tenant's actor cannot be called, whoever has the artifact.
+fn foreign_actor(two: &Two) {
+    let artifact = upload(two, "counter");
+    let call = |actor: ActorId| msg::Call {
+        artifact: artifact.clone(),
+        export: "counter.value".into(),
+        options: Some((&TaskOptions::default()).into()),
+        grants: Some(msg::Grants::default()),
+        actor: Some(actor.into()),
+    };
+    let told = refused_calls(two, 7, [call(two.actor), call(two.no_actor())]);
+    assert_eq!(told[0].code(), Code::NOT_FOUND);
+    assert_eq!(told[0].to_string().replace(&two.actor.to_string(), "X"), told[1].to_string().replace(&two.no_actor().to_string(), "X"));
+}
+
+/// Stores a guest's bytes for the tenant that has nothing; gives their digest.
+fn upload(two: &Two, name: &str) -> Bytes {
+    let bytes = Bytes::from(fs::read(guest(name)).unwrap());
+    let (sender, outbound) = Outbound::channel(1);
+    let digest = Bytes::copy_from_slice(blake3::hash(&bytes).as_bytes());
+    let chunk = msg::ArtifactChunk { digest: digest.clone(), length: bytes.len() as u64, data: bytes };
+    sender.try_send(chunk).unwrap();
+    drop(sender);
+    two.call(None, async move |mut client| client.upload(outbound).await).unwrap();
+    digest
+}
+
+/// What is told of calls that are refused, each in the same job.
+fn refused_calls(two: &Two, number: u8, calls: [msg::Call; 2]) -> Vec<Error> {
+    let (sender, mut inbound) = two.session(&two.token);
+    two.runtime.block_on(async {
+        let open = msg::OpenJob { request: 1, key: key(number), name: String::new(), detached: false, follow: false, resume: None };
         say(&sender, msg::driver_message::Message::OpenJob(open)).await;
         let Some(msg::gateway_message::Message::JobOpened(opened)) = inbound.next().await.unwrap().unwrap().message else {
             panic!("no job")
         };
         let Some(msg::job_opened::Result::Job(job)) = opened.result else { panic!("{opened:?}") };
         let mut told = Vec::new();
-        for artifact in [two.artifact, ArtifactDigest([7; 32])] {
-            say(&sender, define(job.session, artifact)).await;
+        for call in calls {
+            let define = msg::DefineCall { session: job.session, number: 0, call: Some(call) };
+            say(&sender, msg::driver_message::Message::DefineCall(define)).await;
             let Some(msg::gateway_message::Message::CallDefined(defined)) = inbound.next().await.unwrap().unwrap().message else {
                 panic!("no call")
             };
             told.push(convert::any_error(defined.error.unwrap()));
         }
         told
-    });
-    assert_eq!(told[0].code(), Code::NO_SUCH_ARTIFACT);
-    assert_eq!(told[0].to_string().replace(&two.artifact.short(), "X"), told[1].to_string().replace(&ArtifactDigest([7; 32]).short(), "X"));
+    })
 }
 
 /// The names of an enum's cases, from what its reader says of one that is none.
@@ -496,16 +543,6 @@ fn variants<T: DeserializeOwned>(tag: &str) -> Vec<String> {
     let (_, names) = error.split_once("expected").unwrap_or_else(|| panic!("{error}"));
     let names: Vec<String> = names.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     assert!(names.len() > 1, "{error}");
-    names
-}
-
-/// Names that follow a word in the protocol of the gateway's port, within a part of it.
-fn protocol(from: &str, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
-    let read = |file: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("host/wire/proto").join(file)).unwrap();
-    let text = ["gateway.proto", "peer.proto"].map(read).concat();
-    let (_, part) = text.split_once(from).unwrap_or_else(|| panic!("no {from}"));
-    let names: Vec<String> = part.lines().take_while(|line| *line != "}").filter_map(|line| name(line.trim())).collect();
-    assert!(!names.is_empty(), "{from} has none");
     names
 }
 
@@ -532,7 +569,9 @@ fn no_door_leads_from_one_tenant_to_another() {
         match row(&two) {
             Sees::Nothing(answer) => {
                 let answer = answer.to_string();
-                for secret in ["other", SECRET, &two.job.to_string(), &two.artifact.to_string(), &two.object.to_string()] {
+                for secret in
+                    ["other", SECRET, &two.job.to_string(), &two.artifact.to_string(), &two.object.to_string(), &two.actor.to_string()]
+                {
                     assert!(!answer.contains(secret), "{door} tells of {secret}: {answer}");
                 }
             }
@@ -542,7 +581,8 @@ fn no_door_leads_from_one_tenant_to_another() {
                     // The objects first, for one of them begins like a job.
                     let objects = [two.object, two.no_object()].map(|object| object.to_string()[1..].to_owned());
                     let jobs = [two.job, two.no_job()].map(|job| job.to_string()[1..].to_owned());
-                    let ids: Vec<String> = objects.into_iter().chain(jobs).collect();
+                    let actors = [two.actor, two.no_actor()].map(|actor| actor.to_string()[1..].to_owned());
+                    let ids: Vec<String> = objects.into_iter().chain(actors).chain(jobs).collect();
                     let digests = [two.artifact, ArtifactDigest([7; 32])];
                     // The long form first, for it begins like the short one.
                     let names = digests.iter().map(ToString::to_string).chain(digests.iter().map(|digest| digest.short()));

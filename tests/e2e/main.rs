@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod access;
+mod actors;
 mod artifacts;
 mod bad_input;
 mod bench;

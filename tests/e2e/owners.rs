@@ -128,6 +128,7 @@ fn what_a_node_has_of_an_owner_outlives_links_and_lives() {
             export: String::new(),
             options: Some((&TaskOptions::default()).into()),
             grants: Some((&Grants { volumes: vec![volume], ..Grants::default() }).into()),
+            actor: None,
         }),
         root: None,
     };

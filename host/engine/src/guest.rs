@@ -51,7 +51,7 @@ impl context::Host for Host {
     }
 
     fn deadline_ms(&mut self) -> u64 {
-        let left = self.budget.limits.wall.saturating_sub(self.budget.started.elapsed());
+        let left = self.budget.left();
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
     }
 

@@ -9,6 +9,7 @@
 //! An attempt gets a store and an instance of its own and leaves nothing behind. What it may use is in its [`Request`]; whatever is not
 //! there, it cannot reach. Reaching a limit, trapping or being cancelled ends that attempt alone, and its instance is never entered again.
 
+mod actor;
 mod bare;
 pub mod compile;
 mod config;
@@ -35,6 +36,7 @@ use rwasm_types::{ArtifactDigest, Code, Error, Result, Tenant};
 use rwasm_values::{ArtifactInfo, Profile};
 
 pub use self::{
+    actor::{Actor, Created, MethodCall},
     bare::Bare,
     compile::{CompileCounts, CompileLimits, CompileOptions},
     config::{EPOCH_TICK, PoolOptions},

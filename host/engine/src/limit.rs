@@ -1,7 +1,11 @@
 //! Turns a task's limits into wasmtime's questions, and remembers which limit said no.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
+use parking_lot::Mutex;
 use rwasm_types::{Code, Error, TaskLimits, format_bytes, format_duration};
 use wasmtime::ResourceLimiter;
 
@@ -17,9 +21,9 @@ pub(crate) enum Reached {
     /// All tables together would have exceeded this many elements.
     Table { wanted: u64, limit: u64 },
     /// The wall-clock deadline.
-    Wall { limit: std::time::Duration },
+    Wall { limit: Duration },
     /// The processor time.
-    Cpu { limit: std::time::Duration },
+    Cpu { limit: Duration },
     /// Bytes of standard output.
     Stdout { limit: u64 },
     /// Bytes of standard error.
@@ -178,14 +182,36 @@ pub(crate) struct Budget {
     pub(crate) limits: TaskLimits,
     /// What it takes of the memory of all guests.
     pub(crate) memory: Share,
-    pub(crate) started: std::time::Instant,
+    /// What the call that runs now may take.
+    pub(crate) span: Mutex<Span>,
     pub(crate) cpu: crate::meter::CpuMeter,
     pub(crate) control: Arc<crate::Control>,
     /// A limit that was reached where no trap could be raised.
     pub(crate) tripped: OnceLock<Reached>,
 }
 
+/// What one call may take of time; an actor has one after the other.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) started: Instant,
+    pub(crate) wall: Duration,
+    pub(crate) cpu: Duration,
+    /// Processor time that calls before it used.
+    pub(crate) cpu_before: Duration,
+}
+
 impl Budget {
+    /// A call begins, which may take so much.
+    pub(crate) fn begin(&self, wall: Duration, cpu: Duration) {
+        *self.span.lock() = Span { started: Instant::now(), wall, cpu, cpu_before: self.cpu.used() };
+    }
+
+    /// How long the call that runs now may still take.
+    pub(crate) fn left(&self) -> Duration {
+        let span = self.span.lock();
+        span.wall.saturating_sub(span.started.elapsed())
+    }
+
     /// Ends the guest, for limits that are reached where no trap can be raised: at its next tick if it computes, at once if it waits.
     pub(crate) fn trip(&self, reached: Reached) {
         let _ = self.tripped.set(reached);
@@ -212,11 +238,13 @@ impl Budget {
     /// Which limit has been reached by now, if any; asked at every epoch tick.
     pub(crate) fn check(&self) -> Result<(), Reached> {
         if let Some(reached) = self.end() {
-            Err(reached)
-        } else if self.started.elapsed() > self.limits.wall {
-            Err(Reached::Wall { limit: self.limits.wall })
-        } else if self.cpu.used() > self.limits.cpu {
-            Err(Reached::Cpu { limit: self.limits.cpu })
+            return Err(reached);
+        }
+        let span = self.span.lock();
+        if span.started.elapsed() > span.wall {
+            Err(Reached::Wall { limit: span.wall })
+        } else if self.cpu.used().saturating_sub(span.cpu_before) > span.cpu {
+            Err(Reached::Cpu { limit: span.cpu })
         } else {
             Ok(())
         }

@@ -70,7 +70,8 @@ impl CpuMeter {
 
 /// The switch by which somebody else ends an attempt.
 ///
-/// It is one-way: once cancelled, always cancelled. Asking first lets a guest tidy up; it polls `context.cancelled`.
+/// It is one-way: once cancelled, always cancelled. Asking first lets a guest tidy up; it polls `context.cancelled`. Of an actor, a call is
+/// asked to end, and the next one begins unasked.
 #[derive(Debug, Default)]
 pub struct Control {
     state: AtomicU8,
@@ -85,6 +86,16 @@ impl Control {
     /// Tells the guest, which may look, that it should end soon.
     pub fn ask(&self) {
         self.state.fetch_max(ASKED, Relaxed);
+    }
+
+    /// The call that was asked to end has ended.
+    pub fn calm(&self) {
+        let _ = self.state.compare_exchange(ASKED, 0, Relaxed, Relaxed);
+    }
+
+    /// Waits until the attempt is to end.
+    pub async fn cancelled(&self) {
+        self.wait(|| self.is_cancelled().then_some(())).await;
     }
 
     /// Ends the attempt: running guest code within two epoch ticks, a blocked one at once.

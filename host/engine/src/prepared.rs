@@ -34,26 +34,30 @@ pub struct Prepared {
     pub(crate) digest: ArtifactDigest,
     pub(crate) info: Arc<ArtifactInfo>,
     engine: wasmtime::Engine,
-    pre: InstancePre<Host>,
+    pub(crate) pre: InstancePre<Host>,
     world: World,
     uses_objects: bool,
     callables: Vec<Option<Callable>>,
     reserved: Arc<Reserved>,
-    memory: Arc<GuestMemory>,
+    pub(crate) memory: Arc<GuestMemory>,
     /// Whether the stack of a bare thread is large enough for it.
     fits_thread: bool,
 }
 
-/// An export that can be called as a task.
-struct Callable {
-    index: ComponentExportIndex,
-    kind: CallableKind,
+/// An export that can be called.
+pub(crate) struct Callable {
+    pub(crate) index: ComponentExportIndex,
+    pub(crate) kind: CallableKind,
 }
 
-enum CallableKind {
+pub(crate) enum CallableKind {
     Function(Edge),
     /// `wasi:cli/run`: no arguments, and an outcome instead of a value.
     Command,
+    /// Makes an actor, and is called by [`Prepared::create`].
+    Create(Edge),
+    /// A method of one, called by [`crate::Actor::call`].
+    Method(Edge),
 }
 
 /// One attempt of one task.
@@ -159,6 +163,8 @@ impl Prepared {
                 kind: match kind {
                     CallableKind::Function(edge) => CallableKind::Function(edge.slow()),
                     CallableKind::Command => CallableKind::Command,
+                    CallableKind::Create(edge) => CallableKind::Create(edge.clone()),
+                    CallableKind::Method(edge) => CallableKind::Method(edge.clone()),
                 },
             })
         };
@@ -237,11 +243,11 @@ impl Prepared {
         (budget.untripped().and(called), held, memory_bytes)
     }
 
-    fn callable(&self, export: usize) -> Result<&Callable> {
+    pub(crate) fn callable(&self, export: usize) -> Result<&Callable> {
         self.callables.get(export).and_then(Option::as_ref).ok_or_else(|| Error::internal(format!("export {export} is not callable")))
     }
 
-    fn store(
+    pub(crate) fn store(
         &self,
         identity: Identity,
         budget: &Arc<Budget>,
@@ -260,7 +266,9 @@ impl Prepared {
         let func = instance.get_func(&mut *store, callable.index).ok_or_else(vanished)?;
         match &callable.kind {
             CallableKind::Function(edge) => edge.call(&func, store, args).map_err(|error| self.not_returned(store, error)),
-            CallableKind::Command => Err(Error::internal("a command needs a fiber")),
+            CallableKind::Command | CallableKind::Create(_) | CallableKind::Method(_) => {
+                Err(Error::internal("what is no plain function needs a fiber"))
+            }
         }
     }
 
@@ -270,11 +278,12 @@ impl Prepared {
         match &callable.kind {
             CallableKind::Function(edge) => edge.call_async(&func, store, args).await.map_err(|error| self.not_returned(store, error)),
             CallableKind::Command => command(&func, store).await,
+            CallableKind::Create(_) | CallableKind::Method(_) => Err(Error::internal("an actor's function was called as a task")),
         }
     }
 
     /// Names why there is no instance: a start function can do all that a call can.
-    fn not_instantiated(&self, store: &Store<Host>, error: &wasmtime::Error) -> Error {
+    pub(crate) fn not_instantiated(&self, store: &Store<Host>, error: &wasmtime::Error) -> Error {
         if let Some(error) = trap::instantiation(error) {
             return error;
         }
@@ -287,7 +296,7 @@ impl Prepared {
         }
     }
 
-    fn not_returned(&self, store: &Store<Host>, error: CallError) -> Error {
+    pub(crate) fn not_returned(&self, store: &Store<Host>, error: CallError) -> Error {
         match error {
             CallError::Ours(error) => result_error(error),
             CallError::Guest(error) => match trap::ended(&error, store.data()) {
@@ -318,7 +327,7 @@ fn exited(status: i32) -> Error {
     if status == 0 { error.hint("a function must return; only commands exit") } else { error }
 }
 
-fn vanished() -> Error {
+pub(crate) fn vanished() -> Error {
     Error::internal("an export is gone after instantiation")
 }
 
@@ -326,7 +335,9 @@ fn callable(component: &Component, export: &Export) -> Result<Option<Callable>> 
     let kind = match export.role {
         Role::Command => CallableKind::Command,
         Role::Task => CallableKind::Function(Edge::new(export.signature.clone())),
-        Role::ActorCreate { .. } | Role::ActorMethod { .. } | Role::NotCallable { .. } => return Ok(None),
+        Role::ActorCreate { .. } => CallableKind::Create(Edge::dynamic(export.outward().into_owned())),
+        Role::ActorMethod { .. } => CallableKind::Method(Edge::dynamic(export.outward().into_owned())),
+        Role::NotCallable { .. } => return Ok(None),
     };
     let interface = match &export.name.interface {
         None => None,
@@ -341,9 +352,9 @@ fn missing(export: &Export) -> Error {
 }
 
 /// Opens an interval of the meter around each poll.
-struct Metered<F> {
-    budget: Arc<Budget>,
-    inner: Pin<Box<F>>,
+pub(crate) struct Metered<F> {
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) inner: Pin<Box<F>>,
 }
 
 impl<F: Future> Future for Metered<F> {

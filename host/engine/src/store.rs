@@ -2,9 +2,10 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rwasm_types::{
     Access, Attempt, Code, Error, Grants, JobId, NodeId, ObjectId, Result, Stream, TaskId, TaskLimits, Tenant, VolumeSource,
 };
@@ -13,7 +14,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p2:
 
 use crate::{
     Control, Output,
-    limit::{Budget, Limiter},
+    limit::{Budget, Limiter, Span},
     memory::Share,
     meter::CpuMeter,
     net::{Net, Reserved},
@@ -39,7 +40,8 @@ pub struct Identity {
 
 impl Budget {
     pub(crate) fn new(limits: TaskLimits, memory: Share, control: Arc<Control>) -> Self {
-        Self { limits, memory, started: Instant::now(), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
+        let span = Span { started: Instant::now(), wall: limits.wall, cpu: limits.cpu, cpu_before: Duration::ZERO };
+        Self { limits, memory, span: Mutex::new(span), cpu: CpuMeter::default(), control, tripped: OnceLock::new() }
     }
 }
 
@@ -86,6 +88,13 @@ impl Host {
     /// The objects that the guest returned, in the order of the result's refs.
     pub(crate) fn returned(&self) -> impl Iterator<Item = ObjectId> {
         self.objects.iter().flat_map(|handles| handles.returned()).map(|object| object.id())
+    }
+
+    /// Another call begins, which has returned nothing yet.
+    pub(crate) fn forget_returned(&mut self) {
+        if let Some(handles) = &mut self.objects {
+            handles.forget_returned();
+        }
     }
 
     /// The same, to be kept.

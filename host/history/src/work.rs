@@ -8,7 +8,7 @@
 //! so that a reader that looks for one job can pass over the others.
 
 use bytes::Bytes;
-use rwasm_types::{ArtifactDigest, Attempt, Error, Grants, NodeId, Result, SessionId, TaskOptions, Tenant, api::UnixMs};
+use rwasm_types::{ActorId, ArtifactDigest, Attempt, Error, Grants, NodeId, Result, SessionId, TaskOptions, Tenant, api::UnixMs};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -48,6 +48,9 @@ pub struct CallOf {
     pub options: TaskOptions,
     /// With what.
     pub grants: Grants,
+    /// Of a method: the actor that it is called on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<ActorId>,
 }
 
 /// How an attempt ended.
@@ -435,6 +438,7 @@ mod tests {
             export: "add".into(),
             options: TaskOptions::default(),
             grants: Grants { stdin: Bytes::from_static(b"in"), ..Grants::default() },
+            actor: Some("a1-2-3".parse().unwrap()),
         };
         let args = vec![Bytes::from_static(b"ab"), Bytes::new()];
         let attempts = vec![(0, Attempt(1)), (300, Attempt(2))];

@@ -20,6 +20,10 @@ impl Shared {
         let wanted = |task: TaskId| sequences.is_none_or(|sequences| sequences.contains(&task.sequence));
         self.objects.cancel_waiting(job.id, sequences);
         for call in job.calls() {
+            if let Some(actor) = call.actor {
+                self.cancel_calls(actor, job, sequences);
+                continue;
+            }
             let (waiting, runs) = {
                 let mut dispatcher = self.dispatcher.lock();
                 (dispatcher.take_if(call.class, |item| wanted(item.task)), dispatcher.runs_of(call.class))

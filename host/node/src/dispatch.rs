@@ -53,6 +53,8 @@ struct Class<T, C> {
     paused: bool,
     /// The tasks may not run on this node; they wait for others.
     elsewhere: bool,
+    /// Each task is a run by itself, for it stays: what it takes says nothing of the next.
+    stays: bool,
     queue: VecDeque<T>,
     /// Mean duration of a task, in nanoseconds; 0 where none has ended.
     mean_ns: u64,
@@ -198,7 +200,17 @@ impl<T, C> Dispatcher<T, C> {
     pub(crate) fn add_class(&mut self, shape: ResourceSet, priority: Priority, foreign: bool) -> ClassId {
         self.last_class += 1;
         let id = ClassId(self.last_class);
-        let class = Class { shape, priority, foreign, call: None, paused: false, elsewhere: false, queue: VecDeque::new(), mean_ns: 0 };
+        let class = Class {
+            shape,
+            priority,
+            foreign,
+            call: None,
+            paused: false,
+            elsewhere: false,
+            stays: false,
+            queue: VecDeque::new(),
+            mean_ns: 0,
+        };
         self.classes.insert(id, class);
         self.turns.entry(std::cmp::Reverse(priority)).or_default().push_back(id);
         id
@@ -221,6 +233,18 @@ impl<T, C> Dispatcher<T, C> {
         if let Some(class) = self.classes.get_mut(&class) {
             class.elsewhere = true;
         }
+    }
+
+    /// The tasks of a class make actors.
+    pub(crate) fn set_stays(&mut self, class: ClassId) {
+        if let Some(class) = self.classes.get_mut(&class) {
+            class.stays = true;
+        }
+    }
+
+    /// The class of a run.
+    pub(crate) fn class_of(&self, run: RunId) -> Option<ClassId> {
+        self.runs.get(&run).map(|run| run.class)
     }
 
     /// Whether tasks of a class may run on this node.
@@ -374,7 +398,7 @@ impl<T, C> Dispatcher<T, C> {
     /// Tasks of a class took so long together, here or elsewhere.
     pub(crate) fn observe(&mut self, class: ClassId, tasks: usize, took: Duration) {
         let Some(class) = self.classes.get_mut(&class) else { return };
-        if tasks > 0 {
+        if tasks > 0 && !class.stays {
             let mean = u64::try_from(took.as_nanos() / tasks as u128).unwrap_or(u64::MAX).max(1);
             // Up at once, down slowly: one long task must not sit before a hundred others in a run.
             class.mean_ns = if mean > class.mean_ns { mean } else { class.mean_ns - (class.mean_ns - mean) / 4 };

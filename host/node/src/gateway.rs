@@ -31,7 +31,7 @@ use self::opener::Opener;
 use crate::{
     access::Visitor,
     logs::{JobLog, LogReader},
-    node::{CallRequest, Shared, find_export},
+    node::{CallRequest, Shared, callable},
     owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},
 };
 
@@ -431,11 +431,13 @@ impl Session {
             export: call.export,
             options: convert::options(&convert::required(call.options, "options")?)?,
             grants: convert::grants(convert::required(call.grants, "grants")?)?,
+            actor: call.actor.as_ref().map(convert::actor).transpose()?,
         };
         let info = self.gateway.info(&self.visitor.tenant, request.artifact).await?;
-        find_export(&info, &request.export)?;
+        callable(&info, &request.export, request.actor)?;
         let Visitor { tenant, identity, .. } = &self.visitor;
         self.gateway.shared.may_be_granted(tenant, identity.token, &request.grants).await?;
+        self.gateway.shared.name_what_is_made(job, identity.token, &request).await?;
         self.gateway.shared.define(job, define.number, request)
     }
 
@@ -450,6 +452,9 @@ impl Session {
         }
         for args in &submit.args {
             call.check(args)?;
+        }
+        if call.options.actor.name.is_some() && (submit.args.len() > 1 || job.has_tasks_of(call.number)) {
+            return Err(convert::malformed("a call that makes one named actor has several tasks"));
         }
         let items = job.submit(&call, submit.first_sequence, submit.args)?;
         self.gateway.shared.enqueue_named(&job, &call, items, true);
@@ -515,7 +520,7 @@ async fn resend(job: Arc<Job>, owed: Vec<u64>) {
 fn outcome_message(outcome: Outcome) -> msg::Outcome {
     let Outcome { sequence, attempt, result, failed, cpu_ns, wall_ns, memory_bytes } = outcome;
     let result = Some(convert::outcome_result(result));
-    msg::Outcome { sequence, attempt: attempt.0, result, failed: failed.is_some(), cpu_ns, wall_ns, memory_bytes }
+    msg::Outcome { sequence, attempt: attempt.0, result, failed: failed.is_some(), cpu_ns, wall_ns, memory_bytes, alive: false }
 }
 
 /// Sends a job's output as it is written, then says so.

@@ -5,6 +5,7 @@
 //! here is private.
 
 mod access;
+mod actors;
 mod artifacts;
 mod batch;
 mod cancel;
@@ -264,6 +265,7 @@ impl Node {
             .await
             .map_err(|_elapsed| Error::new(Code::DEADLINE, "the head did not say in time who may do what"))?;
         shared.restore_jobs().await?;
+        scope.spawn("actors", OnEnd::ShutDown, Arc::clone(&shared).mind_actors());
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
         scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());

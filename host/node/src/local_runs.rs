@@ -67,6 +67,8 @@ impl Events for Listener {
         let Some(shared) = self.0.upgrade() else { return };
         match message {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
+            // It is told as a lost one, and none is made anew.
+            FromExecutor::Crashed { call, item, error, .. } => drop(call.taker.lost(vec![item], &error)),
             // Nothing that is measured waits for other tasks.
             FromExecutor::Blocked { .. } | FromExecutor::Resumed { .. } => {}
             FromExecutor::Finished { run, call, ended, tasks, took } => {
@@ -130,6 +132,7 @@ impl LocalRuns {
                     options: TaskOptions::default(),
                 }),
                 host: Weak::new(),
+                actors: Arc::default(),
                 shares_core: false,
             };
             dispatcher.set_call(class, Arc::new(call), profile);

@@ -20,7 +20,7 @@ use parking_lot::{Mutex, RwLock};
 use rwasm_engine::{Engine, Prepared};
 use rwasm_history::work::CallOf;
 use rwasm_runtime::{OnEnd, Scope, aside};
-use rwasm_types::{ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskOptions, Tenant};
+use rwasm_types::{ActorId, ArtifactDigest, Code, Error, Grants, Incarnation, JobId, NodeId, ResourceSet, Result, TaskOptions, Tenant};
 use rwasm_values::{Export, Profile, Role};
 use tokio::sync::{
     Notify,
@@ -29,6 +29,7 @@ use tokio::sync::{
 
 use crate::{
     access::Access,
+    actors::{Actors, find_method},
     artifacts::Artifacts,
     cancel::watch_stuck,
     dispatch::{Admission, ClassId, Dispatcher, Places},
@@ -41,7 +42,7 @@ use crate::{
     objects::Objects,
     offer::NodeOffer,
     owner::{
-        job::{Job, JobCall, JobTaker},
+        job::{Job, JobCall},
         ledger::Ledger,
         outbox::Pressure,
         spread::Spread,
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) artifacts: Artifacts,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) actors: Arc<Actors>,
     /// Numbers for jobs, and for what is put.
     pub(crate) sessions: Arc<Mutex<Sessions>>,
     pub(crate) logs: LogThread,
@@ -190,6 +192,7 @@ impl Shared {
             engine,
             artifacts,
             objects,
+            actors: Arc::default(),
             sessions,
             logs,
             outputs,
@@ -225,6 +228,14 @@ impl Shared {
     fn receive(&self, message: FromExecutor) {
         match message {
             FromExecutor::Ended { call, ended } => call.taker.ended(ended),
+            FromExecutor::Crashed { run, call, item, error } => {
+                let again = call.taker.lost(vec![item], &error);
+                let mut dispatcher = self.dispatcher.lock();
+                if let Some(class) = dispatcher.class_of(run) {
+                    // A class that is gone has ended its tasks.
+                    let _ = dispatcher.put_back(class, again);
+                }
+            }
             FromExecutor::Blocked { run, call, unbegun } => {
                 call.taker.returned(&unbegun);
                 let orphans = self.dispatcher.lock().block(run, unbegun);
@@ -271,7 +282,10 @@ impl Shared {
     ///
     /// A single short task is run on the calling thread, if that may be and there is room for it: its driver waits for it, and two thread
     /// switches would cost more than the task.
-    pub(crate) fn enqueue(&self, job: &Arc<Job>, call: &JobCall, items: Vec<Item>, may_run_here: bool) {
+    pub(crate) fn enqueue(self: &Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, items: Vec<Item>, may_run_here: bool) {
+        if call.actor.is_some() {
+            return self.call_actor(job, call, items);
+        }
         let single = items.len() == 1 && may_run_here;
         let mut admissions = Vec::new();
         let (mean, surplus) = {
@@ -284,7 +298,11 @@ impl Shared {
             dispatcher.admit(&mut admissions);
             (dispatcher.mean(call.class), dispatcher.queued() > 0)
         };
-        let here = single && admissions.len() == 1 && mean.is_some_and(|mean| mean < RUN_HERE_BELOW) && admissions[0].call.is_sync();
+        let here = single
+            && !call.makes_actor()
+            && admissions.len() == 1
+            && mean.is_some_and(|mean| mean < RUN_HERE_BELOW)
+            && admissions[0].call.is_sync();
         match (here, self.executor()) {
             (true, Some(executor)) => {
                 for Admission { run, call, tasks } in admissions {
@@ -367,8 +385,8 @@ impl Shared {
     /// Why the call cannot be made: unknown export, missing imports, grants that a cluster does not give, resources that this node
     /// would need to be another.
     pub(crate) fn define(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest) -> Result<()> {
-        let CallRequest { artifact, export, options, grants } = call.clone();
-        let said = CallOf { artifact, export, options, grants };
+        let CallRequest { artifact, export, options, grants, actor } = call.clone();
+        let said = CallOf { artifact, export, options, grants, actor };
         self.add_call(job, number, call, Some(&said))
     }
 
@@ -382,25 +400,29 @@ impl Shared {
     }
 
     fn add_call(self: &Arc<Self>, job: &Arc<Job>, number: u32, call: CallRequest, write: Option<&CallOf>) -> Result<()> {
-        let CallRequest { artifact, export, options, grants } = call;
+        let CallRequest { artifact, export, options, grants, actor } = call;
         let number = u16::try_from(number).map_err(|_| Error::new(Code::LIMIT, "a job may have 65,536 calls"))?;
         let info = self.use_artifact(&job.tenant, artifact).ok_or_else(|| {
             Error::new(Code::NO_SUCH_ARTIFACT, format!("no artifact {} is stored", artifact.short())).hint("submit the file")
         })?;
         info.check_imports()?;
-        let (export_index, export) = find_export(&info, &export)?;
+        let (export_index, export) = callable(&info, &export, actor)?;
         // Where this node does not offer all of it, another does, and the call's tasks wait for its slots.
         let granted = match self.lacks(&grants.needs()) {
             None => Some(Arc::new(self.resolve_grants(grants.clone())?)),
             Some(_) => None,
         };
-        let shape = shape(&options, info.memory_initial_bytes)?;
-        let retries_max = options.retries_max.unwrap_or(if export.role == Role::Command { 0 } else { TaskOptions::RETRIES_DEFAULT });
+        // What an actor's calls take, the actor holds.
+        let shape = if actor.is_some() { ResourceSet::default() } else { shape(&options, info.memory_initial_bytes)? };
+        let retries_max = options.retries_max.unwrap_or(if export.role == Role::Task { TaskOptions::RETRIES_DEFAULT } else { 0 });
         let class = {
             let mut dispatcher = self.dispatcher.lock();
             let class = dispatcher.add_class(shape.clone(), options.priority, false);
-            if !self.may_run_here(&options.placement) {
+            if actor.is_some() || !self.may_run_here(&options.placement) {
                 dispatcher.send_away(class);
+            }
+            if matches!(export.role, Role::ActorCreate { .. }) {
+                dispatcher.set_stays(class);
             }
             class
         };
@@ -415,10 +437,17 @@ impl Shared {
             retries_max,
             shape,
             class,
-            ready: RwLock::new(None),
+            ready: RwLock::new(actor.map(|_| Ok(()))),
+            actor,
         };
+        if let (Some(actor), Some(_)) = (actor, write) {
+            self.check_actor(&job.tenant, actor, &call).inspect_err(|_| drop(self.dispatcher.lock().remove_class(class)))?;
+        }
         let call = job.add_call(call, write).inspect_err(|_| drop(self.dispatcher.lock().remove_class(class)))?;
         self.spread.add_class(class, job, &call);
+        if actor.is_some() {
+            return Ok(());
+        }
         let (shared, job) = (Arc::clone(self), Arc::clone(job));
         self.scope.spawn("prepare", OnEnd::Continue, async move { shared.prepare(job, call).await });
         Ok(())
@@ -429,13 +458,7 @@ impl Shared {
         match self.prepared(&job.tenant, call.artifact).await {
             Ok(prepared) => {
                 job.compiled(&call);
-                let pressed = Arc::downgrade(&self);
-                let pressure = move |job: &Job, pressure| {
-                    if let Some(shared) = pressed.upgrade() {
-                        shared.relieve(job, pressure);
-                    }
-                };
-                let taker = Arc::new(JobTaker { job: Arc::clone(&job), pressure: Arc::new(pressure) });
+                let taker = Arc::new(self.taker_of(&job));
                 if let Some(granted) = &call.granted {
                     self.load(&call.load(&job, prepared, Arc::clone(granted)), taker);
                     self.pump();
@@ -473,6 +496,7 @@ impl Shared {
             node: self.id,
             taker,
             objects: Arc::clone(&self.objects),
+            actors: Arc::clone(&self.actors),
             origin: Arc::clone(&load.origin),
             host: Weak::clone(&self.me),
             shares_core: !load.origin.options.resources.cpu.parts().is_multiple_of(rwasm_types::Quantity::SCALE)
@@ -495,6 +519,8 @@ pub(crate) struct CallRequest {
     pub(crate) export: String,
     pub(crate) options: TaskOptions,
     pub(crate) grants: Grants,
+    /// Of a method: the actor that it is called on.
+    pub(crate) actor: Option<ActorId>,
 }
 
 /// What a class is loaded with.
@@ -527,7 +553,22 @@ impl JobCall {
     }
 }
 
-/// The export that a call names, which must be one that can be called as a task; no name means the artifact's command.
+/// The export that a call names, as callers see it: a method of an actor, or what can be called as a task or makes an actor.
+pub(crate) fn callable(info: &rwasm_values::ArtifactInfo, name: &str, actor: Option<ActorId>) -> Result<(usize, Export)> {
+    if actor.is_some() {
+        return find_method(info, name);
+    }
+    let (index, export) = find_export(info, name)?;
+    match &export.role {
+        Role::ActorMethod { .. } => {
+            let error = Error::new(Code::NOT_CALLABLE, format!("`{}` is a method, and is called on an actor", export.name));
+            Err(error.hint("make the actor with `rwasm actor create`, and call it with `rwasm actor call`"))
+        }
+        _ => Ok((index, export)),
+    }
+}
+
+/// The export that a call names, with its type as callers see it; no name means the artifact's command.
 pub(crate) fn find_export(info: &rwasm_values::ArtifactInfo, name: &str) -> Result<(usize, Export)> {
     let export = if name.is_empty() {
         info.command().ok_or_else(|| {
@@ -537,15 +578,11 @@ pub(crate) fn find_export(info: &rwasm_values::ArtifactInfo, name: &str) -> Resu
     } else {
         info.resolve(name)?
     };
-    match &export.role {
-        Role::Task | Role::Command => {}
-        Role::NotCallable { why } => return Err(Error::new(Code::NOT_CALLABLE, format!("`{}` cannot be called: {why}", export.name))),
-        Role::ActorCreate { .. } | Role::ActorMethod { .. } => {
-            return Err(Error::new(Code::NOT_CALLABLE, format!("`{}` belongs to an actor and cannot be called as a task", export.name)));
-        }
+    if let Role::NotCallable { why } = &export.role {
+        return Err(Error::new(Code::NOT_CALLABLE, format!("`{}` cannot be called: {why}", export.name)));
     }
     let index = info.exports.iter().position(|known| std::ptr::eq(known, export)).unwrap_or_default();
-    Ok((index, export.clone()))
+    Ok((index, Export { name: export.name.clone(), signature: export.outward().into_owned(), role: export.role.clone() }))
 }
 
 /// What one task of a call holds while it runs.

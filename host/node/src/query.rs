@@ -8,8 +8,8 @@ use rwasm_runtime::{aside, now_ms};
 use rwasm_types::{
     Code, Error, JobId, JobState, NodeId, Result, TaskId, TaskState, Tenant, TokenId,
     api::{
-        Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason, TaskRecord,
-        UnixMs,
+        ActorRecord, Ask, JobRecord, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, PlaceRequest, PolicyRecord, Query, Reason,
+        TaskRecord, UnixMs,
     },
     view::{JobsWanted, Span, Summary, TasksWanted, Wanted},
 };
@@ -78,6 +78,7 @@ impl Shared {
             Query::Tasks { .. } => mark::<TaskRecord>(&answer?, error),
             Query::Objects { .. } => mark::<ObjectRecord>(&answer?, error),
             Query::Memory => mark::<MemoryRecord>(&answer?, error),
+            Query::Actors { .. } => mark::<ActorRecord>(&answer?, error),
             _ => Err(error.clone()),
         }
     }
@@ -108,6 +109,9 @@ impl Shared {
             Ask::Query(Query::Objects { limit }) => json(&self.objects.list(tenant, (*limit).min(LIMIT_MAX))),
             Ask::Query(Query::Object { object }) => json(&self.objects.record(tenant, *object)?),
             Ask::Query(Query::Memory) => json(&Listing { rows: vec![self.objects.memory(tenant)], total: 1, missing: Vec::new() }),
+            Ask::Query(Query::Actors { limit }) => json(&self.actor_list(tenant, (*limit).min(LIMIT_MAX))),
+            Ask::Query(Query::Actor { actor }) => json(&self.actor_parts(tenant, *actor)?.2),
+            Ask::Order(Order::EndActor { actor, drain }) => json(&self.end_actor(tenant, *actor, *drain)?),
             Ask::Order(Order::ReleaseObject { object }) => json(&self.objects.release(tenant, *object)?),
             Ask::TenantUse => json(&self.tenant_use(tenant)),
             Ask::Query(
@@ -120,9 +124,11 @@ impl Shared {
                 | Query::Invitations,
             )
             | Ask::Order(Order::InviteNode { .. } | Order::RevokeInvitation { .. })
-            | Ask::Query(Query::Plan { .. } | Query::Groups)
+            | Ask::Query(Query::Plan { .. } | Query::Groups | Query::NamedActor { .. })
             | Ask::Place(_)
             | Ask::Demand { .. }
+            | Ask::NameActor { .. }
+            | Ask::UnnameActor { .. }
             | Ask::Offered { .. } => Err(Error::internal("a node was asked what only the head knows")),
             Ask::Order(Order::StopJob { job }) => {
                 let known = self.known(tenant, *job)?;
@@ -340,6 +346,9 @@ impl Shared {
 
     fn why_queued(&self, job: &Job, task: TaskId) -> String {
         let Some(call) = job.task_call(task.sequence) else { return format!("{task} waits") };
+        if let Some(actor) = call.actor {
+            return self.why_call_waits(&job.tenant, task, actor);
+        }
         if self.draining.is_on() {
             return format!("{task} waits for another node: node {} takes no more work (it is drained)", self.id);
         }
@@ -371,6 +380,7 @@ fn owner(ask: &Ask) -> Option<NodeId> {
     match ask {
         Ask::Query(Query::Job { job }) | Ask::Order(Order::StopJob { job }) => Some(job.owner),
         Ask::Query(Query::Task { task } | Query::Why { task }) => Some(task.owner),
+        Ask::Query(Query::Actor { actor }) | Ask::Order(Order::EndActor { actor, .. }) => Some(actor.0.owner),
         Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => Some(object.task.owner),
         Ask::Query(
             Query::Status
@@ -389,6 +399,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
             | Query::Groups
             | Query::Plan { .. }
             | Query::Objects { .. }
+            | Query::Actors { .. }
+            | Query::NamedActor { .. }
             | Query::Memory,
         )
         | Ask::Order(
@@ -411,6 +423,8 @@ fn owner(ask: &Ask) -> Option<NodeId> {
         | Ask::Offered { .. }
         | Ask::Place(_)
         | Ask::Demand { .. }
+        | Ask::NameActor { .. }
+        | Ask::UnnameActor { .. }
         | Ask::TenantUse => None,
     }
 }

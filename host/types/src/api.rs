@@ -3,6 +3,7 @@
 //! They travel as JSON. A newer version may add fields and cases; readers ignore fields that they do not know, and a case that they do
 //! not know is a typed error.
 
+mod actor;
 mod node;
 mod object;
 mod place;
@@ -13,12 +14,13 @@ use std::{collections::BTreeMap, ops::AddAssign};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId, Policy, ResourceSet,
-    Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
+    ActorId, ActorName, ArtifactDigest, ArtifactName, Attempt, Code, DigestPrefix, Error, JobId, JobState, Name, Needs, NodeId, ObjectId,
+    Policy, ResourceSet, Tag, TaskId, TaskOptions, TaskState, Tenant, TokenHash, TokenId,
     view::{JobPage, TaskPage},
 };
 
 pub use self::{
+    actor::{ActorRecord, ActorState, NamedActor},
     node::{Drain, NodeRecord},
     object::{JobMemory, MemoryRecord, ObjectRecord, ObjectState, Tally},
     place::{BundleRecord, GroupRecord, GroupState, NewGroup, PlaceRequest, PlanRecord, PlannedNode, Reason, TurnedNode},
@@ -150,6 +152,22 @@ pub enum Query {
         /// Which.
         object: ObjectId,
     },
+    /// Actors that were not forgotten, newest first; answered by [`Listing`] of [`ActorRecord`].
+    Actors {
+        /// How many at most.
+        #[serde(default = "limit_default")]
+        limit: usize,
+    },
+    /// One actor; answered by [`ActorRecord`].
+    Actor {
+        /// Which.
+        actor: ActorId,
+    },
+    /// Which actor has a name; answered by [`NamedActor`].
+    NamedActor {
+        /// The name.
+        name: ActorName,
+    },
     /// What the tenant's objects take; answered by [`Listing`] of [`MemoryRecord`].
     Memory,
 }
@@ -266,6 +284,14 @@ pub enum Order {
         #[serde(default = "one")]
         nodes: u32,
     },
+    /// End an actor: at once, or when all calls before have ended; answered by its [`ActorRecord`].
+    EndActor {
+        /// Which.
+        actor: ActorId,
+        /// Let it work off the calls that it has.
+        #[serde(default)]
+        drain: bool,
+    },
     /// End the tenant's own hold of an object, which goes if nobody else holds it; answered by its [`ObjectRecord`].
     ReleaseObject {
         /// Which.
@@ -292,6 +318,20 @@ pub enum Ask {
     },
     /// How much of the tenant's work has not ended, asked by the head alone; answered by [`TenantUse`].
     TenantUse,
+    /// Give a name to an actor that is about to be made, unless another has it, asked by its owner; answered by [`NamedActor`].
+    NameActor {
+        /// The name.
+        name: ActorName,
+        /// The actor.
+        actor: ActorId,
+    },
+    /// An actor that had a name is over, said by its owner; answered by nothing.
+    UnnameActor {
+        /// The name.
+        name: ActorName,
+        /// The actor.
+        actor: ActorId,
+    },
     /// The head's part of a plan, asked by gateways; answered by [`PlanRecord`].
     Place(PlaceRequest),
     /// Why an owner's request for slots waits at the head, asked by nodes; answered by [`Reason`], which is empty if it does not.

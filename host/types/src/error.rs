@@ -192,6 +192,11 @@ codes! {
     GROUP_REMOVED = 823, Failed, "The placement group was removed.";
     TASK_DEPTH = 831, Failed, "Tasks start tasks in a chain that is too long.";
     TASKS_STUCK = 832, Failed, "All that runs waits for what cannot start.";
+    ACTOR_DIED = 841, Failed, "The actor is dead.";
+    ACTOR_RESTARTED = 842, Failed, "The actor ended, and begins anew with a new state.";
+    ACTOR_BUSY = 843, Failed, "As many calls of the actor wait as may.";
+    ACTOR_CLASS = 844, Refused, "The function is no method of the actor's class.";
+    ACTOR_ELSEWHERE = 845, Refused, "The actor belongs to another gateway's node.";
 
     STORE_FULL = 851, Failed, "A node's object store is full.";
     OBJECT_TOO_LARGE = 852, Refused, "An object can never fit into the store.";

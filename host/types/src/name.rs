@@ -82,6 +82,50 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
+/// The name of an actor: a namespace and a name in it, as `shop/cart`; `cart` alone is in the namespace `default`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActorName {
+    /// The namespace.
+    pub namespace: Name,
+    /// The name.
+    pub name: Name,
+}
+
+impl ActorName {
+    const NAMESPACE_DEFAULT: &str = "default";
+}
+
+impl fmt::Display for ActorName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.as_str() == Self::NAMESPACE_DEFAULT {
+            write!(f, "{}", self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+impl FromStr for ActorName {
+    type Err = ParseNameError;
+
+    fn from_str(text: &str) -> Result<Self, ParseNameError> {
+        let (namespace, name) = text.split_once('/').unwrap_or((Self::NAMESPACE_DEFAULT, text));
+        Ok(Self { namespace: Name::new(namespace)?, name: Name::new(name)? })
+    }
+}
+
+impl Serialize for ActorName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ActorName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Who pays: the name that every key, message, log line and cache entry carries.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Placement, Quantity, ResourceSet, TaskLimits};
+use crate::{ActorName, Name, Placement, Quantity, ResourceSet, TaskLimits};
 
 /// Who goes first where not all can: -100 to 100, larger first, 0 by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -62,6 +62,34 @@ pub struct TaskOptions {
     pub placement: Placement,
     /// A name for people.
     pub name: Option<Name>,
+    /// Where it makes an actor: how the actor is found, and how many calls it takes.
+    #[serde(skip_serializing_if = "ActorOptions::is_default")]
+    pub actor: ActorOptions,
+}
+
+/// What is asked for of an actor beside what it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActorOptions {
+    /// The name by which others find it, one of a kind in its tenant.
+    pub name: Option<ActorName>,
+    /// Calls that may be under way or wait; more are refused.
+    pub calls_max: u32,
+}
+
+impl ActorOptions {
+    /// Calls that may wait where nothing else is said: enough for any batch, and little enough to hold in memory.
+    pub const CALLS_DEFAULT: u32 = 100_000;
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for ActorOptions {
+    fn default() -> Self {
+        Self { name: None, calls_max: Self::CALLS_DEFAULT }
+    }
 }
 
 impl TaskOptions {
@@ -79,6 +107,7 @@ impl Default for TaskOptions {
             reuse: false,
             placement: Placement::default(),
             name: None,
+            actor: ActorOptions::default(),
         }
     }
 }

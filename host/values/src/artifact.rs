@@ -1,12 +1,12 @@
 //! An artifact's public face: what it is, what can be called, what it needs. It is found once, when an artifact is submitted, and then
 //! travels with it, so that neither a head nor a client needs an engine to check a call.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use rwasm_types::{Code, Error};
 use serde::{Deserialize, Serialize};
 
-use crate::{ExportName, ResourceName, Signature};
+use crate::{ExportName, ResourceName, Signature, Type};
 
 /// All that is known of an artifact without compiling it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,24 @@ pub struct Export {
     pub signature: Signature,
     /// How it is used.
     pub role: Role,
+}
+
+impl Export {
+    /// Its type as callers see it: a method's without the actor itself, and without the actor where it makes one.
+    pub fn outward(&self) -> Cow<'_, Signature> {
+        let Signature { params, result } = &self.signature;
+        match &self.role {
+            Role::ActorMethod { .. } => Cow::Owned(Signature { params: params.iter().skip(1).cloned().collect(), result: result.clone() }),
+            Role::ActorCreate { .. } => {
+                let result = match result {
+                    Some(Type::Result(types)) => Some(Type::result(None, types.err.clone())),
+                    _ => None,
+                };
+                Cow::Owned(Signature { params: params.clone(), result })
+            }
+            Role::Task | Role::Command | Role::NotCallable { .. } => Cow::Borrowed(&self.signature),
+        }
+    }
 }
 
 /// How an exported function is used.

@@ -3,7 +3,7 @@
 use rwasm_types::{Code, Error};
 use semver::Version;
 
-use crate::{ArtifactInfo, Export, ExportName, Role, fault::one_line};
+use crate::{ArtifactInfo, Export, ExportName, ResourceName, Role, fault::one_line};
 
 /// The most names that an error lists.
 const LISTED_MAX: usize = 8;
@@ -41,6 +41,25 @@ impl ArtifactInfo {
             }
             _ => Ok(export),
         }
+    }
+
+    /// The method of a class that a name means: `increment`, `counter.increment`, or any that [`ArtifactInfo::resolve`] takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::NO_SUCH_EXPORT`] with the methods that there are, or as [`ArtifactInfo::resolve`].
+    pub fn method(&self, class: &ResourceName, name: &str) -> Result<&Export, Error> {
+        let of_class = |export: &&Export| matches!(&export.role, Role::ActorMethod { resource } if resource == class);
+        let short = |export: &&Export| export.name.plain_func().rsplit_once('.').is_some_and(|(_, method)| method == name);
+        if let Some(export) = self.exports.iter().filter(of_class).find(short) {
+            return Ok(export);
+        }
+        if let Some(export) = self.resolve(name).ok().filter(of_class) {
+            return Ok(export);
+        }
+        let methods: Vec<&str> = self.exports.iter().filter(of_class).map(|export| export.name.plain_func()).collect();
+        let error = Error::new(Code::NO_SUCH_EXPORT, format!("`{}` has no method `{}`", class.name, one_line(name, 120)));
+        Err(if methods.is_empty() { error } else { error.hint(format!("it has {}", listed(&methods))) })
     }
 
     fn match_parts(&self, name: &str) -> Result<&Export, Error> {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Access, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement, Priority, Quantity,
-    ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
+    Access, ActorId, ActorOptions, ArtifactDigest, Code, Error, Grants, JobId, LabelSelector, Name, NetGrant, NodeId, ObjectId, Placement,
+    Priority, Quantity, ResourceSet, Result, Strategy, Stream, TaskId, TaskLimits, TaskOptions, VolumeGrant, VolumeSource,
 };
 
 use crate::generated as proto;
@@ -182,6 +182,12 @@ impl From<&TaskOptions> for proto::Options {
             reuse: options.reuse,
             name: options.name.as_ref().map(ToString::to_string).unwrap_or_default(),
             placement: Some((&options.placement).into()),
+            actor_name: options.actor.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+            actor_calls_max: match options.actor.calls_max {
+                // Said by older versions, too.
+                ActorOptions::CALLS_DEFAULT => 0,
+                calls_max => calls_max,
+            },
         }
     }
 }
@@ -201,7 +207,26 @@ pub fn options(message: &proto::Options) -> Result<TaskOptions> {
         reuse: message.reuse,
         placement: placement(message.placement.as_ref())?,
         name,
+        actor: ActorOptions {
+            name: (!message.actor_name.is_empty()).then(|| message.actor_name.parse().map_err(malformed)).transpose()?,
+            calls_max: if message.actor_calls_max == 0 { ActorOptions::CALLS_DEFAULT } else { message.actor_calls_max },
+        },
     })
+}
+
+impl From<ActorId> for proto::TaskId {
+    fn from(ActorId(task): ActorId) -> Self {
+        Self { owner: task.owner.get(), session: task.session, sequence: task.sequence }
+    }
+}
+
+/// Reads the actor that a method is called on.
+///
+/// # Errors
+///
+/// If its owner is no node.
+pub fn actor(message: &proto::TaskId) -> Result<ActorId> {
+    Ok(ActorId(TaskId { owner: node(message.owner)?, session: message.session, sequence: message.sequence }))
 }
 
 /// Reads a priority.

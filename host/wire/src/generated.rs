@@ -409,6 +409,11 @@ pub struct Options {
     pub name: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "7")]
     pub placement: ::core::option::Option<Placement>,
+    /// Of what makes an actor: its name, empty for none, and how many of its calls may be under way or wait, 0 for as many as by default.
+    #[prost(string, tag = "60")]
+    pub actor_name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "61")]
+    pub actor_calls_max: u32,
 }
 /// Where a task may run. Conditions on labels are in their text form, as `zone in (a, b)`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -491,6 +496,9 @@ pub struct Call {
     pub options: ::core::option::Option<Options>,
     #[prost(message, optional, tag = "4")]
     pub grants: ::core::option::Option<Grants>,
+    /// Of a method: the actor that it is called on.
+    #[prost(message, optional, tag = "60")]
+    pub actor: ::core::option::Option<TaskId>,
 }
 /// Bytes that a task wrote.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -524,6 +532,9 @@ pub struct Outcome {
     pub wall_ns: u64,
     #[prost(uint64, tag = "7")]
     pub memory_bytes: u64,
+    /// Between nodes: this is no end. The actor that the attempt makes takes calls from now on.
+    #[prost(bool, tag = "60")]
+    pub alive: bool,
     #[prost(oneof = "outcome::Result", tags = "3, 4")]
     pub result: ::core::option::Option<outcome::Result>,
 }
@@ -2433,7 +2444,7 @@ pub mod tunnel_part {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OwnerMessage {
-    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5, 30")]
+    #[prost(oneof = "owner_message::Message", tags = "1, 2, 3, 4, 5, 30, 60")]
     pub message: ::core::option::Option<owner_message::Message>,
 }
 /// Nested message and enum types in `OwnerMessage`.
@@ -2452,6 +2463,8 @@ pub mod owner_message {
         Forget(super::ForgetSession),
         #[prost(message, tag = "30")]
         Acknowledge(super::AcknowledgeRemote),
+        #[prost(message, tag = "60")]
+        Retire(super::RetireActor),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -2595,6 +2608,14 @@ pub struct CancelRemote {
     /// Without sequences, all of the session.
     #[prost(uint64, repeated, tag = "2")]
     pub sequences: ::prost::alloc::vec::Vec<u64>,
+}
+/// The actor that a task made is to end when it has worked off its calls.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RetireActor {
+    #[prost(uint32, tag = "1")]
+    pub session: u32,
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
 }
 /// The job has ended: its calls are not used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -64,8 +64,8 @@ pub mod msg {
         LinkHello, LinkResume, LogsChunk, LogsRequest, Member, Members, NodeMessage, ObjectHead, ObjectMeta, ObjectPart, ObjectWord,
         ObjectWords, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, PullChunk, PullHead, PullPart,
         PullRequest, PutHead, PutPart, PutReply, QueryReply, QueryRequest, Question, Range, Register, Registered, RelayAddress, ReleaseJob,
-        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, Ring, RunnerMessage, Stream, Submit, TaskId, TellHello, Telling,
-        Told, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, object_word,
-        outcome, owner_message, pull_part, registered, runner_message, telling, tunnel_part,
+        RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RetireActor, Ring, RunnerMessage, Stream, Submit, TaskId,
+        TellHello, Telling, Told, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened,
+        node_message, object_word, outcome, owner_message, pull_part, registered, runner_message, telling, tunnel_part,
     };
 }

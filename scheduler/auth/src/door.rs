@@ -49,6 +49,9 @@ impl Door<'_> {
                 | Query::Policy
                 | Query::Objects { .. }
                 | Query::Object { .. }
+                | Query::Actors { .. }
+                | Query::Actor { .. }
+                | Query::NamedActor { .. }
                 | Query::Memory => (Role::Viewer, Some(Role::Operator)),
                 Query::Plan { .. } => (Role::Submitter, None),
                 Query::Tenants => (Role::Operator, Some(Role::Operator)),
@@ -60,6 +63,7 @@ impl Door<'_> {
                 | Order::Untag { .. }
                 | Order::RemoveArtifact { .. }
                 | Order::ReleaseObject { .. }
+                | Order::EndActor { .. }
                 | Order::CreateGroup(_)
                 | Order::RemoveGroup { .. } => (Role::Submitter, Some(Role::Admin)),
                 Order::CollectArtifacts { .. } | Order::DrainNode { .. } | Order::UndrainNode { .. } => {
@@ -76,7 +80,7 @@ impl Door<'_> {
             // A part of a submit.
             Door::Ask(Ask::Offered { .. } | Ask::Place(_)) => (Role::Submitter, None),
             // Asked by nodes of each other, never by callers.
-            Door::Ask(Ask::TenantUse | Ask::Demand { .. }) => (Role::Admin, None),
+            Door::Ask(Ask::TenantUse | Ask::Demand { .. } | Ask::NameActor { .. } | Ask::UnnameActor { .. }) => (Role::Admin, None),
         }
     }
 

@@ -74,7 +74,7 @@ impl Access {
         match ask {
             Ask::Query(Query::Tags { .. } | Query::Artifact { .. }) => self.directory.read().tenant(tenant).map(|_entry| ())?,
             // The core tells a tenant of its own requests only.
-            Ask::Query(Query::Nodes) | Ask::Demand { .. } => {}
+            Ask::Query(Query::Nodes) | Ask::Demand { .. } | Ask::NameActor { .. } | Ask::UnnameActor { .. } => {}
             _ => return Err(convert::malformed("a question without a token is none of a node's own")),
         }
         Ok(Identity { tenant: tenant.clone(), role: Role::Viewer, token: None })
@@ -187,6 +187,7 @@ impl Shared {
             | Order::RemoveArtifact { .. }
             | Order::CollectArtifacts { .. }
             | Order::ReleaseObject { .. }
+            | Order::EndActor { .. }
             | Order::RevokeInvitation { .. }
             | Order::CreateGroup(_)
             | Order::RemoveGroup { .. }

@@ -1,11 +1,11 @@
 //! Questions that cross the cluster: what the head knows itself, what one node knows, and what is put together from all of them.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_types::{
-    Code, Error, Identity, JobId, NodeId, ObjectId, Result, Tenant,
-    api::{Ask, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, Query, Reason},
+    ActorId, Code, Error, Identity, JobId, NodeId, ObjectId, Result, Tenant,
+    api::{ActorRecord, Ask, LIMIT_MAX, Listing, MemoryRecord, ObjectRecord, Order, Query, Reason},
     view::Wanted,
 };
 use rwasm_wire::{convert, msg};
@@ -50,6 +50,9 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
         Ask::Offered { needs } => shared.offered(needs).and_then(|()| json(&())),
         Ask::Place(place) => json(&shared.place(place, &tenant)?),
         Ask::Demand { owner, request } => json(&Reason { why: shared.why(*owner, *request, &tenant) }),
+        Ask::NameActor { name, actor } => shared.name_actor(&tenant, name, *actor).await,
+        Ask::UnnameActor { name, actor } => shared.unname_actor(&tenant, name, *actor).await,
+        Ask::Query(Query::NamedActor { name }) => shared.named_actor(&tenant, name),
         Ask::Query(Query::Plan { .. }) => Err(Error::internal("the head was asked what only a gateway knows")),
         Ask::TenantUse => Err(Error::internal("the head was asked what only it asks")),
         Ask::Query(Query::Jobs { state, limit, page }) => {
@@ -78,6 +81,13 @@ async fn find(shared: &Shared, question: &msg::Question) -> Result<Bytes> {
             all.rows.truncate((*limit).min(LIMIT_MAX));
             json(&all)
         }
+        Ask::Query(Query::Actors { limit }) => {
+            let mut all = from_all::<ActorRecord>(shared, question).await?;
+            all.rows.sort_by_key(|row| Reverse((row.created_ms, row.id)));
+            all.rows.truncate((*limit).min(LIMIT_MAX));
+            json(&all)
+        }
+        Ask::Query(Query::Actor { actor }) => from_owner(shared, question, actor.0.owner, &actor_of(*actor)).await,
         Ask::Query(Query::Memory) => json(&from_all::<MemoryRecord>(shared, question).await?),
         Ask::Query(Query::Object { object }) => from_owner(shared, question, object.task.owner, &object_of(*object)).await,
         Ask::Order(order) => carry_out(shared, question, &identity, order).await,
@@ -109,6 +119,7 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
     let answer = match order {
         Order::StopJob { job } => from_owner(shared, question, job.owner, &job_of(*job)).await?,
         Order::ReleaseObject { object } => from_owner(shared, question, object.task.owner, &object_of(*object)).await?,
+        Order::EndActor { actor, .. } => from_owner(shared, question, actor.0.owner, &actor_of(*actor)).await?,
         Order::TagArtifact { tag, artifact } => shared.tag(question, tag, artifact, &once).await?,
         Order::Untag { tag } => shared.untag(question, tag, &once).await?,
         Order::RemoveArtifact { artifact, force } => json(&shared.remove_artifact(question, artifact, *force).await?)?,
@@ -146,6 +157,10 @@ async fn carry_out(shared: &Shared, question: &msg::Question, identity: &Identit
 
 fn job_of(job: JobId) -> Error {
     Error::new(Code::NOT_FOUND, format!("there is no job {job}")).hint("`rwasm job list` shows what there is")
+}
+
+fn actor_of(actor: ActorId) -> Error {
+    Error::new(Code::NOT_FOUND, format!("there is no actor {actor}"))
 }
 
 fn object_of(object: ObjectId) -> Error {

@@ -12,6 +12,7 @@
 //! an object's bytes.
 
 mod access;
+mod actors;
 mod artifacts;
 mod ask;
 mod history;

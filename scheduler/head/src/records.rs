@@ -41,7 +41,7 @@ pub(crate) fn directory(journal: &Journal) -> Result<Directory> {
 /// Commits that remove what a tenant has in other tables, each small enough for the journal.
 pub(crate) fn leftovers(journal: &Journal, tenant: &Tenant) -> Result<Vec<Vec<Change>>> {
     let mut changes = vec![Change::Delete { table: Table::Policies, key: tenant.to_string() }];
-    for table in [Table::Tags, Table::Groups, Table::Keys] {
+    for table in [Table::Tags, Table::Groups, Table::Actors, Table::Keys] {
         let keys = journal.scan(table, &format!("{tenant}/"))?.into_iter().map(|(key, _)| key);
         changes.extend(keys.map(|key| Change::Delete { table, key }));
     }

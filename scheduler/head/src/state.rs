@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) invitations: Invitations,
     /// The past of nodes, if it is kept.
     pub(crate) history: Option<History>,
+    /// Held while the name of an actor changes.
+    pub(crate) naming: tokio::sync::Mutex<()>,
     token: blake3::Hash,
     started_ms: UnixMs,
     state: Mutex<State>,
@@ -177,6 +179,7 @@ impl Shared {
             orders: Orders::read(journal.clone())?,
             numbers,
             history,
+            naming: tokio::sync::Mutex::default(),
             scope,
             access,
             journal,

@@ -30,6 +30,8 @@ pub enum Table {
     Drains,
     /// Placement groups.
     Groups,
+    /// Names of actors.
+    Actors,
     /// Orders that were carried out, by their idempotency keys.
     Keys,
 }
@@ -46,6 +48,7 @@ impl Table {
         Self::Tags,
         Self::Drains,
         Self::Groups,
+        Self::Actors,
         Self::Keys,
     ];
 
@@ -61,6 +64,7 @@ impl Table {
             Self::Tags => "tags",
             Self::Drains => "drains",
             Self::Groups => "groups",
+            Self::Actors => "actors",
             Self::Keys => "keys",
         }
     }

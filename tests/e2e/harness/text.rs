@@ -35,3 +35,14 @@ fn is_number(text: &str) -> bool {
 fn is_time(text: &str) -> bool {
     text.len() == 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T' && text.starts_with("20")
 }
+
+/// Names that follow a word in the protocol of the gateway's port, within a part of it.
+pub(crate) fn protocol(from: &str, name: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let read =
+        |file: &str| std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("host/wire/proto").join(file)).unwrap();
+    let text = ["gateway.proto", "peer.proto"].map(read).concat();
+    let (_, part) = text.split_once(from).unwrap_or_else(|| panic!("no {from}"));
+    let names: Vec<String> = part.lines().take_while(|line| *line != "}").filter_map(|line| name(line.trim())).collect();
+    assert!(!names.is_empty(), "{from} has none");
+    names
+}

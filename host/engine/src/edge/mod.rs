@@ -12,7 +12,10 @@ use rwasm_values::{
     Signature,
     codec::{ArgsView, Limits},
 };
-use wasmtime::{AsContextMut, Store, component::Func};
+use wasmtime::{
+    AsContextMut, Store,
+    component::{Func, ResourceAny, Val},
+};
 
 use crate::store::Host;
 
@@ -58,6 +61,42 @@ impl Edge {
     #[must_use]
     pub(crate) fn slow(&self) -> Self {
         Self { signature: self.signature.clone(), fast: None }
+    }
+
+    /// The same for a function that makes or takes a resource, of which this is the type beside that. It crosses the dynamic way.
+    pub(crate) fn dynamic(outward: Signature) -> Self {
+        Self { signature: outward, fast: None }
+    }
+
+    /// Calls a function that makes a resource; gives it beside the result without it, if it was made.
+    pub(crate) async fn make(&self, func: &Func, store: &mut Store<Host>, args: &[u8]) -> Result<(Bytes, Option<ResourceAny>), CallError> {
+        let limits = limits(store);
+        let view = ArgsView::parse(&self.signature, args, &args_limits(args))?;
+        let params = values::params(&self.signature, &view, &mut store.as_context_mut())?;
+        drop(view);
+        let mut results = [Val::Bool(false)];
+        func.call_async(&mut *store, &params, &mut results).await?;
+        let [result] = &mut results;
+        let made = values::take_resource(result);
+        Ok((values::message(&self.signature, &results, &limits, &mut store.as_context_mut())?, made))
+    }
+
+    /// Calls a method of a resource.
+    pub(crate) async fn call_on(
+        &self,
+        resource: ResourceAny,
+        func: &Func,
+        store: &mut Store<Host>,
+        args: &[u8],
+    ) -> Result<Bytes, CallError> {
+        let limits = limits(store);
+        let view = ArgsView::parse(&self.signature, args, &args_limits(args))?;
+        let mut params = values::params(&self.signature, &view, &mut store.as_context_mut())?;
+        drop(view);
+        params.insert(0, Val::Resource(resource));
+        let mut results = values::results(&self.signature);
+        func.call_async(&mut *store, &params, &mut results).await?;
+        Ok(values::message(&self.signature, &results, &limits, &mut store.as_context_mut())?)
     }
 
     /// Calls on the current thread.

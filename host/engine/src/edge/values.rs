@@ -7,7 +7,10 @@ use rwasm_values::{
     Element, Field, Label, Ref, Resource, Scalar, Signature, Type,
     codec::{ArgView, ArgsView, Decoder, Encoder, Limits, Payload, RefsView, VERSION},
 };
-use wasmtime::{StoreContextMut, component::Val};
+use wasmtime::{
+    StoreContextMut,
+    component::{ResourceAny, Val},
+};
 
 use crate::{objects::Handles, store::Host};
 
@@ -28,6 +31,18 @@ pub(super) fn params(signature: &Signature, view: &ArgsView<'_>, cx: &mut StoreC
 /// Room for the results of a call.
 pub(super) fn results(signature: &Signature) -> Vec<Val> {
     signature.result.iter().map(|_| Val::Bool(false)).collect()
+}
+
+/// Takes the resource out of a result that is one, or is the success of a `result`; what is left of that has no payload.
+pub(super) fn take_resource(result: &mut Val) -> Option<ResourceAny> {
+    match result {
+        Val::Resource(made) => Some(*made),
+        Val::Result(Ok(payload)) => match payload.take().as_deref() {
+            Some(Val::Resource(made)) => Some(*made),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The result's message. What it refers to is kept by [`Handles::returned`].

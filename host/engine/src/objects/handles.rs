@@ -75,6 +75,12 @@ impl Handles {
         taken.map_err(|error| Error::internal(format!("a handle cannot be returned: {error:#}")))
     }
 
+    /// What was returned is the caller's; the next result begins anew.
+    pub(crate) fn forget_returned(&mut self) {
+        self.returned.clear();
+        self.places.clear();
+    }
+
     /// The objects that were returned, each once.
     pub(crate) fn returned(&self) -> &[Arc<dyn Object>] {
         &self.returned

@@ -1,6 +1,7 @@
 //! Executors: what actually runs guests. They are spoken to by messages and speak back by messages, so that one can be a set of threads
 //! in this process and another a child process.
 
+mod actor;
 mod threads;
 
 use std::{
@@ -17,7 +18,7 @@ use rwasm_engine::{
 use rwasm_history::work::Outcome;
 use rwasm_types::{Attempt, Code, Error, Grants, JobId, NodeId, Result, TaskId, TaskLimits, Tenant};
 use rwasm_values::{
-    Type,
+    Role, Type,
     codec::{self, Limits, ResultView},
 };
 
@@ -25,6 +26,7 @@ use rwasm_wire::{convert, msg};
 
 pub(crate) use self::threads::Threads;
 use crate::{
+    actors::{Actors, Ticket},
     dispatch::RunId,
     guest::{Origin, Reach},
     node::Shared,
@@ -43,6 +45,8 @@ pub(crate) struct Item {
     pub(crate) args: Bytes,
     /// Copies of other nodes' objects that it needs.
     pub(crate) copies: Copies,
+    /// Of a call of an actor: its place among those that the actor may have.
+    pub(crate) ticket: Option<Arc<Ticket>>,
     /// How many tasks started one another until this one.
     pub(crate) depth: u32,
 }
@@ -50,7 +54,7 @@ pub(crate) struct Item {
 impl Item {
     /// An attempt that needs no copies, or has none yet.
     pub(crate) fn new(task: TaskId, attempt: Attempt, args: Bytes) -> Self {
-        Self { task, attempt, args, copies: Copies::default(), depth: 0 }
+        Self { task, attempt, args, copies: Copies::default(), ticket: None, depth: 0 }
     }
 }
 
@@ -80,6 +84,9 @@ pub(crate) trait Taker: Send + Sync {
     /// Attempts ended.
     fn ended(&self, ended: Vec<Ended>);
 
+    /// The actor that an attempt makes takes calls from now on; of interest to those whose attempts make some.
+    fn alive(&self, _item: &Item) {}
+
     /// Attempts that were given a slot have not begun, and wait again.
     fn returned(&self, items: &[Item]);
 
@@ -106,6 +113,8 @@ pub(crate) struct LoadedCall {
     pub(crate) taker: Arc<dyn Taker>,
     /// Where the values of arguments are that are given by ref.
     pub(crate) objects: Arc<Objects>,
+    /// The actors of this node.
+    pub(crate) actors: Arc<Actors>,
     /// What tasks that an attempt starts have from it.
     pub(crate) origin: Arc<Origin>,
     /// The node, which starts them; none where guests are only measured.
@@ -123,24 +132,23 @@ impl std::fmt::Debug for LoadedCall {
 impl LoadedCall {
     /// Whether attempts run from start to end on one thread, without a fiber.
     pub(crate) fn is_sync(&self) -> bool {
-        self.prepared.is_sync() && !self.shares_core
+        self.prepared.is_sync() && !self.shares_core && !self.makes_actor()
+    }
+
+    /// Whether attempts make actors.
+    pub(crate) fn makes_actor(&self) -> bool {
+        matches!(self.prepared.info().exports.get(self.export), Some(export) if matches!(export.role, Role::ActorCreate { .. }))
+    }
+
+    /// Whether another attempt follows the one that ended, of those that make actors.
+    pub(crate) fn tries_again(&self, attempt: Attempt) -> bool {
+        attempt.0 <= self.origin.options.retries_max.unwrap_or(0)
     }
 
     /// The error of a function that returned its error case.
     pub(crate) fn application_error(&self, result: &Result<Bytes>) -> Option<Error> {
-        let ty = self.prepared.info().exports.get(self.export)?.signature.result.as_ref()?;
-        if !matches!(ty, Type::Result(_)) {
-            return None;
-        }
-        let message = result.as_ref().ok()?;
-        let failed = ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() })
-            .is_ok_and(|view| view.is_application_error());
-        failed.then(|| {
-            let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
-            let text =
-                codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
-            Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
-        })
+        let outward = self.prepared.info().exports.get(self.export)?.outward();
+        application_error(outward.result.as_ref(), result)
     }
 
     /// Has in memory what an attempt's arguments name, until what is given is dropped.
@@ -168,7 +176,7 @@ impl LoadedCall {
     ) -> Result<(Request, Option<Arc<Reach>>)> {
         let info = self.prepared.info();
         let args = match info.exports.get(self.export) {
-            Some(export) => inlined(&self.objects, &self.tenant, &export.signature, &item.args)?,
+            Some(export) => inlined(&self.objects, &self.tenant, &export.outward(), &item.args)?,
             None => item.args.clone(),
         };
         let reach = self.prepared.uses_objects().then(|| Reach::new(self, item, slot())).transpose()?;
@@ -192,6 +200,19 @@ impl LoadedCall {
         };
         Ok((request, reach))
     }
+}
+
+/// The error of a function that returned its error case, given the type of its result.
+pub(crate) fn application_error(ty: Option<&Type>, result: &Result<Bytes>) -> Option<Error> {
+    let ty = ty.filter(|ty| matches!(ty, Type::Result(_)))?;
+    let message = result.as_ref().ok()?;
+    let failed = ResultView::parse(Some(ty), message, &Limits { bytes: message.len(), ..Limits::default() })
+        .is_ok_and(|view| view.is_application_error());
+    failed.then(|| {
+        let limits = Limits { bytes: APPLICATION_ERROR_BYTES_MAX, ..Limits::default() };
+        let text = codec::decode_result(Some(ty), message, &limits).and_then(|returned| rwasm_values::wave::to_string(Some(ty), &returned));
+        Error::new(Code::APPLICATION, format!("the function returned {}", text.unwrap_or_else(|_| "its error case".to_owned())))
+    })
 }
 
 impl Ended {
@@ -236,6 +257,7 @@ impl Ended {
             wall_ns: convert::nanos(self.wall),
             memory_bytes: self.memory_bytes,
             result: Some(convert::outcome_result(self.result)),
+            alive: false,
         };
         (outcome, self.held)
     }
@@ -266,6 +288,8 @@ pub(crate) enum ToExecutor {
 pub(crate) enum FromExecutor {
     /// Attempts ended, and the run goes on: told early where the next one takes long.
     Ended { call: Arc<LoadedCall>, ended: Vec<Ended> },
+    /// An actor ended by itself after it was alive: it may be made anew. The end of its run is told after that.
+    Crashed { run: RunId, call: Arc<LoadedCall>, item: Item, error: Error },
     /// The attempt that runs waits for other tasks; those behind it have not begun, and are given back.
     Blocked { run: RunId, call: Arc<LoadedCall>, unbegun: Vec<Item> },
     /// It goes on.

@@ -22,11 +22,14 @@ use rwasm_engine::{Control, Outcome};
 use rwasm_types::{Code, Error, Result, TaskId};
 use tokio::{sync::Notify, task::LocalSet};
 
-use super::{Ended, Events, Executor, FromExecutor, Item, LoadedCall, Slot, ToExecutor};
+use super::{
+    Ended, Events, Executor, FromExecutor, Item, LoadedCall, Slot, ToExecutor,
+    actor::{self, Lived},
+};
 use crate::dispatch::RunId;
 
 /// How long finished attempts of a run wait for the rest of it before they are told.
-const TELL_AFTER: Duration = Duration::from_millis(1);
+pub(super) const TELL_AFTER: Duration = Duration::from_millis(1);
 
 type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -130,7 +133,7 @@ impl Run {
     }
 }
 
-fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
+pub(super) fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
     let Outcome { result, held, cpu, wall, memory_bytes } = outcome;
     Ended { task: item.task, attempt: item.attempt, failed: call.application_error(&result), result, held, cpu, wall, memory_bytes }
 }
@@ -138,12 +141,11 @@ fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
 /// Runs an attempt that may wait.
 async fn attempt(shared: &Arc<Shared>, run: &Arc<Run>, item: &Item, control: Arc<Control>) -> Ended {
     let call = &run.call;
-    let slot = || Arc::new(Place { shared: Arc::clone(shared), run: Arc::clone(run) }) as Arc<dyn Slot>;
     let brought = match call.bring(item).await {
         Ok(brought) => brought,
         Err(error) => return Ended::unrun(item, error),
     };
-    match call.request(item, control, slot) {
+    match call.request(item, control, || slot(shared, run)) {
         Ok((request, reach)) => {
             let ended = ended(call, item, Arc::clone(&call.prepared).run_async(request).await);
             if let Some(reach) = reach {
@@ -166,6 +168,11 @@ impl Slot for NeverWaits {
 }
 
 /// The slot of a run's attempt.
+fn slot(shared: &Arc<Shared>, run: &Arc<Run>) -> Arc<dyn Slot> {
+    Arc::new(Place { shared: Arc::clone(shared), run: Arc::clone(run) })
+}
+
+/// What [`slot`] gives.
 struct Place {
     shared: Arc<Shared>,
     run: Arc<Run>,
@@ -421,7 +428,20 @@ async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
 async fn run_async(shared: Arc<Shared>, run: Arc<Run>) {
     let mut teller = Teller::new(&shared, &run);
     while let Some((item, control)) = run.next() {
-        teller.add(attempt(&shared, &run, &item, control).await);
+        if !run.call.makes_actor() {
+            teller.add(attempt(&shared, &run, &item, control).await);
+            continue;
+        }
+        let Lived { ended, crashed } = actor::live((&run.call, &item), control, || slot(&shared, &run), || run.state.lock().taken).await;
+        match &ended.result {
+            Err(error) if crashed && !run.state.lock().taken => {
+                let (call, error) = (Arc::clone(&run.call), error.clone());
+                shared.events.receive(FromExecutor::Crashed { run: run.id, call, item, error });
+            }
+            _ => {}
+        }
+        // Where it is made anew, this is an attempt of before, and nobody's end.
+        teller.add(ended);
     }
     teller.finish();
 }

@@ -12,7 +12,7 @@ use rwasm_engine::{
     tasks::{self as guest, Call},
 };
 use rwasm_types::{
-    ArtifactDigest, ArtifactName, Code, Error, ObjectId, Placement, Result, Strategy, TaskId, TaskOptions,
+    ActorOptions, ArtifactDigest, ArtifactName, Code, Error, ObjectId, Placement, Result, Strategy, TaskId, TaskOptions,
     api::{ArtifactRecord, Ask, Query},
     format_bytes, format_duration,
 };
@@ -69,9 +69,13 @@ impl Reach {
             None => self.origin.artifact,
         };
         let options = self.options(&call.options)?;
-        let request = CallRequest { artifact, export: call.export, options, grants: self.origin.grants.clone() };
+        let request = CallRequest { artifact, export: call.export, options, grants: self.origin.grants.clone(), actor: None };
         let message = message(&call.refs, &call.args)?;
         let (job, call) = host.child_call(&self.tenant, self.origin.root, self.task.job(), request)?;
+        if call.makes_actor() {
+            let error = Error::new(Code::NOT_CALLABLE, format!("`{}` makes an actor, and tasks make none", call.export.name));
+            return Err(error.hint("have the driver make it"));
+        }
         call.check(&message)?;
         let item = host.children.start(&job, &call, message, self.depth + 1)?;
         let task = item.task;
@@ -136,6 +140,7 @@ impl Reach {
                 ..Placement::default()
             },
             name: None,
+            actor: ActorOptions::default(),
         })
     }
 }

@@ -41,6 +41,15 @@ impl Objects {
         self.waiting.lock().retain(|(task, _), _| !wanted(*task));
     }
 
+    /// Ends the wait of a call of an actor.
+    ///
+    /// # Errors
+    ///
+    /// If it was cancelled meanwhile.
+    pub(crate) fn end_wait(&self, item: &Item) -> Result<()> {
+        self.waiting.lock().remove(&(item.task, item.attempt)).map(drop).ok_or_else(crate::node::cancelled)
+    }
+
     /// Ends an attempt's wait, with `next` where it was not cancelled. No cancel comes between: it finds the attempt waiting, or finds it
     /// where `next` has put it.
     pub(super) fn waited<T>(&self, item: Item, next: impl FnOnce(Item) -> T) -> Result<T, Item> {
@@ -112,6 +121,13 @@ impl Shared {
             _ = cancelled => Err(crate::node::cancelled()),
         };
         let ready = ready.map(|copies| item.copies = copies);
+        if call.actor.is_some() {
+            return match (self.objects.waited(item, |item| item), ready) {
+                (Ok(item), Ok(())) => self.call_actor(job, call, vec![item]),
+                (Ok(item), Err(error)) => self.end(job, vec![item], &error),
+                (Err(item), _) => self.end(job, vec![item], &crate::node::cancelled()),
+            };
+        }
         match self.queue_waited(call.class, item, ready) {
             Ok(()) => self.pump(),
             Err((items, Some(error))) => self.end(job, items, &error),

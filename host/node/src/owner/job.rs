@@ -1,25 +1,23 @@
 //! One job at its owner: calls, tasks, results on their way to the driver, output on its way to the log.
 
-use std::sync::{
-    Arc, Weak,
-    atomic::{
-        AtomicBool,
-        Ordering::{Acquire, Release},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
     },
 };
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use rwasm_engine::Output;
 use rwasm_history::work::{Batch, CallOf, Opened};
 use rwasm_runtime::{fault, now_ms};
 use rwasm_types::{
-    ArtifactDigest, Attempt, Code, Error, Grants, JobId, JobState, NodeId, ResourceSet, Result, TaskId, TaskOptions, TaskState, Tenant,
+    ActorId, ArtifactDigest, Attempt, Code, Error, JobId, JobState, NodeId, Result, TaskState, Tenant,
     api::{JobRecord, TaskCounts, TaskRecord, UnixMs},
-};
-use rwasm_values::{
-    Export, Role,
-    codec::{ArgsView, Limits},
 };
 use rwasm_wire::convert;
 use tokio::sync::{Notify, mpsc::UnboundedSender};
@@ -32,43 +30,14 @@ use super::{
     tasks::{TaskEntry, TaskTable},
 };
 use crate::{
-    dispatch::ClassId,
-    executor::{Ended, HeldObjects, Item, Taker},
+    actors::{Actors, Event},
+    executor::{Ended, HeldObjects, Item},
     logs::JobLog,
     objects::Objects,
     tally::JobCounters,
 };
 
-/// What a driver said of a call, checked.
-pub(crate) struct JobCall {
-    pub(crate) number: u16,
-    pub(crate) artifact: ArtifactDigest,
-    pub(crate) export: Export,
-    /// Which of the artifact's exports.
-    pub(crate) export_index: usize,
-    pub(crate) options: TaskOptions,
-    /// What the submit asks for.
-    pub(crate) grants: Grants,
-    /// What of it this node gives; nothing if it does not offer all, and then the call's tasks run elsewhere.
-    pub(crate) granted: Option<Arc<Grants>>,
-    /// How often a lost task is tried again.
-    pub(crate) retries_max: u32,
-    /// What one task holds while it runs.
-    pub(crate) shape: ResourceSet,
-    pub(crate) class: ClassId,
-    /// Whether the artifact is compiled, or why it cannot be.
-    pub(crate) ready: RwLock<Option<Result<()>>>,
-}
-
-impl JobCall {
-    /// Checks that arguments fit the export, before anything is queued.
-    pub(crate) fn check(&self, args: &Bytes) -> Result<()> {
-        if self.export.role == Role::Command {
-            return if args.is_empty() { Ok(()) } else { Err(Error::new(Code::WRONG_ARITY, "a command takes its arguments after `--`")) };
-        }
-        ArgsView::parse(&self.export.signature, args, &Limits { bytes: args.len(), ..Limits::default() }).map(drop)
-    }
-}
+pub(crate) use super::{call::JobCall, taker::JobTaker};
 
 /// A job.
 pub(crate) struct Job {
@@ -90,6 +59,7 @@ pub(crate) struct Job {
     pub(crate) log: Arc<JobLog>,
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) objects: Arc<Objects>,
+    pub(crate) actors: Arc<Actors>,
     /// Told when it is over.
     over: UnboundedSender<JobId>,
     /// Whether its past is written.
@@ -100,6 +70,8 @@ pub(crate) struct Job {
 
 pub(super) struct State {
     pub(super) tasks: TaskTable,
+    /// Tasks that make actors and have not ended.
+    actors: BTreeSet<u64>,
     /// The driver submits no more.
     pub(super) finished: bool,
     /// Somebody stopped it.
@@ -115,6 +87,7 @@ pub(super) struct State {
 pub(crate) struct JobParts<'a> {
     pub(crate) ledger: &'a Arc<Ledger>,
     pub(crate) objects: &'a Arc<Objects>,
+    pub(crate) actors: &'a Arc<Actors>,
     pub(crate) counters: JobCounters,
     pub(crate) over: &'a UnboundedSender<JobId>,
 }
@@ -177,13 +150,14 @@ impl Job {
             child_of: root.map(|root| (root, Mutex::default())),
             me: Weak::clone(me),
             submitted_ms: at_ms,
-            state: Mutex::new(State { tasks, finished, stopped, error, refused: None, ended_ms: None }),
+            state: Mutex::new(State { tasks, actors: BTreeSet::new(), finished, stopped, error, refused: None, ended_ms: None }),
             calls: RwLock::default(),
             outbox,
             counters: parts.counters,
             log,
             ledger: Arc::clone(parts.ledger),
             objects: Arc::clone(parts.objects),
+            actors: Arc::clone(parts.actors),
             over: parts.over.clone(),
             archived: AtomicBool::new(false),
             // A detached job's driver does not come back for results.
@@ -273,8 +247,26 @@ impl Job {
             state.tasks.push(call.number, first, now);
             items.push(Item::new(self.id.task(sequence), Attempt::FIRST, args));
         }
+        if call.makes_actor() {
+            items.iter().for_each(|item| self.makes_actor(&mut state, item.task.sequence, call));
+        }
         self.counters.submitted(items.len());
         Ok(items)
+    }
+
+    fn makes_actor(&self, state: &mut State, sequence: u64, call: &JobCall) {
+        state.actors.insert(sequence);
+        self.actors.own(ActorId(self.id.task(sequence)), &call.options);
+    }
+
+    /// A task that an earlier life submitted makes an actor, and has not ended.
+    pub(crate) fn makes_actor_again(&self, sequence: u64, call: &JobCall) {
+        self.makes_actor(&mut self.state.lock(), sequence, call);
+    }
+
+    /// The numbers of tasks that make actors and have not ended.
+    pub(crate) fn actors(&self) -> Vec<u64> {
+        self.state.lock().actors.iter().copied().collect()
     }
 
     /// The artifact of a call is compiled: its tasks wait for slots from now on.
@@ -308,11 +300,16 @@ impl Job {
             Some(_) => {
                 self.counters.tried_again();
                 let attempt = item.attempt.next();
-                self.state.lock().tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
+                let mut state = self.state.lock();
+                if state.actors.contains(&item.task.sequence) {
+                    self.actors.tell(Event::Lost(ActorId(item.task), item.attempt, error.clone()));
+                }
+                state.tasks.requeued(item.task.sequence, attempt).then_some(Item { attempt, ..item })
             }
             None => {
                 let tried = format!("{} (attempt {})", error.message(), item.attempt.0);
-                let mut failed = Error::new(error.code(), tried).hint("raise --max-retries if the work may be repeated");
+                let option = if self.makes_actor_of(item.task.sequence) { "--max-restarts" } else { "--max-retries" };
+                let mut failed = Error::new(error.code(), tried).hint(format!("raise {option} if the work may be repeated"));
                 for (key, value) in error.fields() {
                     failed = failed.with(key, value);
                 }
@@ -320,6 +317,10 @@ impl Job {
                 None
             }
         }
+    }
+
+    fn makes_actor_of(&self, sequence: u64) -> bool {
+        self.state.lock().actors.contains(&sequence)
     }
 
     /// Marks attempts as never begun: they wait again as they were.
@@ -330,6 +331,11 @@ impl Job {
         for item in items {
             state.tasks.requeued(item.task.sequence, item.attempt);
         }
+    }
+
+    /// Whether a call has tasks.
+    pub(crate) fn has_tasks_of(&self, number: u16) -> bool {
+        self.state.lock().tasks.newest().any(|(_, entry)| entry.call == number)
     }
 
     /// The call that a task is of.
@@ -355,6 +361,13 @@ impl Job {
                 counts
             };
             let counted: Vec<Ended> = ended.into_iter().filter(|end| counting(end)).collect();
+            for end in &counted {
+                if state.actors.remove(&end.task.sequence) {
+                    let left = || Error::new(Code::ACTOR_DIED, "it ended as it was told to");
+                    let error = end.result.as_ref().err().or(end.failed.as_ref()).cloned().unwrap_or_else(left);
+                    self.actors.tell(Event::Ended(ActorId(end.task), error));
+                }
+            }
             if !counted.is_empty() {
                 // Results that nobody will ask for are not kept.
                 let results = !self.outbox.is_closed();
@@ -373,7 +386,7 @@ impl Job {
                 // Under the lock, and before the job can have ended: whoever sees its end takes what is there for the last of its results.
                 self.outbox.put(counted.into_iter().map(|end| end.into_message().0).collect())
             };
-            (state.settle(now), pressure, holding)
+            (self.settled(&mut state, now), pressure, holding)
         };
         self.publish(&results);
         self.objects.let_go(&holding);
@@ -394,16 +407,28 @@ impl Job {
                 self.note(|batch| batch.finished(self.id.session));
             }
             state.finished = true;
-            state.settle(now_ms())
+            self.settled(&mut state, now_ms())
         };
         if over {
             self.announce();
         }
     }
 
+    /// Ends the job if nothing is left to do; says whether it ended just now. Of a job that is not detached, actors are nothing to do.
+    fn settled(&self, state: &mut State, now: UnixMs) -> bool {
+        if state.settle(now) {
+            return true;
+        }
+        let left = state.tasks.len() - state.tasks.counts().finished();
+        if state.finished && !self.detached && left > 0 && left == state.actors.len() as u64 {
+            self.actors.tell(Event::OnlyActorsLeft(self.id));
+        }
+        false
+    }
+
     /// All that was written down of it is done again: it may have ended.
     pub(crate) fn settle(&self) {
-        let over = self.state.lock().settle(now_ms());
+        let over = self.settled(&mut self.state.lock(), now_ms());
         if over {
             self.announce();
         }
@@ -545,40 +570,5 @@ impl State {
             () if self.stopped || counts.cancelled > 0 => JobState::Cancelled,
             () => JobState::Succeeded,
         }
-    }
-}
-
-/// What is told when a job's driver falls behind or has caught up.
-pub(crate) type OnPressure = dyn Fn(&Job, Pressure) + Send + Sync;
-
-/// Takes what a job's attempts write and how they end, when they run on this node.
-pub(crate) struct JobTaker {
-    pub(crate) job: Arc<Job>,
-    /// Told when the driver falls behind.
-    pub(crate) pressure: Arc<OnPressure>,
-}
-
-impl Taker for JobTaker {
-    fn started(&self, items: &[Item]) {
-        self.job.running(items, self.job.id.owner);
-    }
-
-    fn ended(&self, ended: Vec<Ended>) {
-        let pressure = self.job.end(ended);
-        if pressure != Pressure::Unchanged {
-            (self.pressure)(&self.job, pressure);
-        }
-    }
-
-    fn returned(&self, items: &[Item]) {
-        self.job.requeued(items);
-    }
-
-    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
-        items.into_iter().filter_map(|item| self.job.lost(item, error)).collect()
-    }
-
-    fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output> {
-        self.job.log.writer(task.sequence, attempt)
     }
 }

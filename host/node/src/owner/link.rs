@@ -230,6 +230,7 @@ fn define(job: &Job, call: &JobCall) -> msg::DefineRemote {
             export: if call.export.role == rwasm_values::Role::Command { String::new() } else { call.export.name.to_string() },
             options: Some((&call.options).into()),
             grants: Some((&call.grants).into()),
+            actor: call.actor.map(Into::into),
         }),
     }
 }

@@ -44,6 +44,17 @@ impl Job {
         Cursor { at_ms: self.submitted_ms, id: self.id }
     }
 
+    /// Tasks that make or made actors, newest first, and their calls.
+    pub(crate) fn made_actors(&self) -> Vec<(u64, Arc<JobCall>)> {
+        let calls = self.calls.read();
+        let state = self.state.lock();
+        let made = |(sequence, entry): (u64, &TaskEntry)| {
+            let call = calls.get(usize::from(entry.call)).filter(|call| call.makes_actor())?;
+            Some((sequence, Arc::clone(call)))
+        };
+        state.tasks.newest().filter_map(made).collect()
+    }
+
     /// What is kept of its calls.
     pub(crate) fn past_calls(&self) -> Vec<PastCall> {
         let call = |call: &Arc<JobCall>| PastCall { export: call.export.name.to_string(), artifact: call.artifact };

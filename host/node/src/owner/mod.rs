@@ -1,5 +1,6 @@
 //! Ownership: the jobs that came in through this node, their tasks, results and output, and the leases they run on elsewhere.
 
+mod call;
 mod child;
 pub(crate) mod job;
 pub(crate) mod ledger;
@@ -9,4 +10,5 @@ pub(crate) mod outbox;
 pub(crate) mod received;
 pub(crate) mod restore;
 pub(crate) mod spread;
+mod taker;
 mod tasks;

@@ -22,7 +22,7 @@ use rwasm_types::{Code, Error, JobId, JobState, Result, SessionId, TaskState, Te
 use tokio::sync::oneshot;
 
 use super::{
-    job::{Job, JobParts, Unfinished},
+    job::{Job, JobCall, JobParts, Unfinished},
     outbox::Pressure,
     tasks::TaskTable,
 };
@@ -126,9 +126,13 @@ impl Shared {
         started.map_err(|error| Error::new(Code::NO_CAPACITY, format!("the thread that reads earlier work does not start: {error}")))?;
         let jobs = reading.await.map_err(|_| Error::internal("the thread that reads earlier work ended"))??;
         let count = jobs.len();
+        let mut calls = Vec::new();
         for (session, written) in jobs {
             self.ledger.restored(session, written.segment);
-            self.restore(written);
+            self.restore(written, &mut calls);
+        }
+        for (job, call, items) in calls {
+            self.call_actor(&job, &call, items);
         }
         // Those of tenants that were deleted meanwhile; of one that is deleted from now on, the head's word is heard.
         let mut gone: Vec<Tenant> = self.jobs.read().values().map(|job| job.tenant.clone()).collect();
@@ -146,8 +150,9 @@ impl Shared {
         Ok(())
     }
 
-    fn restore(self: &Arc<Self>, written: Written) {
-        let Written { opened, calls, mut args, unfinished, .. } = written;
+    /// Goes on with a job; calls of actors that wait are left for when all jobs are there.
+    fn restore(self: &Arc<Self>, written: Written, calls: &mut Vec<(Arc<Job>, Arc<JobCall>, Vec<Item>)>) {
+        let Written { opened, calls: defined, mut args, unfinished, .. } = written;
         let id = JobId { owner: self.id, session: opened.session };
         let tasks = &unfinished.tasks;
         // Of one that has ended, the last output may have reached the file and not been acknowledged.
@@ -158,9 +163,9 @@ impl Shared {
         let counters = self.tally.job_of(&opened.tenant);
         let job = Job::restored(self.id, opened, unfinished, log, self.job_parts(counters));
         self.jobs.write().insert(job.id, Arc::clone(&job));
-        for (number, call) in (0..).zip(calls) {
-            let CallOf { artifact, export, options, grants } = call;
-            if let Err(error) = self.define_again(&job, number, CallRequest { artifact, export, options, grants }) {
+        for (number, call) in (0..).zip(defined) {
+            let CallOf { artifact, export, options, grants, actor } = call;
+            if let Err(error) = self.define_again(&job, number, CallRequest { artifact, export, options, grants, actor }) {
                 tracing::error!(tenant = %job.tenant, job = %job.id, %error, "a job cannot go on");
                 job.stop(Some(error));
                 break;
@@ -171,6 +176,9 @@ impl Shared {
         let mut over = Vec::new();
         for (sequence, call, attempt, node) in job.unended() {
             let item = Item::new(job.id.task(sequence), attempt, args.remove(&sequence).unwrap_or_default());
+            if let Some(call) = job.call(call).filter(|call| call.makes_actor()) {
+                job.makes_actor_again(sequence, &call);
+            }
             let again = match (node, job.call(call)) {
                 (None, _) => Some(item),
                 (Some(node), Some(call)) if node != self.id => {
@@ -187,6 +195,11 @@ impl Shared {
         }
         for (number, items) in waiting {
             let Some(call) = job.call(number) else { continue };
+            if call.actor.is_some() {
+                // Its actor may be of a job that is yet to be restored.
+                calls.push((Arc::clone(&job), call, items));
+                continue;
+            }
             let orphans = self.dispatcher.lock().enqueue(call.class, items).err().unwrap_or_default();
             self.end(&job, orphans, &cancelled());
         }
@@ -212,7 +225,7 @@ impl Shared {
 
     /// What of this node a job uses.
     pub(crate) fn job_parts(&self, counters: JobCounters) -> JobParts<'_> {
-        JobParts { ledger: &self.ledger, objects: &self.objects, counters, over: &self.jobs_over }
+        JobParts { ledger: &self.ledger, objects: &self.objects, actors: &self.actors, counters, over: &self.jobs_over }
     }
 
     /// Nobody waits any more for what is not detached. `refused` is why the driver was sent away, if it was.
@@ -264,8 +277,13 @@ mod tests {
     fn life() -> Vec<Work> {
         let session = 7;
         let opened = Opened { session, tenant: Tenant::default(), name: String::new(), detached: false, key: vec![1; 16], at_ms: 1_000 };
-        let call =
-            CallOf { artifact: ArtifactDigest([1; 32]), export: "add".into(), options: TaskOptions::default(), grants: Grants::default() };
+        let call = CallOf {
+            artifact: ArtifactDigest([1; 32]),
+            export: "add".into(),
+            options: TaskOptions::default(),
+            grants: Grants::default(),
+            actor: None,
+        };
         let attempts = |sequences: &[u64]| sequences.iter().map(|sequence| (*sequence, Attempt(1))).collect();
         let cancelled = || Err(Error::new(Code::CANCELLED, "x"));
         vec![

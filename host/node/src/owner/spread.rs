@@ -3,16 +3,17 @@
 //! What was sent is kept until its outcome comes, so that a lost node costs an attempt and no task. A lease that has nothing to do is
 //! given back.
 
+mod calls;
 mod reclaim;
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use rwasm_types::{Attempt, Code, Error, JobId, LeaseId, NodeId, Result, SessionId};
+use rwasm_types::{ActorId, Attempt, Code, Error, JobId, LeaseId, NodeId, Result, SessionId};
 use rwasm_wire::{convert, msg};
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     link::Link,
 };
 use crate::{
+    actors::Event,
     batch,
     dispatch::ClassId,
     drain,
@@ -40,6 +42,9 @@ const SUPPLY_TASKS_MAX: u32 = 256;
 /// The most slots that are asked for at once.
 const SLOTS_MAX: usize = 65_536;
 
+/// A task of this owner.
+type Key = (SessionId, u64);
+
 /// An owner's classes, wishes and leases.
 #[derive(Default)]
 pub(crate) struct Spread {
@@ -51,8 +56,10 @@ struct State {
     classes: BTreeMap<ClassId, Class>,
     leases: HashMap<LeaseId, Lease>,
     links: HashMap<NodeId, Arc<Link>>,
+    /// Calls of actors on other nodes.
+    calls: HashMap<Key, calls::SentCall>,
     /// Attempts of an earlier life of this owner, on nodes that were not heard yet.
-    awaited: HashMap<NodeId, HashMap<(SessionId, u64), reclaim::Awaited>>,
+    awaited: HashMap<NodeId, HashMap<Key, reclaim::Awaited>>,
     last_request: u64,
 }
 
@@ -71,6 +78,8 @@ struct Lease {
     link: Arc<Link>,
     /// What was sent and has not ended, by sequence.
     sent: HashMap<u64, Item>,
+    /// Those of it that make actors and said that these are alive.
+    alive: HashSet<u64>,
     idle_since: Instant,
     /// Nothing more is sent on it: it is given back when what was sent has ended.
     retired: bool,
@@ -89,6 +98,7 @@ impl Spread {
     pub(crate) fn cancel(&self, job: &Arc<Job>, sequences: Option<&[u64]>) {
         let mut state = self.state.lock();
         state.cancel_awaited(job, sequences);
+        state.cancel_sent_calls(job, sequences);
         for lease in state.leases.values() {
             if state.classes.get(&lease.class).is_none_or(|class| class.job.id != job.id) {
                 continue;
@@ -231,7 +241,16 @@ impl Shared {
             let link = state.link_to(self, node, &grant.data_address);
             state.leases.insert(
                 lease,
-                Lease { node, class, slots: grant.slots, link, sent: HashMap::new(), idle_since: Instant::now(), retired: false },
+                Lease {
+                    node,
+                    class,
+                    slots: grant.slots,
+                    link,
+                    sent: HashMap::new(),
+                    alive: HashSet::new(),
+                    idle_since: Instant::now(),
+                    retired: false,
+                },
             );
         }
         self.supply(lease);
@@ -308,15 +327,17 @@ impl Shared {
     }
 
     /// A link could not be opened, or not again in time: its node's leases are over.
-    pub(crate) fn link_lost(&self, link: &Arc<Link>, error: &Error, welcomed: bool) {
+    pub(crate) fn link_lost(self: &Arc<Self>, link: &Arc<Link>, error: &Error, welcomed: bool) {
         let node = link.node();
-        let leases: Vec<LeaseId> = {
+        let (leases, calls): (Vec<LeaseId>, Vec<calls::SentCall>) = {
             let mut state = self.spread.state.lock();
             if state.links.get(&node).is_some_and(|known| Arc::ptr_eq(known, link)) {
                 state.links.remove(&node);
             }
-            state.leases.iter().filter(|(_, lease)| Arc::ptr_eq(&lease.link, link)).map(|(id, _)| *id).collect()
+            let leases = state.leases.iter().filter(|(_, lease)| Arc::ptr_eq(&lease.link, link)).map(|(id, _)| *id).collect();
+            (leases, state.calls.extract_if(|_, sent| sent.node == node).map(|(_, sent)| sent).collect())
         };
+        calls.into_iter().for_each(|sent| self.lose_call(sent, error));
         for lease in leases {
             self.give_back(lease, !welcomed);
             self.revoked(lease, error, welcomed);
@@ -334,7 +355,10 @@ impl Shared {
             let state = self.spread.state.lock();
             let Some(lease) = state.leases.get(&lease).filter(|lease| !lease.retired && lease.link.takes_tasks()) else { return };
             let mean = self.dispatcher.lock().mean(lease.class);
-            let ahead = mean.map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
+            let stays = state.classes.get(&lease.class).is_some_and(|class| class.call.makes_actor());
+            let ahead = mean
+                .filter(|_| !stays)
+                .map_or(1, |mean| (SUPPLY.as_nanos() / mean.as_nanos().max(1)).clamp(1, SUPPLY_TASKS_MAX.into()) as u32);
             (lease.class, (lease.slots.saturating_mul(ahead) as usize).saturating_sub(lease.sent.len()))
         };
         let items = self.dispatcher.lock().take(class, room);
@@ -372,6 +396,10 @@ impl Shared {
 
     /// Outcomes of tasks that ran on a lease.
     pub(crate) fn outcomes(&self, outcomes: msg::RemoteOutcomes) -> Result<()> {
+        if outcomes.lease == calls::NO_LEASE {
+            self.call_outcomes(outcomes);
+            return Ok(());
+        }
         let lease = LeaseId(outcomes.lease);
         let (job, class, ended, given_back, took) = {
             let mut state = self.spread.state.lock();
@@ -386,27 +414,22 @@ impl Shared {
                 if let Entry::Occupied(sent) = known.sent.entry(outcome.sequence)
                     && sent.get().attempt == attempt
                 {
+                    if outcome.alive {
+                        known.alive.insert(outcome.sequence);
+                        self.actors.tell(Event::Alive(ActorId(sent.get().task), attempt, known.node));
+                        continue;
+                    }
                     let item = sent.remove();
-                    let result = convert::read_outcome_result(outcome.result);
-                    if let Err(error) = &result
-                        && drain::is_given_back(error)
+                    let was_alive = known.alive.remove(&outcome.sequence);
+                    let end = ended_elsewhere(class.job.id, outcome);
+                    if let Err(error) = &end.result
+                        && (drain::is_given_back(error) || was_alive && class.call.is_made_again(attempt, error))
                     {
                         given_back.push((item, error.clone()));
                         continue;
                     }
-                    took += Duration::from_nanos(outcome.wall_ns);
-                    let failed = outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case"));
-                    ended.push(Ended {
-                        task: class.job.id.task(outcome.sequence),
-                        attempt,
-                        result,
-                        failed,
-                        // The node that ran it holds what the result names until it has heard that it arrived.
-                        held: Vec::new(),
-                        cpu: Duration::from_nanos(outcome.cpu_ns),
-                        wall: Duration::from_nanos(outcome.wall_ns),
-                        memory_bytes: outcome.memory_bytes,
-                    });
+                    took += end.wall;
+                    ended.push(end);
                 }
             }
             // A node that takes no more work gives back whatever else comes, until the head has heard of it and retires the lease.
@@ -474,6 +497,21 @@ impl Shared {
     }
 }
 
+/// The end of an attempt, as another node tells it.
+fn ended_elsewhere(job: JobId, outcome: msg::Outcome) -> Ended {
+    Ended {
+        task: job.task(outcome.sequence),
+        attempt: Attempt(outcome.attempt),
+        result: convert::read_outcome_result(outcome.result),
+        // The node that ran it holds what the result names until it has heard that it arrived.
+        held: Vec::new(),
+        failed: outcome.failed.then(|| Error::new(Code::APPLICATION, "the function returned its error case")),
+        cpu: Duration::from_nanos(outcome.cpu_ns),
+        wall: Duration::from_nanos(outcome.wall_ns),
+        memory_bytes: outcome.memory_bytes,
+    }
+}
+
 impl Class {
     fn lease_request(&self, slots: u32) -> msg::LeaseRequest {
         let needs = self.call.grants.needs();
@@ -486,7 +524,7 @@ impl Class {
             shape: Some((&self.call.shape).into()),
             slots,
             priority: self.call.options.priority.get().into(),
-            retryable: self.call.retries_max > 0,
+            retryable: self.call.retries_max > 0 && !self.call.makes_actor(),
             placement: Some((&self.call.options.placement).into()),
             needs: needs.into(),
         }

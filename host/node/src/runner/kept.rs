@@ -11,7 +11,7 @@
 //! While the owner is there, it has no more under way than its leases allow, so outcomes need no limit. While it is away they have one, and
 //! an outcome beyond it is given up: the owner finds the attempt missing, and takes it for lost.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 use rwasm_types::{Attempt, SessionId};
@@ -99,6 +99,8 @@ fn output_size((_, output): &(SessionId, msg::Output)) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     under_way: HashMap<Key, Came>,
+    /// Of those: which make actors that are alive.
+    alive: HashSet<Key>,
     outcomes: Line<Said>,
     outputs: Line<(SessionId, msg::Output)>,
     failed: Vec<msg::DefineFailed>,
@@ -115,13 +117,32 @@ impl Kept {
 
     /// An attempt ended. Of one that was not expected, or whose end was told, nothing is kept.
     pub(super) fn ended(&mut self, session: SessionId, outcome: msg::Outcome, held: HeldObjects) {
-        let Some(came) = self.under_way.remove(&(session, outcome.sequence, Attempt(outcome.attempt))) else { return };
+        let key = (session, outcome.sequence, Attempt(outcome.attempt));
+        let Some(came) = self.under_way.remove(&key) else { return };
+        self.alive.remove(&key);
         let said = Said { session, came, outcome, held };
         let size = outcome_size(&said);
         if self.away && (self.outcomes.kept.len() >= AWAY_OUTCOMES_MAX || self.outcomes.bytes + size > AWAY_BYTES_MAX) {
             self.given_up += 1;
             return;
         }
+        self.outcomes.push(said, size);
+    }
+
+    /// The actor that an attempt makes is alive. Of one that was not expected, nothing is kept.
+    pub(super) fn alive(&mut self, key: Key) {
+        if self.under_way.contains_key(&key) && self.alive.insert(key) {
+            self.say_alive(key);
+        }
+    }
+
+    fn say_alive(&mut self, key: Key) {
+        let Some(came) = self.under_way.get(&key).copied() else { return };
+        let (session, sequence, attempt) = key;
+        let value = msg::outcome::Result::Value(Bytes::new());
+        let outcome = msg::Outcome { sequence, attempt: attempt.0, alive: true, result: Some(value), ..msg::Outcome::default() };
+        let said = Said { session, came, outcome, held: HeldObjects::new() };
+        let size = outcome_size(&said);
         self.outcomes.push(said, size);
     }
 
@@ -167,12 +188,16 @@ impl Kept {
     /// The owner is back; says whether outcomes were given up meanwhile.
     pub(super) fn back(&mut self) -> bool {
         self.away = false;
+        // Another life of the owner has not heard of them.
+        let alive: Vec<Key> = self.alive.iter().copied().collect();
+        alive.into_iter().for_each(|key| self.say_alive(key));
         std::mem::take(&mut self.given_up) > 0
     }
 
     /// A job has ended: nobody asks for what its attempts do.
     pub(super) fn forget(&mut self, session: SessionId) {
         self.under_way.retain(|(of, ..), _| *of != session);
+        self.alive.retain(|(of, ..)| *of != session);
     }
 
     /// Whether there is nothing that the owner could want to know.
@@ -191,7 +216,8 @@ impl Kept {
         for ((session, sequence, attempt), came) in &self.under_way {
             held.entry((*session, *came)).or_default().push((*sequence, *attempt));
         }
-        for (_, Said { session, came, outcome, .. }) in &self.outcomes.kept {
+        // What says that an actor is alive is no end of it.
+        for (_, Said { session, came, outcome, .. }) in self.outcomes.kept.iter().filter(|(_, said)| !said.outcome.alive) {
             held.entry((*session, *came)).or_default().push((outcome.sequence, Attempt(outcome.attempt)));
         }
         held.values_mut().for_each(|attempts| attempts.sort_unstable());

@@ -11,19 +11,21 @@ mod taker;
 use std::sync::Arc;
 
 use rwasm_runtime::{OnEnd, aside};
-use rwasm_types::{Attempt, Error, Incarnation, JobId, Result, Tenant};
+use rwasm_types::{ActorId, Attempt, Error, Incarnation, JobId, Result, TaskId, Tenant};
 use rwasm_wire::{Caller, Inbound, Outbound, PeerService, Sender, accept_hello, convert, msg};
 use tokio::sync::oneshot;
 
 pub(crate) use self::owners::Owners;
 use self::{
     kept::Came,
-    owners::{Attached, Keeping},
+    owners::{Attached, Keeping, Method},
+    taker::CallTaker,
 };
 use crate::{
+    actors::Delivery,
     artifacts,
     dispatch::ClassId,
-    executor::Item,
+    executor::{Ended, Item, Taker},
     node::{CallRequest, Shared},
     objects::names_objects,
 };
@@ -72,6 +74,7 @@ impl PeerService for Runner {
 }
 
 /// One link of an owner.
+#[derive(Clone)]
 struct OwnerLink {
     shared: Arc<Shared>,
     keeping: Arc<Keeping>,
@@ -119,6 +122,9 @@ impl OwnerLink {
                 msg::owner_message::Message::Acknowledge(heard) => {
                     self.keeping.queue.acknowledge(self.number, heard.outputs, heard.outcomes);
                 }
+                msg::owner_message::Message::Retire(retire) => {
+                    self.shared.retire_here(JobId { owner: self.keeping.owner, session: retire.session }, retire.sequence);
+                }
                 msg::owner_message::Message::Hello(_) => return Err(convert::malformed("a second hello")),
             }
         }
@@ -136,6 +142,7 @@ impl OwnerLink {
             export: call.export,
             options: convert::options(&convert::required(call.options, "options")?)?,
             grants: convert::grants(convert::required(call.grants, "grants")?)?,
+            actor: call.actor.as_ref().map(convert::actor).transpose()?,
         };
         let shape = convert::resources(&convert::required(define.shape, "a shape")?)?;
         let class = self.shared.dispatcher.lock().add_class(shape, request.options.priority, true);
@@ -146,7 +153,7 @@ impl OwnerLink {
     }
 
     fn assign(&self, assign: msg::Assign) -> Result<()> {
-        let (class, tenant) = self.class(assign.session, assign.call)?;
+        let (class, tenant, method) = self.class(assign.session, assign.call)?;
         let job = JobId { owner: self.keeping.owner, session: assign.session };
         let came = Came { call: assign.call, lease: assign.lease };
         self.keeping.queue.expect(assign.session, came, assign.tasks.iter().map(|task| (task.sequence, Attempt(task.attempt))));
@@ -155,12 +162,38 @@ impl OwnerLink {
             .into_iter()
             .map(|task| Item { depth: task.depth, ..Item::new(job.task(task.sequence), Attempt(task.attempt), task.args) })
             .collect();
+        if let Some(method) = method {
+            self.call(&method, assign.session, &tenant, items);
+            return Ok(());
+        }
         let plain = if items.iter().any(|item| names_objects(&item.args)) { self.fetch_for(items, class, &tenant) } else { items };
         // A class that failed is gone; the owner has been told and sends these tasks elsewhere.
         let _ = self.shared.dispatcher.lock().enqueue(class, plain);
         self.keeping.give_back_if_draining(&self.shared);
         self.shared.pump();
         Ok(())
+    }
+
+    /// Passes calls on to an actor of this node, those that name objects once these are here.
+    fn call(&self, method: &Arc<Method>, session: u32, tenant: &Tenant, items: Vec<Item>) {
+        let (naming, plain): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| names_objects(&item.args));
+        let taker: Arc<dyn Taker> = Arc::new(CallTaker { queue: Arc::clone(&self.keeping.queue), session });
+        self.deliver(method, &taker, plain);
+        for mut item in naming {
+            let (link, method, taker, tenant) = (self.clone(), Arc::clone(method), Arc::clone(&taker), tenant.clone());
+            let cancelled = self.shared.objects.waits(&item);
+            self.shared.scope.spawn("fetch-objects", OnEnd::Continue, async move {
+                match link.keeping.fetch_for_call(&link.shared, &tenant, &mut item, cancelled).await {
+                    Ok(()) => link.deliver(&method, &taker, vec![item]),
+                    Err(error) => taker.ended(vec![Ended::unrun(&item, error)]),
+                }
+            });
+        }
+    }
+
+    fn deliver(&self, method: &Method, taker: &Arc<dyn Taker>, items: Vec<Item>) {
+        let delivery = |item| Delivery { item, export: 0, limits: method.limits, taker: Arc::clone(taker) };
+        self.shared.deliver_remote(method.actor, &method.export, items.into_iter().map(delivery).collect());
     }
 
     /// Has those tasks that name objects wait for them. Gives back the others.
@@ -177,22 +210,27 @@ impl OwnerLink {
         plain
     }
 
-    /// A call's class, and whose it is.
-    fn class(&self, session: u32, call: u32) -> Result<(ClassId, Tenant)> {
+    /// A call's class, whose it is, and what it is called on if it is a method.
+    fn class(&self, session: u32, call: u32) -> Result<(ClassId, Tenant, Option<Arc<Method>>)> {
         let calls = self.keeping.calls.lock();
         calls
             .get(&(session, call))
-            .map(|call| (call.class, call.tenant.clone()))
+            .map(|call| (call.class, call.tenant.clone(), call.method.clone()))
             .ok_or_else(|| convert::malformed("a task's call was not defined"))
     }
 
     fn cancel(&self, cancel: &msg::CancelRemote) {
         let job = JobId { owner: self.keeping.owner, session: cancel.session };
         self.shared.objects.cancel_waiting(job, (!cancel.sequences.is_empty()).then_some(&*cancel.sequences));
-        let calls = self.keeping.calls.lock();
-        let classes: Vec<ClassId> =
-            calls.iter().filter(|((session, _), _)| *session == cancel.session).map(|(_, call)| call.class).collect();
-        drop(calls);
+        let (classes, actors): (Vec<ClassId>, Vec<Option<ActorId>>) = {
+            let calls = self.keeping.calls.lock();
+            let of_session = calls.iter().filter(|((session, _), _)| *session == cancel.session);
+            of_session.map(|(_, call)| (call.class, call.method.as_ref().map(|method| method.actor))).unzip()
+        };
+        for mailbox in actors.into_iter().flatten().filter_map(|actor| self.shared.actors.here(actor)) {
+            let wanted = |task: TaskId| task.job() == job && (cancel.sequences.is_empty() || cancel.sequences.contains(&task.sequence));
+            self.shared.cancel_in_mailbox(&mailbox, wanted);
+        }
         for class in classes {
             let waiting = self.shared.cancel_in_class(class, job, &cancel.sequences);
             self.keeping.let_go(cancel.session, &waiting, &crate::node::cancelled());

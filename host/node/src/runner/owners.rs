@@ -17,7 +17,8 @@ use std::{
 
 use parking_lot::Mutex;
 use rwasm_runtime::{OnEnd, random_bytes};
-use rwasm_types::{ArtifactDigest, Code, Error, Incarnation, JobId, NodeId, Result, Tenant};
+use rwasm_types::{ActorId, ArtifactDigest, Code, Error, Incarnation, JobId, NodeId, Result, TaskLimits, Tenant};
+use rwasm_values::Role;
 use rwasm_wire::msg;
 use tokio::sync::oneshot;
 
@@ -170,8 +171,17 @@ pub(super) struct Keeping {
 pub(super) struct RemoteCall {
     pub(super) class: ClassId,
     pub(super) tenant: Tenant,
+    /// Of a method: what it is called on, which method, and with what limits.
+    pub(super) method: Option<Arc<Method>>,
     /// Its artifact stays as long as the call does.
     _artifact: Hold,
+}
+
+/// A method that is called on an actor of this node.
+pub(super) struct Method {
+    pub(super) actor: ActorId,
+    pub(super) export: String,
+    pub(super) limits: TaskLimits,
 }
 
 impl Keeping {
@@ -244,7 +254,16 @@ impl Keeping {
         request: CallRequest,
     ) {
         let hold = shared.artifacts.hold(&tenant, request.artifact);
-        self.calls.lock().insert((session, number), RemoteCall { class, tenant: tenant.clone(), _artifact: hold });
+        let method = request.actor.map(|actor| {
+            let (export, limits) = (request.export.clone(), request.options.limits);
+            Arc::new(Method { actor, export, limits })
+        });
+        let is_method = method.is_some();
+        self.calls.lock().insert((session, number), RemoteCall { class, tenant: tenant.clone(), method, _artifact: hold });
+        if is_method {
+            // The actor has all that it takes.
+            return;
+        }
         let (keeping, scope, shared) = (Arc::clone(self), shared.scope.clone(), Arc::clone(shared));
         scope.spawn("prepare-remote", OnEnd::Continue, async move {
             if let Err(error) = keeping.prepare(&shared, class, (session, root, tenant), request).await {
@@ -261,13 +280,16 @@ impl Keeping {
         (session, root, tenant): (u32, JobId, Tenant),
         request: CallRequest,
     ) -> Result<()> {
-        let CallRequest { artifact, export, options, grants } = request;
+        let CallRequest { artifact, export, options, grants, .. } = request;
         self.have(shared, &tenant, artifact).await?;
         let prepared = shared.prepared(&tenant, artifact).await?;
         if shared.use_artifact(&tenant, artifact).is_none() {
             shared.artifacts.set_info(&tenant, artifact, prepared.info())?;
         }
-        let (export, _) = find_export(prepared.info(), &export)?;
+        let (export, made) = find_export(prepared.info(), &export)?;
+        if matches!(made.role, Role::ActorCreate { .. }) {
+            shared.dispatcher.lock().set_stays(class);
+        }
         let origin = Arc::new(Origin { root, artifact, grants: grants.clone(), options });
         let grants = Arc::new(shared.resolve_grants(grants)?);
         let job = JobId { owner: self.owner, session };
@@ -294,6 +316,20 @@ impl Keeping {
         // The node may have begun to drain meanwhile, and nothing is begun there any more.
         self.give_back_if_draining(shared);
         shared.pump();
+    }
+
+    /// Gets what a call of an actor names from its owner.
+    pub(super) async fn fetch_for_call(&self, shared: &Arc<Shared>, tenant: &Tenant, item: &mut Item, cancelled: Cancelled) -> Result<()> {
+        let address = self.data_address.lock().clone();
+        let owner = Owner { node: self.owner, address: &address };
+        let fetched = async { shared.fetch(tenant, &owner, named(&item.args)?).await };
+        let fetched = tokio::select! {
+            fetched = fetched => fetched,
+            _ = cancelled => Err(crate::node::cancelled()),
+        };
+        shared.objects.end_wait(item)?;
+        item.copies = fetched?;
+        Ok(())
     }
 
     /// Tasks that wait here while the node takes no more work are their owner's again.

@@ -97,6 +97,12 @@ impl Queue {
         self.ready.notify_one();
     }
 
+    /// The actor that an attempt makes takes calls from now on.
+    pub(super) fn alive(&self, session: SessionId, sequence: u64, attempt: Attempt) {
+        self.state.lock().kept.alive((session, sequence, attempt));
+        self.ready.notify_one();
+    }
+
     /// A call cannot run here.
     pub(super) fn failed(&self, session: SessionId, number: u32, error: &Error) {
         self.state.lock().kept.failed(msg::DefineFailed { session, number, error: Some(error.into()) });

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_engine::Output;
+use rwasm_engine::{Discard, Output};
 use rwasm_types::{Attempt, Error, SessionId, Stream, TaskId};
 
 use super::queue::Queue;
@@ -35,6 +35,10 @@ impl Taker for RemoteTaker {
         self.queue.ended(self.session, ended.into_iter().map(Ended::into_message).collect());
     }
 
+    fn alive(&self, item: &Item) {
+        self.queue.alive(self.session, item.task.sequence, item.attempt);
+    }
+
     fn returned(&self, items: &[Item]) {
         tracing::trace!(class = ?self.class, tasks = items.len(), "tasks of another node wait again");
     }
@@ -48,6 +52,31 @@ impl Taker for RemoteTaker {
     fn output(&self, task: TaskId, attempt: Attempt) -> Arc<dyn Output> {
         let written = [AtomicU64::new(0), AtomicU64::new(0)];
         Arc::new(RemoteOutput { queue: Arc::clone(&self.queue), session: self.session, sequence: task.sequence, attempt, written })
+    }
+}
+
+/// Takes how calls of actors end. What an actor writes is its own.
+pub(super) struct CallTaker {
+    pub(super) queue: Arc<Queue>,
+    pub(super) session: SessionId,
+}
+
+impl Taker for CallTaker {
+    fn started(&self, _items: &[Item]) {}
+
+    fn returned(&self, _items: &[Item]) {}
+
+    fn ended(&self, ended: Vec<Ended>) {
+        self.queue.ended(self.session, ended.into_iter().map(Ended::into_message).collect());
+    }
+
+    fn lost(&self, items: Vec<Item>, error: &Error) -> Vec<Item> {
+        self.ended(items.iter().map(|item| Ended::unrun(item, error.clone())).collect());
+        Vec::new()
+    }
+
+    fn output(&self, _task: TaskId, _attempt: Attempt) -> Arc<dyn Output> {
+        Arc::new(Discard)
     }
 }
 

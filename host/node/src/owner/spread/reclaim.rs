@@ -20,7 +20,7 @@ use rwasm_types::{
 };
 use rwasm_wire::{convert, msg};
 
-use super::{Lease, Spread, State};
+use super::{Key, Lease, Spread, State, calls};
 use crate::{
     dispatch::ClassId,
     executor::{Ended, Item},
@@ -33,9 +33,6 @@ use crate::{
 
 /// How often the head is asked where a node is that attempts of an earlier life are under way on.
 const LOOK_FOR_NODES: Duration = Duration::from_millis(200);
-
-/// A task of this owner.
-type Key = (SessionId, u64);
 
 /// An attempt of an earlier life, from its node's word on.
 pub(super) struct Awaited {
@@ -118,11 +115,17 @@ impl State {
     /// What this life sent to a node and has not heard the end of.
     fn sent_to(&self, node: NodeId) -> impl Iterator<Item = (Key, Attempt)> {
         let leases = self.leases.values().filter(move |lease| lease.node == node);
-        leases.flat_map(|lease| lease.sent.values()).map(|item| ((item.task.session, item.task.sequence), item.attempt))
+        let calls = self.calls.values().filter(move |sent| sent.node == node).map(|sent| &sent.item);
+        let items = leases.flat_map(|lease| lease.sent.values()).chain(calls);
+        items.map(|item| ((item.task.session, item.task.sequence), item.attempt))
     }
 
     /// Takes a task off its lease.
     fn take_sent(&mut self, node: NodeId, (session, sequence): Key) -> Option<Missing> {
+        if self.calls.get(&(session, sequence)).is_some_and(|sent| sent.node == node) {
+            let calls::SentCall { job, call, item, .. } = self.calls.remove(&(session, sequence))?;
+            return Some(Missing { job, class: call.class, item, cancelled: false });
+        }
         let of_task = |lease: &&mut Lease| lease.node == node && lease.sent.get(&sequence).is_some_and(|item| item.task.session == session);
         let lease = self.leases.values_mut().find(of_task)?;
         let item = lease.sent.remove(&sequence)?;
@@ -133,6 +136,10 @@ impl State {
 
     /// Attempts of an earlier life go on under the lease that they were sent on; nothing more is sent on it. Says what the head is told of it.
     fn adopt(&mut self, link: &Arc<Link>, group: &msg::HeldGroup, attempts: Vec<Awaited>) -> Option<msg::LeaseHeld> {
+        if group.lease == calls::NO_LEASE {
+            attempts.into_iter().for_each(|awaited| self.adopt_call(link.node(), &awaited.job, &awaited.call, awaited.item));
+            return None;
+        }
         let class = attempts.first()?.call.class;
         let id = LeaseId(group.lease);
         let lease = self.leases.entry(id).or_insert_with(|| Lease {
@@ -141,6 +148,7 @@ impl State {
             slots: group.slots,
             link: Arc::clone(link),
             sent: HashMap::new(),
+            alive: HashSet::new(),
             idle_since: Instant::now(),
             retired: true,
         });
@@ -197,7 +205,7 @@ impl Shared {
     }
 
     /// A node did not come: what was under way on it is lost.
-    fn give_up(&self, node: NodeId) {
+    fn give_up(self: &Arc<Self>, node: NodeId) {
         let awaited = self.spread.state.lock().awaited.remove(&node).unwrap_or_default();
         tracing::warn!(%node, attempts = awaited.len(), "a node that attempts were under way on did not come back");
         let message = format!("node {node} was lost: it did not come back in time after this node began anew");
@@ -281,7 +289,7 @@ impl Shared {
     }
 
     /// A link broke that was up. What was not sent waits again; leases without work are given back, for others are of more use.
-    pub(crate) fn link_broke(&self, link: &Link, unsent: Vec<msg::Assign>) {
+    pub(crate) fn link_broke(self: &Arc<Self>, link: &Link, unsent: Vec<msg::Assign>) {
         let node = link.node();
         let (idle, unsent) = {
             let mut state = self.spread.state.lock();
@@ -310,7 +318,7 @@ impl Shared {
     }
 
     /// Attempts never reached their node: they wait as they were.
-    fn wait_again(&self, missing: Vec<Missing>) {
+    fn wait_again(self: &Arc<Self>, missing: Vec<Missing>) {
         for Missing { job, class, item, .. } in missing {
             job.requeued(std::slice::from_ref(&item));
             self.put_back(&job, class, item);
@@ -319,7 +327,7 @@ impl Shared {
     }
 
     /// Attempts are lost: their tasks are tried again, or have failed.
-    fn lose(&self, missing: Vec<Missing>, error: &Error) {
+    fn lose(self: &Arc<Self>, missing: Vec<Missing>, error: &Error) {
         for Missing { job, class, item, cancelled: ended } in missing {
             if ended {
                 self.end(&job, vec![item], &cancelled());
@@ -330,7 +338,10 @@ impl Shared {
         self.pump();
     }
 
-    fn put_back(&self, job: &Arc<Job>, class: ClassId, item: Item) {
+    fn put_back(self: &Arc<Self>, job: &Arc<Job>, class: ClassId, item: Item) {
+        if let Some(call) = job.task_call(item.task.sequence).filter(|call| call.actor.is_some()) {
+            return self.call_actor(job, &call, vec![item]);
+        }
         let orphans = self.dispatcher.lock().put_back(class, vec![item]).err().unwrap_or_default();
         let pressure = job.end(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
         self.relieve(job, pressure);
