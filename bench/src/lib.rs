@@ -4,6 +4,7 @@
 //! or machines cannot, so what is published is ratios. A wrong answer fails the run: a benchmark of something broken is worth nothing.
 
 mod access;
+mod actors;
 mod bulk;
 mod history;
 mod journal;
@@ -78,6 +79,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     scheduler::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
+    actors::rows(setup, &mut suite).await?;
     let history_memory_bytes = history::rows(setup.start_head, &mut suite).await?;
     Ok(Measured { rows: suite.into_rows(), history_memory_bytes })
 }

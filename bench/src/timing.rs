@@ -46,6 +46,7 @@ impl Row {
             // What encryption costs.
             () if name == "with TLS: tasks, one at a time" => Some("across processes: tasks, one at a time"),
             () if name.starts_with("with TLS: ") => Some("across processes: tasks, batches of 1,000"),
+            () if name == "actors: 1:1 actor calls sync" => Some("transport: stream round trip"),
             () if name.starts_with("across processes") && name.ends_with("one at a time") => Some("transport: stream round trip"),
             () if name.starts_with("scheduler: placements") && !name.ends_with(" 100 nodes") => Some("scheduler: placements, 100 nodes"),
             () if name.starts_with("journal: commit") => Some(crate::journal::BARE),

@@ -140,7 +140,7 @@ pub(crate) struct CallActorArgs {
     /// Bytes of the result; 128 MiB by default
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) max_result: Option<u64>,
-    /// How often the call is made again if it is lost with its actor, which is made anew
+    /// How often the call is made again if the actor's node is lost, and the actor is made anew
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) max_retries: u32,
     #[command(flatten)]

@@ -138,7 +138,7 @@ fn what_an_actor_is_asked_that_it_cannot_do_is_refused() {
     call(&bomb, "part()").fails(2, "RW0202").says("do not leave the actor");
     call(&bomb, "dud.poke()").fails(2, "RW0201");
     let huge = cluster.rwasm(["actor", "create", &guest("counter"), "--call", "counter(1)", "--num-gpus", "5"]).run();
-    huge.fails(1, "RW0801");
+    huge.fails(2, "RW0801");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn an_actor_of_a_lost_node_is_dead_or_made_anew_on_another() {
     until(&cluster, &lasting, "restarting");
     cluster.add_node_with(&["--labels", "kind=actors"]);
     let record = until(&cluster, &lasting, "alive");
-    assert_eq!((&record["node"], &record["restarts"]), (&json!("n4"), &json!(1)), "{record}");
+    assert_eq!(record["restarts"], 1, "{record}");
     value_is(&cluster, &lasting, "5\n");
     value_is(&cluster, &patient, "5\n");
     cluster.rwasm(["actor", "call", &mortal, "value()"]).run().fails(1, "RW0841");
@@ -258,5 +258,5 @@ fn calls_beyond_what_an_actor_may_have_are_refused_one_by_one() {
     let lines = waiting.wait().exits(1).json_lines();
     let codes: Vec<&Value> = lines.iter().map(|line| &line["$error"]["code"]).collect();
     assert_eq!(codes, ["RW0841", "RW0841", "RW0843", "RW0843", "RW0843"]);
-    running.wait().exits(1);
+    running.wait().fails(1, "RW0831");
 }

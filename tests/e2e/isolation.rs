@@ -288,7 +288,7 @@ impl Two {
 
     /// An actor of the same form that nobody ever made.
     fn no_actor(&self) -> ActorId {
-        ActorId(self.no_job().task(0))
+        ActorId(self.no_job().task(7))
     }
 
     /// An object of the same form that nobody ever put.

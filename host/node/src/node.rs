@@ -417,8 +417,12 @@ impl Shared {
         let retries_max = options.retries_max.unwrap_or(if export.role == Role::Task { TaskOptions::RETRIES_DEFAULT } else { 0 });
         let class = {
             let mut dispatcher = self.dispatcher.lock();
-            let class = dispatcher.add_class(shape.clone(), options.priority, false);
-            if actor.is_some() || !self.may_run_here(&options.placement) {
+            // Calls of actors wait in the actor's queue.
+            let class = match actor {
+                Some(_) => dispatcher.name_class(),
+                None => dispatcher.add_class(shape.clone(), options.priority, false),
+            };
+            if !self.may_run_here(&options.placement) {
                 dispatcher.send_away(class);
             }
             if matches!(export.role, Role::ActorCreate { .. }) {

@@ -164,6 +164,11 @@ impl Task {
         self
     }
 
+    /// What the engine is asked for.
+    pub(crate) fn into_request(self) -> Request {
+        self.request
+    }
+
     pub(crate) fn control(&self) -> Arc<Control> {
         Arc::clone(&self.request.control)
     }

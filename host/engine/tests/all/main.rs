@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod actors;
 mod bulk;
 mod cache;
 mod canary;

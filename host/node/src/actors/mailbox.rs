@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use rwasm_engine::Control;
 use rwasm_types::{Error, TaskId, TaskLimits};
-use rwasm_values::ArtifactInfo;
+use rwasm_values::{ArtifactInfo, Signature};
 use tokio::sync::Notify;
 
 use crate::executor::{Ended, Item, Taker};
@@ -34,6 +34,8 @@ impl Delivery {
 pub(crate) struct Mailbox {
     /// What its artifact offers.
     pub(crate) info: Arc<ArtifactInfo>,
+    /// The types of its exports as callers see them, in their order.
+    pub(crate) outward: Vec<Signature>,
     control: Arc<Control>,
     state: Mutex<State>,
     wake: Notify,
@@ -44,16 +46,27 @@ struct State {
     calls: VecDeque<Delivery>,
     /// The call that runs.
     current: Option<TaskId>,
+    /// Whether that call is cancelled.
+    asked: bool,
     /// It ends when the calls that it has are worked off.
     retiring: bool,
     /// Why it takes none any more.
     closed: Option<Error>,
 }
 
+/// What is to be known when a call has ended.
+pub(crate) struct Done {
+    /// Whether another waits.
+    pub(crate) more: bool,
+    /// Whether whoever made the call cancelled it.
+    pub(crate) cancelled: bool,
+}
+
 impl Mailbox {
     /// The mailbox of an actor that `control` ends.
     pub(crate) fn new(info: Arc<ArtifactInfo>, control: Arc<Control>) -> Arc<Self> {
-        Arc::new(Self { info, control, state: Mutex::default(), wake: Notify::new() })
+        let outward = info.exports.iter().map(|export| export.outward().into_owned()).collect();
+        Arc::new(Self { info, outward, control, state: Mutex::default(), wake: Notify::new() })
     }
 
     /// Adds calls; gives them back, and why, if it takes none any more.
@@ -86,12 +99,12 @@ impl Mailbox {
         }
     }
 
-    /// The call that ran has ended; says whether another waits.
-    pub(crate) fn done(&self) -> bool {
+    /// The call that ran has ended.
+    pub(crate) fn done(&self) -> Done {
         let mut state = self.state.lock();
         state.current = None;
         self.control.calm();
-        !state.calls.is_empty()
+        Done { more: !state.calls.is_empty(), cancelled: std::mem::take(&mut state.asked) }
     }
 
     /// Has it end when it has worked off its calls.
@@ -115,6 +128,7 @@ impl Mailbox {
         state.calls = kept.into();
         let asked = state.current.filter(|task| wanted(*task));
         if asked.is_some() {
+            state.asked = true;
             self.control.ask();
         }
         (cancelled, asked)

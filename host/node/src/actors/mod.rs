@@ -30,7 +30,7 @@ use rwasm_types::{ActorId, Attempt, Code, Error, JobId, NodeId, Result, TaskOpti
 use rwasm_values::{ArtifactInfo, Export, Resource, Role, Type};
 use tokio::sync::Notify;
 
-pub(crate) use self::mailbox::{Delivery, Mailbox};
+pub(crate) use self::mailbox::{Delivery, Done, Mailbox};
 use crate::{
     executor::Item,
     node::find_export,

@@ -23,6 +23,23 @@ fn admitted(sut: &mut Sut) -> Vec<(RunId, Vec<u32>)> {
 }
 
 #[test]
+fn what_stays_goes_one_by_one_and_says_nothing_of_the_next() {
+    let mut sut = Sut::new(ResourceSet::cpus(8), PLACES);
+    let class = ready_class(&mut sut, "0", 0);
+    sut.set_stays(class);
+    sut.enqueue(class, 0..50).unwrap();
+    let runs = admitted(&mut sut);
+    assert!(runs.len() == 50 && runs.iter().all(|(_, tasks)| tasks.len() == 1), "{runs:?}");
+    let (run, _) = runs[0];
+    assert_eq!(sut.class_of(run), Some(class));
+    sut.finish(run, 1, Duration::from_micros(1));
+    assert_eq!((sut.mean(class), sut.class_of(run)), (None, None));
+    // A class that is only named has no queue, and no turn.
+    let named = sut.name_class();
+    assert_eq!(sut.enqueue(named, [1]), Err(vec![1]));
+}
+
+#[test]
 fn classes_take_turns_and_priority_goes_first() {
     let mut sut = Sut::new(ResourceSet::cpus(4), PLACES);
     let a = ready_class(&mut sut, "1", 0);

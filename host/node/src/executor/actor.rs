@@ -10,7 +10,7 @@ use rwasm_types::{ActorId, Code, Error};
 
 use super::{Ended, Item, LoadedCall, Slot, Taker, application_error, threads::TELL_AFTER};
 use crate::{
-    actors::{Delivery, Mailbox, died, restarted},
+    actors::{Delivery, Done, Mailbox, died, restarted},
     objects::inlined,
 };
 
@@ -51,14 +51,11 @@ async fn lead(call: &LoadedCall, item: &Item, control: &Arc<Control>, request: R
     let mailbox = Mailbox::new(Arc::clone(call.prepared.info()), Arc::clone(control));
     call.actors.open(id, &mailbox);
     call.taker.alive(item);
-    let mut serving = Serving { call, mailbox: &mailbox, told: None, cpu: outcome.cpu, memory_bytes: outcome.memory_bytes };
-    let why = tokio::select! {
-        biased;
-        why = serving.serve(actor) => why,
-        // While a call runs, that sees it first.
-        () = control.cancelled() => Err(Error::new(Code::CANCELLED, "the actor was ended")),
-    };
-    let Serving { cpu, memory_bytes, .. } = serving;
+    let mut serving =
+        Serving { call, mailbox: &mailbox, control, told: None, interrupted: None, cpu: outcome.cpu, memory_bytes: outcome.memory_bytes };
+    let why = serving.serve(actor).await;
+    serving.flush();
+    let Serving { interrupted, cpu, memory_bytes, .. } = serving;
     call.actors.close(id, &mailbox);
     let again = call.tries_again(item.attempt);
     let crashed = again && matches!(&why, Err(error) if error.code() != Code::CANCELLED);
@@ -67,6 +64,9 @@ async fn lead(call: &LoadedCall, item: &Item, control: &Arc<Control>, request: R
         Err(error) if crashed || again && taken() => restarted(id, error),
         Err(error) => died(id, error),
     };
+    if let Some((taker, ended)) = interrupted {
+        taker.ended(vec![Ended { result: Err(over.clone()), ..ended }]);
+    }
     mailbox.close(&over).into_iter().for_each(|call| call.refuse(over.clone()));
     let outcome = Outcome { result: why.and(outcome.result), held: Vec::new(), cpu, wall: begun.elapsed(), memory_bytes };
     Lived { ended: super::threads::ended(call, item, outcome), crashed }
@@ -78,6 +78,9 @@ struct Serving<'a> {
     mailbox: &'a Arc<Mailbox>,
     /// Ends of calls that were not told yet, whom they are for, and since when they wait.
     told: Option<(Arc<dyn Taker>, Vec<Ended>, Instant)>,
+    control: &'a Arc<Control>,
+    /// The call that ran when the actor was ended, which has no other end than that.
+    interrupted: Option<(Arc<dyn Taker>, Ended)>,
     cpu: Duration,
     memory_bytes: u64,
 }
@@ -85,17 +88,31 @@ struct Serving<'a> {
 impl Serving<'_> {
     /// Works off calls until it is told to end, or cannot go on.
     async fn serve(&mut self, mut actor: Actor) -> Result<(), Error> {
-        while let Some(delivery) = self.mailbox.next().await {
+        loop {
+            // A call that runs sees by itself that the actor is to end, and comes to an end of its own.
+            let delivery = tokio::select! {
+                biased;
+                () = self.control.cancelled() => return Err(Error::new(Code::CANCELLED, "the actor was ended")),
+                delivery = self.mailbox.next() => delivery,
+            };
+            let Some(delivery) = delivery else { break };
             let ended = self.run(&mut actor, &delivery).await;
             let broken = (!actor.is_usable()).then(|| ended.result.as_ref().err().cloned()).flatten();
-            let more = self.mailbox.done();
-            let late = self.tell(delivery.taker, ended, !more || broken.is_some());
-            if let Some(error) = broken {
-                return Err(if error.code() == Code::CANCELLED { error } else { error.context("a call of it") });
-            }
-            if late {
-                // Guests of other tasks on this thread have their turn.
-                tokio::task::yield_now().await;
+            let Done { more, cancelled } = self.mailbox.done();
+            match broken {
+                Some(error) if error.code() == Code::CANCELLED && !cancelled => {
+                    self.interrupted = Some((delivery.taker, ended));
+                    return Err(Error::new(Code::CANCELLED, "the actor was ended"));
+                }
+                Some(error) => {
+                    self.tell(delivery.taker, ended, true);
+                    return Err(if cancelled { error.context("a call of it that did not end") } else { error.context("a call of it") });
+                }
+                None if self.tell(delivery.taker, ended, !more) => {
+                    // Guests of other tasks on this thread have their turn.
+                    tokio::task::yield_now().await;
+                }
+                None => {}
             }
         }
         actor.end(DESTRUCTOR_TIME, DESTRUCTOR_TIME).await.map_err(|error| error.context("its destructor"))
@@ -103,11 +120,10 @@ impl Serving<'_> {
 
     async fn run(&mut self, actor: &mut Actor, delivery: &Delivery) -> Ended {
         let Delivery { item, export, limits, .. } = delivery;
-        let Some(export_of) = self.mailbox.info.exports.get(*export) else {
+        let Some(signature) = self.mailbox.outward.get(*export) else {
             return Ended::unrun(item, Error::internal("a call names an export that is not there"));
         };
-        let signature = export_of.outward();
-        let args = match inlined(&self.call.objects, &self.call.tenant, &signature, &item.args) {
+        let args = match inlined(&self.call.objects, &self.call.tenant, signature, &item.args) {
             Ok(args) => args,
             Err(error) => return Ended::unrun(item, error),
         };
@@ -138,11 +154,5 @@ impl Serving<'_> {
         if let Some((taker, ended, _)) = self.told.take() {
             taker.ended(ended);
         }
-    }
-}
-
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        self.flush();
     }
 }

@@ -348,6 +348,34 @@ mod tests {
     }
 
     #[test]
+    fn of_an_actor_that_is_alive_each_link_hears_and_of_its_end_once() {
+        let mut kept = expecting(2);
+        kept.alive((1, 0, Attempt(1)));
+        kept.alive((1, 0, Attempt(1)));
+        kept.alive((1, 9, Attempt(1)));
+        let said_alive = |kept: &mut Kept| -> Vec<(u64, bool)> {
+            let outcomes = kept.take().into_iter().flat_map(|message| match message.message {
+                Some(Message::Outcomes(outcomes)) => outcomes.outcomes,
+                other => panic!("{other:?}"),
+            });
+            outcomes.map(|outcome| (outcome.sequence, outcome.alive)).collect()
+        };
+        assert_eq!(said_alive(&mut kept), [(0, true)]);
+        kept.acknowledge(0, 1);
+        kept.broke();
+        assert_eq!(kept.held()[&(1, CAME)], [(0, Attempt(1)), (1, Attempt(1))], "it is held, and has not ended");
+        kept.back();
+        assert_eq!(kept.held()[&(1, CAME)], [(0, Attempt(1)), (1, Attempt(1))]);
+        assert_eq!(said_alive(&mut kept), [(0, true)]);
+        kept.ended(1, outcome(0, 0), HeldObjects::new());
+        assert_eq!(said_alive(&mut kept), [(0, false)]);
+        kept.acknowledge(0, 3);
+        kept.broke();
+        kept.back();
+        assert_eq!(said_alive(&mut kept), []);
+    }
+
+    #[test]
     fn two_attempts_of_a_task_are_two() {
         let mut kept = expecting(1);
         let later = Came { call: 0, lease: 8 };

@@ -145,7 +145,10 @@ impl OwnerLink {
             actor: call.actor.as_ref().map(convert::actor).transpose()?,
         };
         let shape = convert::resources(&convert::required(define.shape, "a shape")?)?;
-        let class = self.shared.dispatcher.lock().add_class(shape, request.options.priority, true);
+        let class = {
+            let mut dispatcher = self.shared.dispatcher.lock();
+            if request.actor.is_some() { dispatcher.name_class() } else { dispatcher.add_class(shape, request.options.priority, true) }
+        };
         let job = JobId { owner: self.keeping.owner, session: define.session };
         let root = define.root.as_ref().map_or(Ok(job), convert::job)?;
         self.keeping.define(&self.shared, (define.session, define.number), (tenant, class, root), request);
