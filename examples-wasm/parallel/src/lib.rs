@@ -117,6 +117,18 @@ fn greet_all(names: Vec<String>, by: Option<String>) -> Result<Vec<String>, Erro
     greetings.iter().map(Task::get).collect()
 }
 
+/// Does nothing: what is left is what it takes to start a task and to wait for it.
+#[rwasm::export]
+fn do_nothing() {}
+
+/// Starts so many tasks that do nothing, and waits for all of them. Gives how many there were.
+#[rwasm::export]
+fn fan(count: u32) -> Result<u32, Error> {
+    let started = (0..count).map(|_| do_nothing::submit()).collect::<Result<Vec<_>, _>>()?;
+    started.iter().try_for_each(Task::get)?;
+    Ok(started.len() as u32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +136,11 @@ mod tests {
     #[test]
     fn tasks_start_themselves() {
         assert_eq!(fibonacci(10), Ok(55));
+    }
+
+    #[test]
+    fn a_fan_has_as_many_as_were_asked_for() {
+        assert_eq!(fan(5), Ok(5));
     }
 
     #[test]

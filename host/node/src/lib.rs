@@ -268,6 +268,7 @@ impl Node {
         scope.spawn("actors", OnEnd::ShutDown, Arc::clone(&shared).mind_actors());
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("late-results", OnEnd::ShutDown, Arc::clone(&shared.objects).publish_late(scope.clone()));
         scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
         scope.spawn("object-ways", OnEnd::ShutDown, Arc::clone(&shared).tell_others());
         scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());

@@ -237,9 +237,13 @@ impl Shared {
                 }
             }
             FromExecutor::Blocked { run, call, unbegun } => {
-                call.taker.returned(&unbegun);
+                if !unbegun.is_empty() {
+                    call.taker.returned(&unbegun);
+                }
                 let orphans = self.dispatcher.lock().block(run, unbegun);
-                call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                if !orphans.is_empty() {
+                    call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                }
                 self.pump();
             }
             FromExecutor::Resumed { run } => self.dispatcher.lock().resume(run),

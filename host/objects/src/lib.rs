@@ -1,5 +1,5 @@
-//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them. Nodes have it without a disk
-//! so far: spilling is tested here, and not connected yet. Who holds which object, on this node and on others, is in [`refs`].
+//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them, and on disk where that runs
+//! short. Who holds which object, on this node and on others, is in [`refs`].
 //!
 //! ```text
 //!            create            write, seal             get                region

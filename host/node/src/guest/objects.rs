@@ -166,7 +166,7 @@ impl Draft for Making {
         Box::pin(async move {
             let Self { reach, incoming } = *self;
             // The engine has looked through it.
-            let id = incoming.seal_checked(&reach.objects, reach.holder)?;
+            let id = incoming.seal_checked(&reach.objects, Some(reach.holder))?;
             // Two holds by the same holder are one.
             Ok(reach.hold(id)? as Arc<dyn guest::Object>)
         })

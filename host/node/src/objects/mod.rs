@@ -54,7 +54,15 @@ pub(crate) use self::{
     send::send,
     wait::Cancelled,
 };
-use self::{beside::Beside, fetch::Fetched, pull::Coming, serve::Serving, settle::Waiters, tell::Tell, wait::Waiting};
+use self::{
+    beside::Beside,
+    fetch::Fetched,
+    pull::Coming,
+    serve::Serving,
+    settle::{LateResults, Waiters},
+    tell::Tell,
+    wait::Waiting,
+};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -84,6 +92,8 @@ pub(crate) struct Objects {
     waiting: Mutex<Waiting>,
     /// Those who wait for objects to be ready.
     waiters: Waiters,
+    /// Results of tasks that wait for room.
+    late: LateResults,
     /// Told when the end of a tenant's hold comes sooner than before.
     ends: tokio::sync::Notify,
 }
@@ -148,6 +158,7 @@ impl Objects {
             holding_count: AtomicU64::new(0),
             waiting: Mutex::default(),
             waiters: Waiters::default(),
+            late: LateResults::default(),
             ends: tokio::sync::Notify::new(),
         })
     }

@@ -102,7 +102,7 @@ impl Incoming {
     /// # Errors
     ///
     /// If bytes are missing, or it names objects that are not there; nothing is left of it then.
-    pub(crate) fn seal_checked(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+    pub(crate) fn seal_checked(self, objects: &Objects, holder: Option<Holder>) -> Result<ObjectId> {
         let Self { id, tenant, descriptor, refs, size, into, taken: _taken, ty: _ } = self;
         let inline = match into {
             Into::Inline(bytes) => Some(whole(bytes, size)?),
@@ -112,7 +112,7 @@ impl Incoming {
             }
         };
         let meta = Meta { tenant, descriptor, size, refs, inline };
-        let sealed = objects.with(|directory| directory.seal(id, meta, objects.node, Some(holder)));
+        let sealed = objects.with(|directory| directory.seal(id, meta, objects.node, holder));
         sealed.inspect_err(|_refused| {
             objects.store.delete(id);
         })?;

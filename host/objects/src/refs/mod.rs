@@ -101,10 +101,13 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`] if it names an object that is not ready or not its tenant's; then nothing has changed.
+    /// [`Code::NO_SUCH_OBJECT`] if it names an object of this node's that is not ready or not its tenant's; then nothing has changed.
     pub fn seal(&mut self, id: ObjectId, meta: Meta, at: NodeId, holder: Option<Holder>) -> Result<()> {
-        if let Some(unknown) = meta.refs.iter().find(|named| self.look(&meta.tenant, **named).is_none_or(|state| *state == State::Pending))
-        {
+        // What another owner has is asked for: whoever names it holds it there until then.
+        let elsewhere =
+            |named: &ObjectId| named.task.owner != self.node && self.entries.get(named).is_none_or(|entry| entry.lender.is_some());
+        let is_ready = |named: &ObjectId| self.look(&meta.tenant, *named).is_some_and(|state| *state != State::Pending);
+        if let Some(unknown) = meta.refs.iter().find(|named| !elsewhere(named) && !is_ready(named)) {
             return Err(not_found(*unknown));
         }
         if let Some(holder) = holder {
