@@ -17,7 +17,7 @@ const SEVERAL: usize = 4;
 /// Actors of the row that makes many.
 const MANY: usize = 1_000;
 
-const NO_ARGS: &[u8] = &[VERSION, 0];
+const NO_ARGS: &[u8] = &[VERSION, 0, 0];
 /// What the method returns: 7.
 const ANSWER: &[u8] = &[VERSION, 0, 7, 0, 0, 0];
 

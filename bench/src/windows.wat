@@ -3,9 +3,12 @@
   (import "rwasm:core/objects@0.1.0" (instance $objects
     (export "object" (type $object (sub resource)))
     (export "window" (type $window (sub resource)))
+    (type $fields (record (field "code" string) (field "message" string)))
+    (export "failure" (type $failure (eq $fields)))
     (type $cases (variant
       (case "lost") (case "quota") (case "too-large") (case "unfinished") (case "out-of-range") (case "not-aligned") (case "not-grown")
-      (case "overlapping") (case "too-many") (case "malformed") (case "deadline") (case "unavailable") (case "other" string)))
+      (case "overlapping") (case "too-many") (case "malformed") (case "deadline") (case "unavailable")
+      (case "failed" $failure) (case "other" string)))
     (export "error" (type $error (eq $cases)))
     (export "[method]object.read" (func (param "self" (borrow $object)) (param "offset" u64) (param "length" u64)
       (result (result (list u8) (error $error)))))

@@ -204,9 +204,9 @@ fn every_attack_ends_as_it_should() {
 fn no_attack_is_forgotten() {
     let home = Home::new();
     let directory = std::path::PathBuf::from(guest("hello")).parent().unwrap().to_owned();
-    // What is hard to compile, what is shown with its grants, and what attacks objects, is tested with the limits of compiling, with grants,
-    // and in the engine's room.
-    let elsewhere_files = ["windows", "compile-bomb", "huge-function", "huge-functions", "huge-branches", "huge-data"];
+    // What is hard to compile, what is shown with its grants, what attacks objects, and what is an actor, is tested with the limits of compiling,
+    // with grants, in the engine's room, and with actors.
+    let elsewhere_files = ["actor", "windows", "compile-bomb", "huge-function", "huge-functions", "huge-branches", "huge-data"];
     let elsewhere_functions = [
         ("compute", &["work", "take-bytes", "take-lists"][..]),
         (

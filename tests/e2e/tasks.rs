@@ -46,7 +46,7 @@ fn chains_and_fans_need_one_slot() {
     let cluster = Cluster::build().cpus(1).start();
     let submit = |name: &str, call: &str| cluster.rwasm(["submit", &guest(name), "--call", call]);
     submit("evil-tasks", "chain(1000)").run().ok().prints("ok(1000)\n");
-    submit("evil-tasks", "chain(1100)").run().fails(1, "RW0411").says("RW0831");
+    submit("evil-tasks", "chain(1100)").run().fails(1, "RW0411").has("RW0831");
     submit("parallel", "primes-below(2000, 2000)").run().ok().prints("ok(303)\n");
     let nodes = rows(&cluster, "nodes");
     assert_eq!(nodes[0]["used"]["cpu"].as_f64().unwrap_or_default(), 0.0, "{nodes:?}");
@@ -86,13 +86,13 @@ fn what_tasks_ask_for_is_no_more_than_they_have() {
     let cluster = Cluster::start(0);
     let ask = |call: &str| cluster.rwasm(["submit", &guest("evil-tasks"), "--call", call]).run();
     ask("ask-for-more(0, 0, 0.5)").ok().prints("ok(0)\n");
-    ask("ask-for-more(8589934592, 0, 1.0)").fails(1, "RW0411").says("RW0007").says("memory");
-    ask("ask-for-more(0, 5, 1.0)").fails(1, "RW0411").says("RW0007").says("priority");
+    ask("ask-for-more(8589934592, 0, 1.0)").fails(1, "RW0411").has("RW0007").has("memory");
+    ask("ask-for-more(0, 5, 1.0)").fails(1, "RW0411").has("RW0007").has("priority");
     for cpus in ["-1.0", "nan", "0.00001", "1e300"] {
-        ask(&format!("ask-for-more(0, 0, {cpus})")).fails(1, "RW0411").says("RW0002");
+        ask(&format!("ask-for-more(0, 0, {cpus})")).fails(1, "RW0411").has("RW0002");
     }
-    ask("ask-for-more(0, 0, 100000.0)").fails(1, "RW0411").says("RW0801");
-    ask("hoard-arguments(300, 1000000)").fails(1, "RW0411").says("RW0802");
+    ask("ask-for-more(0, 0, 100000.0)").fails(1, "RW0411").has("RW0801");
+    ask("hoard-arguments(300, 1000000)").fails(1, "RW0411").has("RW0802");
 }
 
 /// The task runs on the other node, which owns what it starts; and what it starts has room on both.

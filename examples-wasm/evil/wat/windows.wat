@@ -4,9 +4,12 @@
     (export "object" (type $object (sub resource)))
     (export "window" (type $window (sub resource)))
     (export "writer" (type $writer (sub resource)))
+    (type $fields (record (field "code" string) (field "message" string)))
+    (export "failure" (type $failure (eq $fields)))
     (type $cases (variant
       (case "lost") (case "quota") (case "too-large") (case "unfinished") (case "out-of-range") (case "not-aligned") (case "not-grown")
-      (case "overlapping") (case "too-many") (case "malformed") (case "deadline") (case "unavailable") (case "other" string)))
+      (case "overlapping") (case "too-many") (case "malformed") (case "deadline") (case "unavailable")
+      (case "failed" $failure) (case "other" string)))
     (export "error" (type $error (eq $cases)))
     (export "[method]object.get" (func (param "self" (borrow $object)) (result (result (list u8) (error $error)))))
     (export "[method]object.read" (func (param "self" (borrow $object)) (param "offset" u64) (param "length" u64)

@@ -431,6 +431,11 @@ mod tests {
 
     /// One of each record, and what is read back.
     fn one_of_each() -> (Batch, Vec<Work>) {
+        one_of_each_of(Some("a1-2-3".parse().unwrap()))
+    }
+
+    /// The same, with calls of an actor, which the first files did not have.
+    fn one_of_each_of(actor: Option<rwasm_types::ActorId>) -> (Batch, Vec<Work>) {
         let opened =
             Opened { session: 7, tenant: Tenant::default(), name: "n".into(), detached: true, key: vec![1; 16], at_ms: 1_700_000_000_000 };
         let call = CallOf {
@@ -438,7 +443,7 @@ mod tests {
             export: "add".into(),
             options: TaskOptions::default(),
             grants: Grants { stdin: Bytes::from_static(b"in"), ..Grants::default() },
-            actor: Some("a1-2-3".parse().unwrap()),
+            actor,
         };
         let args = vec![Bytes::from_static(b"ab"), Bytes::new()];
         let attempts = vec![(0, Attempt(1)), (300, Attempt(2))];
@@ -506,7 +511,7 @@ mod tests {
     #[test]
     fn a_segment_of_this_format_is_read_for_ever() {
         let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/work-1.seg");
-        let (batch, works) = one_of_each();
+        let (batch, works) = one_of_each_of(None);
         let mut bytes = segment::header(&origin(), 1, 1_700_000_000_000).to_vec();
         bytes.extend_from_slice(batch.bytes());
         if std::env::var_os("UPDATE_GOLDEN").is_some() {

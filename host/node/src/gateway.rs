@@ -30,8 +30,9 @@ use tokio::sync::Notify;
 use self::opener::Opener;
 use crate::{
     access::Visitor,
+    exports::callable,
     logs::{JobLog, LogReader},
-    node::{CallRequest, Shared, callable},
+    node::{CallRequest, Shared},
     owner::{job::Job, received::Received, restore::DRIVER_GRACE_BROKEN},
 };
 

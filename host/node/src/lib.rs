@@ -13,6 +13,7 @@ mod credential;
 mod dispatch;
 mod drain;
 mod executor;
+mod exports;
 mod gateway;
 mod guest;
 mod head_link;

@@ -68,6 +68,12 @@ fn protocols() -> Vec<Vec<u8>> {
     vec![b"h2".to_vec()]
 }
 
+/// Has libraries that bring no cryptography of their own use that of this room, for as long as the process lives.
+pub fn serve_all() {
+    // One that is there already is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }

@@ -9,7 +9,7 @@ use rwasm_values::codec::VERSION;
 
 use crate::common::{Lab, Task, lab};
 
-const NO_ARGS: &[u8] = &[VERSION, 0];
+const NOTHING: &[u8] = &[VERSION, 0];
 const LONG: Duration = Duration::from_secs(3600);
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -42,13 +42,13 @@ async fn make(lab: &Lab, number: u32) -> (Arc<Prepared>, Actor) {
     let prepared = lab.prepare(CELL).await;
     let request = Task::new(&prepared, &format!("[constructor]cell({number})")).into_request();
     let created = Arc::clone(&prepared).create(request).await;
-    assert_eq!(created.outcome.result, Ok(Bytes::from_static(NO_ARGS)), "what was made is left out of the result");
+    assert_eq!(created.outcome.result, Ok(Bytes::from_static(NOTHING)), "what was made is left out of the result");
     (prepared, created.actor.unwrap())
 }
 
 fn method(prepared: &Prepared, name: &str) -> MethodCall {
     let export = prepared.info().exports.iter().position(|export| export.name.plain_func() == format!("cell.{name}")).unwrap();
-    MethodCall { export, args: Bytes::from_static(NO_ARGS), wall: LONG, cpu: LONG, result_bytes: u64::MAX }
+    MethodCall { export, args: Bytes::from_static(&[VERSION, 0, 0]), wall: LONG, cpu: LONG, result_bytes: u64::MAX }
 }
 
 /// The message of a number.

@@ -24,7 +24,7 @@ pub(crate) mod refused {
     pub(crate) const TOO_MANY: u32 = 9;
     pub(crate) const MALFORMED: u32 = 10;
     pub(crate) const UNAVAILABLE: u32 = 12;
-    pub(crate) const OTHER: u32 = 13;
+    pub(crate) const OTHER: u32 = 14;
 }
 
 /// A value in which every byte tells where it is.

@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 pub(crate) use self::mailbox::{Delivery, Done, Mailbox};
 use crate::{
     executor::Item,
-    node::find_export,
+    exports::find_export,
     owner::job::{Job, JobCall},
 };
 

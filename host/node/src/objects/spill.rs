@@ -37,19 +37,25 @@ impl SpillOptions {
     /// [`Code::SPILL_FAILED`] if it cannot be used.
     pub(crate) fn open(&self, cluster: &str, node: NodeId) -> Result<Spill> {
         let failed = |what: &dyn fmt::Display, error: &dyn fmt::Display| {
-            Error::new(Code::SPILL_FAILED, format!("cannot spill to {what}: {error}")).hint("see --object-spill")
+            let message = self.without_secrets(&format!("cannot spill to {what}: {error}"));
+            Error::new(Code::SPILL_FAILED, message).hint("see --object-spill")
         };
         let target: Arc<dyn SpillTarget> = match &self.to {
             SpillTo::Directory(path) => Arc::new(Directory::open(path).map_err(|error| failed(&path.display(), &error))?),
-            SpillTo::Url(url) => Arc::new(Remote::open(url, cluster, node).map_err(|error| failed(&without_secrets(url), &error))?),
+            SpillTo::Url(url) => Arc::new(Remote::open(url, cluster, node).map_err(|error| failed(url, &error))?),
         };
         Ok(Spill { target, most_bytes: self.most_bytes, threshold_percent: Spill::THRESHOLD_PERCENT })
     }
-}
 
-/// A URL as it may be shown.
-fn without_secrets(url: &Url) -> String {
-    format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+    /// A text in which the place may be named as it may be shown: users and passwords in a URL are nobody's business.
+    fn without_secrets(&self, text: &str) -> String {
+        let SpillTo::Url(url) = &self.to else { return text.to_owned() };
+        match url.password() {
+            Some(password) => text.replace(&format!("{}:{password}@", url.username()), ""),
+            None if url.username().is_empty() => text.to_owned(),
+            None => text.replace(&format!("{}@", url.username()), ""),
+        }
+    }
 }
 
 /// Bytes that are sent or read at once; a larger file goes in such parts, where the place takes parts.
@@ -80,9 +86,10 @@ impl Drop for Remote {
 impl Remote {
     /// Each life of a node has a prefix of its own, so that none reads what another left.
     fn open(url: &Url, cluster: &str, node: NodeId) -> io::Result<Self> {
-        // One that is installed already is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let settings = env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        rwasm_tls::serve_all();
+        // Without TLS where the URL says so.
+        let plain = [("allow_http".to_owned(), (url.scheme() == "http").to_string())];
+        let settings = env::vars().map(|(name, value)| (name.to_ascii_lowercase(), value)).chain(plain);
         let (store, path) = object_store::parse_url_opts(url, settings)?;
         let base = path.join("rwasm-spill").join(cluster).join(node.to_string()).join(now_ms().to_string());
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).thread_name("spill").enable_all().build()?;

@@ -28,8 +28,9 @@ use crate::{
     dispatch::ClassId,
     drain,
     executor::{Ended, Item},
+    exports::find_export,
     guest::Origin,
-    node::{CallRequest, Load, Shared, find_export},
+    node::{CallRequest, Load, Shared},
     objects::{Cancelled, Owner, named},
 };
 
