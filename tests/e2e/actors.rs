@@ -258,5 +258,5 @@ fn calls_beyond_what_an_actor_may_have_are_refused_one_by_one() {
     let lines = waiting.wait().exits(1).json_lines();
     let codes: Vec<&Value> = lines.iter().map(|line| &line["$error"]["code"]).collect();
     assert_eq!(codes, ["RW0841", "RW0841", "RW0843", "RW0843", "RW0843"]);
-    running.wait().fails(1, "RW0831");
+    running.wait().fails(1, "RW0841");
 }
