@@ -29,7 +29,7 @@ pub(crate) use self::{
     node::{NodeArgs, NodeCommand},
     object::{GetArgs, MemoryArgs, PutArgs, RmArgs},
     state::{StateArgs, StateCommand, StateDirArgs},
-    storage::{HistoryArgs, StorageArgs},
+    storage::{HistoryArgs, SpillWhere, StorageArgs},
 };
 
 /// A cluster that runs WebAssembly the way Ray runs Python.

@@ -25,7 +25,7 @@ use std::{
 
 use rwasm_client::{Endpoint, token_in};
 use rwasm_head::{Head, HeadOptions, HistoryOptions};
-use rwasm_node::{Credential, Node, NodeOffer, NodeOptions, Retention, StorageOptions};
+use rwasm_node::{Credential, Node, NodeOffer, NodeOptions, Retention, SpillOptions, SpillTo, StorageOptions};
 use rwasm_runtime::{Dirs, Scope, create_private_dir};
 use rwasm_types::{Code, Error, Name, Result, UserToken};
 use rwasm_wire::{Connector, Listener, duplex};
@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::register::{Here, Registered, ask_health, registered};
 use self::{register::Registration, security::Security};
 use crate::{
-    args::{DataPort, StartArgs, StorageArgs},
+    args::{DataPort, SpillWhere, StartArgs, StorageArgs},
     embedded::{clear_up, compile_options, node_token, pool_options, user_token},
     machine,
     state::State,
@@ -305,6 +305,15 @@ async fn credential(args: &StartArgs, dirs: &Dirs, state: &State, head_address: 
     }
 }
 
+/// How many times the memory for objects is their part of a disk, unless told otherwise.
+const SPILL_TIMES: u64 = 4;
+
+fn spill_options(args: &StartArgs, state: &State, object_bytes: u64) -> Option<SpillOptions> {
+    let below_state = || Some(SpillTo::Directory(state.dir().join("spill")));
+    let to = args.storage.object_spill.clone().map_or_else(below_state, |SpillWhere(to)| to)?;
+    Some(SpillOptions { to, most_bytes: args.storage.object_spill_max.unwrap_or_else(|| object_bytes.saturating_mul(SPILL_TIMES)) })
+}
+
 fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, credential: Credential) -> Result<NodeOptions> {
     let wanted = machine::Wanted {
         cpus: args.num_cpus,
@@ -314,8 +323,10 @@ fn node_options(args: &StartArgs, dirs: &Dirs, state: &State, head: Connector, c
     };
     let machine = rustix::system::uname();
     let capacity = machine::capacity(wanted)?;
+    let object_bytes = machine::object_bytes(args.object_store_memory, capacity.memory)?;
     Ok(NodeOptions {
-        object_bytes: machine::object_bytes(args.object_store_memory, capacity.memory)?,
+        object_bytes,
+        spill: spill_options(args, state, object_bytes),
         name: args.name.clone().unwrap_or_else(|| Name::lossy(&machine.nodename().to_string_lossy())),
         capacity,
         labels: args.labels.iter().cloned().collect::<BTreeMap<_, _>>(),

@@ -70,6 +70,7 @@ impl Embedded {
             NodeOptions {
                 name: Name::lossy("embedded"),
                 object_bytes: machine::object_bytes(None, capacity.memory)?,
+                spill: None,
                 capacity,
                 labels: std::collections::BTreeMap::new(),
                 state_dir: state.path().to_owned(),

@@ -19,11 +19,13 @@ hello           wasm32-unknown-unknown  hello
 mandelbrot      wasm32-unknown-unknown  mandelbrot
 flights         wasm32-unknown-unknown  flights
 objects         wasm32-unknown-unknown  objects
+parallel        wasm32-unknown-unknown  parallel
 async-example   wasm32-unknown-unknown  async-example
 counter         wasm32-unknown-unknown  counter
 wordcount       wasm32-wasip2           wordcount
 wordcount       wasm32-wasip1           wordcount-p1
 evil-compute    wasm32-unknown-unknown  evil-compute
+evil-tasks      wasm32-unknown-unknown  evil-tasks
 evil-async      wasm32-unknown-unknown  evil-async
 evil-actor      wasm32-unknown-unknown  evil-actor
 evil-wasi       wasm32-wasip2           evil-wasi

@@ -9,6 +9,7 @@ mod bulk;
 mod history;
 mod journal;
 mod layers;
+mod nested;
 mod objects;
 mod scheduler;
 mod timing;
@@ -50,6 +51,8 @@ pub struct Setup {
     pub echo: String,
     /// The example `hello`, if it was built; rows that need it are left out without it.
     pub hello: Option<Bytes>,
+    /// The example `parallel`, the same.
+    pub parallel: Option<Bytes>,
 }
 
 /// The smallest guest, as text.
@@ -79,6 +82,7 @@ pub async fn run(setup: &Setup, told: &mut (dyn FnMut(&Row) + Send)) -> Result<M
     scheduler::rows(&mut suite)?;
     transport::rows(setup, &mut suite).await?;
     layers::across(setup, &mut suite).await?;
+    nested::rows(setup, &mut suite).await?;
     actors::rows(setup, &mut suite).await?;
     let history_memory_bytes = history::rows(setup.start_head, &mut suite).await?;
     Ok(Measured { rows: suite.into_rows(), history_memory_bytes })

@@ -3,11 +3,19 @@
 use std::time::Duration;
 
 use clap::Args;
+use rwasm_node::SpillTo;
 use rwasm_types::{parse_bytes, parse_duration};
 
 /// What a node keeps on disk.
-#[derive(Clone, Copy, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct StorageArgs {
+    /// Where objects go when their memory runs short: a directory, a URL (s3://BUCKET/PREFIX, gs://, az://, https://, file://), or `none`;
+    /// a directory below the state directory by default
+    #[arg(long, value_name = "DIR|URL|none", value_parser = spill_to, help_heading = "What is kept on disk")]
+    pub(crate) object_spill: Option<SpillWhere>,
+    /// The most that objects take there; 4 times the memory for objects by default
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What is kept on disk")]
+    pub(crate) object_spill_max: Option<u64>,
     /// Artifacts; 10 GiB by default. Those that nothing uses make room for new ones
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes, help_heading = "What is kept on disk")]
     pub(crate) artifact_storage: Option<u64>,
@@ -29,6 +37,19 @@ pub(crate) struct StorageArgs {
     /// How long a full file of the daemon's log is kept; 30 days by default
     #[arg(long, value_name = "TIME", value_parser = parse_duration, help_heading = "What is kept on disk")]
     pub(crate) log_age: Option<Duration>,
+}
+
+/// Where objects go when their memory runs short; nowhere, if they are to stay.
+#[derive(Clone, Debug)]
+pub(crate) struct SpillWhere(pub(crate) Option<SpillTo>);
+
+fn spill_to(text: &str) -> Result<SpillWhere, String> {
+    match text {
+        "" => Err("it is empty".to_owned()),
+        "none" => Ok(SpillWhere(None)),
+        url if url.contains("://") => Ok(SpillWhere(Some(SpillTo::Url(url.parse().map_err(|error| format!("it is no URL: {error}"))?)))),
+        path => Ok(SpillWhere(Some(SpillTo::Directory(path.into())))),
+    }
 }
 
 /// What is remembered of jobs that ended: by each node of its own, and by the head of all others'.

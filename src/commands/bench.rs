@@ -37,6 +37,7 @@ pub(crate) async fn bench(args: BenchArgs, json: bool) -> Result<ExitCode> {
         start_head,
         encrypted,
         echo: echo.trim().to_owned(),
+        parallel: args.guests.as_deref().map(|dir| read(&dir.join("parallel.wasm"))).transpose()?,
         hello: args.guests.as_deref().map(|dir| read(&dir.join("hello.wasm"))).transpose()?,
     };
     let mut told = |row: &Row| {

@@ -44,6 +44,13 @@ const ATTACKS: &[Attack] = &[
     ("compute", "return-numbers(2000)", RESULT, 1, "RW0407"),
     ("compute", "return-lists(2000)", RESULT, 1, "RW0407"),
     ("compute", "return-lists(20000000)", &[], 1, "RW0407"),
+    // Tasks that start tasks.
+    ("tasks", "chain(100)", &[], 0, ""),
+    ("tasks", "fork-bomb(10)", &[], 0, ""),
+    ("tasks", "hoard-arguments(300, 1000000)", &[], 1, "RW0411"),
+    ("tasks", "fail-and-leave()", &[], 1, "RW0401"),
+    ("tasks", "wait-for-ever()", WALL, 1, "RW0402"),
+    ("tasks", "ask-for-more(8589934592, 0, 1.0)", &[], 1, "RW0411"),
     // What reaches outside, and finds nothing there.
     ("wasi", "sleep-for(3600000)", WALL, 1, "RW0402"),
     ("wasi", "poll-forever()", WALL, 1, "RW0402"),

@@ -201,3 +201,57 @@ fn what_can_never_fit_is_refused() {
     cluster.rwasm(["put", &file, "--type", "list<string>"]).run().fails(2, "RW0212");
     cluster.rwasm(["put", &file, "--type", "stream<u8>"]).run().exits(2);
 }
+
+/// Puts so many objects of 4 MiB, no two alike, and gives their ids with their bytes.
+fn put_many(cluster: &Cluster, count: u32) -> Vec<(String, Vec<u8>)> {
+    let one = |number: u32| {
+        let data: Vec<u8> = bytes(1 << 20).into_iter().map(|byte| byte ^ number as u8).collect::<Vec<_>>().repeat(4);
+        (put(cluster, &[&cluster.home.write("data.bin", &data)]), data)
+    };
+    (0..count).map(one).collect()
+}
+
+#[test]
+fn objects_go_to_disk_when_memory_runs_short_and_come_back() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", elsewhere.path().display());
+    for spill in [vec![], vec!["--object-spill", &url]] {
+        let args: Vec<&str> = ["--object-store-memory", "16MiB"].into_iter().chain(spill).collect();
+        let cluster = Cluster::build().args(&args).start();
+        let all = put_many(&cluster, 12);
+        let memory = cluster.rwasm(["memory", "--json"]).run().ok().json();
+        let spilled = memory["rows"][0]["spilled"]["objects"].as_u64().unwrap();
+        assert!(spilled >= 8, "{memory}");
+        for (id, data) in &all {
+            cluster.rwasm(["get", id, "-o", "out.bin"]).run().ok();
+            assert!(cluster.home.read("out.bin") == *data, "{id}");
+        }
+        // Tasks find them in memory, too, by value and by handle.
+        let (first, last) = (&all[0], &all[11]);
+        let call = format!("echo(@ref({}))", first.0);
+        cluster.rwasm(["submit", &guest("hello"), "--call", &call, "-o", "out.bin"]).run().ok();
+        assert!(cluster.home.read("out.bin") == first.1);
+        let lines = last.1.iter().filter(|byte| **byte == b'\n').count();
+        let call = format!("count-lines(@ref({}))", last.0);
+        cluster.rwasm(["submit", &guest("objects"), "--call", &call]).run().ok().prints(&format!("ok({lines})\n"));
+        let ids: Vec<&str> = all.iter().map(|(id, _)| id.as_str()).collect();
+        cluster.rwasm(["rm"]).args(&ids).run().ok();
+        eventually("nothing is left on disk", || {
+            let memory = cluster.rwasm(["memory", "--json"]).run().ok().json();
+            (memory["rows"][0]["spilled"]["objects"] == 0).then_some(())
+        });
+    }
+}
+
+#[test]
+fn where_memory_and_disk_are_full_puts_wait_and_are_refused() {
+    let cluster = Cluster::build().args(&["--object-store-memory", "8MiB", "--object-spill-max", "8MiB"]).start();
+    let kept = put_many(&cluster, 3);
+    let file = cluster.home.write("data.bin", bytes(4 << 20));
+    let refused = (0..3).map(|_| cluster.rwasm(["put", &file]).run()).find(|put| put.code() != 0);
+    refused.expect("there is room for four, or five").fails(1, "RW0851");
+    cluster.rwasm(["rm", &kept[0].0, &kept[1].0]).run().ok();
+    put(&cluster, &[&file]);
+    cluster.rwasm(["get", &kept[2].0, "-o", "out.bin"]).run().ok();
+    assert!(cluster.home.read("out.bin") == kept[2].1);
+}

@@ -1,10 +1,18 @@
-//! Sums up flight delays per carrier: a map step over chunks of a CSV file, and a reduce step. The contract is `wit/world.wit`.
+//! Sums up flight delays per carrier: a map step over ranges of a CSV file that lies in the store, and a reduce step. The contract is
+//! `wit/world.wit`.
 
-use std::{collections::BTreeMap, str};
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    str,
+};
 
 use csv::{ByteRecord, ReaderBuilder};
 
-rwasm::generate!({ additional_derives: [PartialEq] });
+rwasm::generate!({
+    with: { "rwasm:core/objects@0.1.0": ::rwasm::bindings::objects },
+    additional_derives: [PartialEq],
+});
 
 /// Who arrives later than this is late.
 const LATE_MINUTES: i64 = 30;
@@ -12,9 +20,10 @@ const LATE_MINUTES: i64 = 30;
 struct Flights;
 
 impl Guest for Flights {
-    fn summarise(csv_chunk: Vec<u8>) -> Vec<CarrierStats> {
-        // A chunk that is no table is a mistake of whoever cut it, not a result that a reduce step could use.
-        summarise(&csv_chunk).unwrap_or_else(|error| panic!("{error}"))
+    fn summarise(csv: Object, start: u64, end: u64) -> Vec<CarrierStats> {
+        let file = rwasm::Object::from_handle(csv);
+        // A file that is no table is a mistake of whoever put it there, not a result that a reduce step could use.
+        lines_of(&file, start, end).unwrap_or_else(|error| panic!("{error}"))
     }
 
     fn merge(parts: Vec<Vec<CarrierStats>>) -> Vec<CarrierStats> {
@@ -32,7 +41,28 @@ impl Guest for Flights {
 
 export!(Flights);
 
-fn summarise(csv: &[u8]) -> Result<Vec<CarrierStats>, String> {
+/// The longest line. A line that begins in a range is read to its end.
+const LINE_BYTES_MAX: u64 = 64 << 10;
+
+fn lines_of(file: &rwasm::Object<Vec<u8>>, start: u64, end: u64) -> Result<Vec<CarrierStats>, String> {
+    let told = |error: rwasm::object::Error| error.to_string();
+    let size = file.info().map_err(told)?.size;
+    let head = file.range(0, size.min(LINE_BYTES_MAX)).map_err(told)?;
+    let header = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |end| end + 1);
+    // From the byte before: a line begins at `start` if that is the end of another.
+    let (from, end) = (start.max(header as u64).saturating_sub(1), end.min(size));
+    if end <= from + 1 {
+        return summarise(&head[..header]);
+    }
+    let bytes = file.range(from, (end + LINE_BYTES_MAX).min(size) - from).map_err(told)?;
+    let line_end = |after: usize| bytes.get(after..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')).map(|at| after + at + 1);
+    let first = line_end(0).unwrap_or(bytes.len());
+    // The line that begins before `end` is the last.
+    let last = line_end((end - from - 1) as usize).unwrap_or(bytes.len());
+    summarise(head[..header].chain(bytes.get(first..last).unwrap_or_default()))
+}
+
+fn summarise(csv: impl Read) -> Result<Vec<CarrierStats>, String> {
     let mut reader = ReaderBuilder::new().from_reader(csv);
     let header = reader.byte_headers().map_err(|error| error.to_string())?;
     let column = |name: &str| {
@@ -102,7 +132,7 @@ mod tests {
     #[test]
     fn sums() {
         let csv = b"flight,arr_delay,carrier\n1,31,UA\n2,30,UA\n3,-5,AA\n4,NA,UA\n5,,AA\n";
-        assert_eq!(Flights::summarise(csv.to_vec()), [stats("AA", 2, 1, -5, 0), stats("UA", 3, 2, 61, 1)]);
+        assert_eq!(summarise(&csv[..]).unwrap(), [stats("AA", 2, 1, -5, 0), stats("UA", 3, 2, 61, 1)]);
     }
 
     #[test]
@@ -116,7 +146,7 @@ mod tests {
         ] {
             assert_eq!(summarise(csv).unwrap(), expected, "{}", String::from_utf8_lossy(csv));
         }
-        assert_eq!(summarise(b"carrier,arr_delay\n").unwrap(), []);
+        assert_eq!(summarise(&b"carrier,arr_delay\n"[..]).unwrap(), []);
     }
 
     #[test]
@@ -136,13 +166,18 @@ mod tests {
     }
 
     #[test]
-    fn merging_parts_is_summing_the_whole() {
-        let rows = ["UA,31", "AA,NA", "UA,-3", "B6,0", "AA,1000"];
-        let table = |rows: &[&str]| format!("carrier,arr_delay\n{}\n", rows.join("\n")).into_bytes();
-        let whole = Flights::summarise(table(&rows));
-        for cut in 0..=rows.len() {
-            let parts = [&rows[..cut], &rows[cut..]].map(|rows| Flights::summarise(table(rows)));
-            assert_eq!(Flights::merge(parts.into()), whole, "{cut}");
+    fn merging_ranges_is_summing_the_whole() {
+        let csv = "carrier,arr_delay\nUA,31\nAA,NA\nUA,-3\nB6,0\nAA,1000";
+        for csv in [csv.to_owned(), format!("{csv}\n")] {
+            let (size, file) = (csv.len() as u64, rwasm::Object::put(&csv.clone().into_bytes()).unwrap());
+            let whole = summarise(csv.as_bytes()).unwrap();
+            assert_eq!(lines_of(&file, 0, size).unwrap(), whole);
+            for cut in 0..=size {
+                let parts = [(0, cut), (cut, u64::MAX)].map(|(start, end)| lines_of(&file, start, end).unwrap());
+                assert_eq!(Flights::merge(parts.into()), whole, "{cut}");
+            }
+            let each = (0..size).map(|at| lines_of(&file, at, at + 1).unwrap());
+            assert_eq!(Flights::merge(each.collect()), whole);
         }
         assert_eq!(Flights::merge(Vec::new()), []);
     }

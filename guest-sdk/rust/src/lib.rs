@@ -74,6 +74,48 @@
 //! **`wasm32-wasip2`** for guests that need clocks, random numbers, files or standard streams; it makes components without a setting.
 //! There, `#[rwasm::export]` and `fn main` work alike.
 //!
+//! # Tasks that start tasks
+//!
+//! [`task`] starts calls of functions that the cluster runs side by side: each exported function has a type of its name with `submit`, and
+//! [`import!`] makes the same from other people's WIT.
+//!
+//! ```
+//! /// The weather service that is tagged `weather:1`.
+//! mod weather {
+//!     rwasm::import!({
+//!         artifact: "weather:1",
+//!         inline: "
+//!             package example:weather@1.0.0;
+//!
+//!             interface stations {
+//!                 record reading { station: string, celsius: f64 }
+//!
+//!                 warmest: func(readings: list<reading>) -> option<reading>;
+//!             }
+//!
+//!             world weather {
+//!                 export stations;
+//!             }
+//!         "
+//!     });
+//! }
+//!
+//! use weather::stations::{self, Reading};
+//!
+//! #[rwasm::export]
+//! fn warmest_of(names: Vec<String>) -> Result<String, rwasm::task::Error> {
+//!     let readings: Vec<Reading> = names.into_iter().map(|station| Reading { station, celsius: 20.0 }).collect();
+//!     let warmest = stations::warmest::submit(&readings)?.get()?;
+//!     Ok(warmest.map_or_else(String::new, |reading| reading.station))
+//! }
+//!
+//! # fn main() {
+//! // In a test, the artifact is not there; somebody else answers.
+//! stations::warmest::answer(|readings| readings.into_iter().next());
+//! assert_eq!(warmest_of(vec!["Oslo".to_owned()]).unwrap(), "Oslo");
+//! # }
+//! ```
+//!
 //! # Async
 //!
 //! The feature `async` brings `async func` of WIT, its streams and futures: `rwasm::streams`. Such a guest needs the async ABI of WASI 0.3
@@ -86,15 +128,17 @@
 //!
 //! # Tests
 //!
-//! On any other target than Wasm, [`context`], [`log`] and [`object`] are stand-ins: see `rwasm::testing`.
+//! On any other target than Wasm, [`context`], [`log`], [`object`] and [`task`] are stand-ins: see `rwasm::testing`.
 
 pub mod context;
 pub mod log;
 pub mod object;
 #[cfg(feature = "async")]
 pub mod streams;
+pub mod task;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod value;
 
 #[cfg(target_family = "wasm")]
 mod imports;
@@ -105,7 +149,8 @@ mod region;
 mod panic;
 
 pub use object::Object;
-pub use rwasm_sdk_macros::export;
+pub use rwasm_sdk_macros::{export, import};
+pub use task::Task;
 
 /// Generates bindings from WIT: for each interface that is exported a trait `Guest` to implement, and the macro `export!` that takes the
 /// type that implements them.
@@ -147,13 +192,24 @@ macro_rules! generate {
     };
 }
 
+/// Handles of `rwasm:core`, for worlds of your own that name them. With
+/// `with: { "rwasm:core/objects@0.1.0": ::rwasm::bindings::objects }` among the options of [`generate!`], a handle of the generated code becomes
+/// an [`Object`] by [`Object::from_handle`], and an object a handle by [`Object::into_handle`].
+pub mod bindings {
+    #[cfg(target_family = "wasm")]
+    pub use crate::imports::objects;
+    #[cfg(not(target_family = "wasm"))]
+    pub use crate::testing::objects;
+}
+
 /// For the code that the macros generate; not part of the interface.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(target_family = "wasm")]
     pub use crate::imports::objects;
+    pub use crate::task::{Arguments, start};
     #[cfg(not(target_family = "wasm"))]
-    pub use crate::testing::objects;
+    pub use crate::testing::{objects, tasks};
     pub use wit_bindgen;
 
     /// The text of an error that WIT has no type for; some error types tell their causes in this form only.

@@ -15,7 +15,7 @@
 //! # }
 //! ```
 //!
-//! An [`Object<T>`] is a handle of a value of type `T`. A task has the handles that it was passed, and those of what it [puts](Object::put);
+//! An [`Object<T>`] is a handle of a value of type `T`, which is any [`Value`] without handles. A task has the handles that it was passed, and those of what it [puts](Object::put);
 //! returned, they go to the caller. [`Object::get`] decodes the value, [`Object::bytes`] and [`Object::range`] give its bytes as a view, and
 //! [`Object::reader`] reads it from start to end, however large it is. Values that do not fit into the guest's memory are written piece by
 //! piece with [`Object::writer`].
@@ -28,7 +28,6 @@
 //! On the host, in tests, objects are in memory of the test's own.
 
 use std::{
-    borrow::Cow,
     fmt,
     io::{self, BufRead, Read, Write},
     marker::PhantomData,
@@ -41,11 +40,13 @@ use crate::imports::objects as source;
 use crate::region::Region;
 #[cfg(not(target_family = "wasm"))]
 use crate::testing::objects as source;
+use crate::value::{Encoder, Value, type_text};
 
 /// From this size on, a view is a window instead of a copy.
 ///
-/// Smaller ones are read as quickly from a copy; where the two meet differs by machine, and `rwasm bench` measures both.
-pub const WINDOW_BYTES_MIN: u64 = 1 << 20;
+/// Opening a window costs the same whatever its size, so copies of less are as quick. Where the two meet differs by machine; `rwasm bench`
+/// measures both, and on the one that this was chosen on a look at 256 KiB takes a third of the time through a window.
+pub const WINDOW_BYTES_MIN: u64 = 256 << 10;
 
 /// The most bytes that are copied with one call; the host takes no more.
 const COPY_BYTES_MAX: usize = 64 << 20;
@@ -59,6 +60,12 @@ pub struct Object<T> {
     value: PhantomData<fn() -> T>,
 }
 
+/// The type of the value behind a handle whose contract does not tell: `object` in the WIT of somebody else.
+///
+/// [`Object::cast`] names the type that it has.
+#[derive(Clone, Copy, Debug)]
+pub enum Any {}
+
 /// What is known of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Info {
@@ -69,6 +76,23 @@ pub struct Info {
     /// The type of its value, as WIT text.
     pub value_type: String,
 }
+
+/// How something failed, for programs and for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The stable code of the error, which `rwasm explain` tells about: `RW0411`.
+    pub code: String,
+    /// What happened, in one line.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
 
 /// Why something was not done with an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +116,8 @@ pub enum Error {
     Deadline,
     /// The node keeps no objects.
     Unavailable,
+    /// The task that was to make it failed, or was cancelled.
+    Failed(Failure),
     /// Anything else, told for people.
     Other(String),
 }
@@ -108,6 +134,7 @@ impl fmt::Display for Error {
             Self::Malformed => "the object is not of this type",
             Self::Deadline => "the object was not there in time",
             Self::Unavailable => "the node keeps no objects",
+            Self::Failed(failure) => return failure.fmt(f),
             Self::Other(why) => why,
         })
     }
@@ -127,71 +154,6 @@ impl From<Error> for io::Error {
         };
         Self::new(kind, error)
     }
-}
-
-/// A type whose values can be objects: text, and lists of numbers.
-pub trait Stored: Sized {
-    /// The type as WIT has it.
-    const TYPE: &'static str;
-
-    /// The bytes of the value, as an object holds them.
-    fn store(&self) -> Cow<'_, [u8]>;
-
-    /// The value of an object's bytes; `None` if they are none.
-    fn load(bytes: Vec<u8>) -> Option<Self>;
-}
-
-impl Stored for Vec<u8> {
-    const TYPE: &'static str = "list<u8>";
-
-    fn store(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self)
-    }
-
-    fn load(bytes: Vec<u8>) -> Option<Self> {
-        Some(bytes)
-    }
-}
-
-impl Stored for String {
-    const TYPE: &'static str = "string";
-
-    fn store(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.as_bytes())
-    }
-
-    fn load(bytes: Vec<u8>) -> Option<Self> {
-        Self::from_utf8(bytes).ok()
-    }
-}
-
-macro_rules! numbers {
-    ($($number:ty = $name:literal;)*) => {$(
-        impl Stored for Vec<$number> {
-            const TYPE: &'static str = concat!("list<", $name, ">");
-
-            fn store(&self) -> Cow<'_, [u8]> {
-                Cow::Owned(self.iter().flat_map(|number| number.to_le_bytes()).collect())
-            }
-
-            fn load(bytes: Vec<u8>) -> Option<Self> {
-                let (numbers, rest) = bytes.as_chunks();
-                rest.is_empty().then(|| numbers.iter().map(|number| <$number>::from_le_bytes(*number)).collect())
-            }
-        }
-    )*};
-}
-
-numbers! {
-    i8 = "s8";
-    u16 = "u16";
-    i16 = "s16";
-    u32 = "u32";
-    i32 = "s32";
-    u64 = "u64";
-    i64 = "s64";
-    f32 = "f32";
-    f64 = "f64";
 }
 
 impl<T> Object<T> {
@@ -274,47 +236,70 @@ impl<T> Object<T> {
         Ok(Self::from_handle(self.handle.duplicate()?))
     }
 
-    /// For the code that macros generate.
-    #[doc(hidden)]
+    /// The same object, as one of another type. Whether it is that, [`get`](Self::get) looks.
+    pub fn cast<U>(self) -> Object<U> {
+        Object::from_handle(self.handle)
+    }
+
+    /// The objects that its value names.
+    pub(crate) fn refs(&self) -> Result<Vec<source::Object>, Error> {
+        let refs = self.handle.refs()?;
+        Ok(refs)
+    }
+
+    pub(crate) fn handle(&self) -> &source::Object {
+        &self.handle
+    }
+
+    /// The object of a handle that code has which was generated from a WIT file; see [`bindings`](crate::bindings).
     pub fn from_handle(handle: source::Object) -> Self {
         Self { handle, value: PhantomData }
     }
 
-    /// For the code that macros generate.
-    #[doc(hidden)]
+    /// Its handle, for code that was generated from a WIT file; see [`bindings`](crate::bindings).
     pub fn into_handle(self) -> source::Object {
         self.handle
     }
 }
 
-impl<T: Stored> Object<T> {
+impl<T: Value> Object<T> {
     /// Makes an object of a value; waits for room.
     ///
     /// # Errors
     ///
-    /// [`Error::Quota`] or [`Error::TooLarge`] where there is none.
+    /// [`Error::Quota`] or [`Error::TooLarge`] where there is none, [`Error::Malformed`] if the value has handles in it: those can be returned
+    /// and passed, but not be put.
     pub fn put(value: &T) -> Result<Self, Error> {
-        let bytes = value.store();
+        if let Some(bytes) = value.stored() {
+            return Self::put_bytes(bytes);
+        }
+        let mut encoder = Encoder::default();
+        value.store(&mut encoder);
+        if encoder.refs.is_empty() { Self::put_bytes(&encoder.bytes) } else { Err(Error::Malformed) }
+    }
+
+    fn put_bytes(bytes: &[u8]) -> Result<Self, Error> {
         if bytes.len() <= COPY_BYTES_MAX {
-            return Ok(Self::from_handle(source::put(&bytes, T::TYPE)?));
+            return Ok(Self::from_handle(source::put(bytes, &type_text::<T>())?));
         }
         let mut writer = Self::writer(bytes.len() as u64)?;
-        writer.append(&bytes)?;
+        writer.append(bytes)?;
         writer.seal()
     }
 
-    /// The value.
+    /// The value; waits until it is here.
     ///
     /// # Errors
     ///
-    /// [`Error::Malformed`] if the object is of another type, or why it is not here.
+    /// [`Error::Malformed`] if the object is of another type, [`Error::Failed`] if the task that was to make it did, or why it is not here.
     pub fn get(&self) -> Result<T, Error> {
         let info = self.info()?;
-        if info.value_type != T::TYPE {
+        // The host writes `%` before names that are words of WIT.
+        if info.value_type.replace('%', "") != type_text::<T>() {
             return Err(Error::Malformed);
         }
         let bytes = if info.size <= COPY_BYTES_MAX as u64 { self.handle.get()? } else { self.range(0, info.size)?.into_vec() };
-        T::load(bytes).ok_or(Error::Malformed)
+        T::load(bytes, &|| self.refs())
     }
 
     /// Begins a value that is written piece by piece, and will have exactly so many bytes; waits for room.
@@ -323,7 +308,7 @@ impl<T: Stored> Object<T> {
     ///
     /// [`Error::Quota`] or [`Error::TooLarge`] where there is none.
     pub fn writer(size: u64) -> Result<Writer<T>, Error> {
-        Ok(Writer { handle: source::create(size, T::TYPE)?, value: PhantomData })
+        Ok(Writer { handle: source::create(size, &type_text::<T>())?, value: PhantomData })
     }
 }
 

@@ -22,7 +22,16 @@
 //! # }
 //! ```
 //!
+//! [Tasks](crate::task) that a function starts run at once, in the place where they are started, and a panic is their failure. Functions of
+//! other artifacts are not there, so a test says what they answer, with the closure that `answer` of each takes: see
+//! [`import!`](crate::import).
+//!
 //! Every thread has a context and a log of its own, so tests that run side by side do not meet.
+
+#[doc(hidden)]
+pub mod objects;
+#[doc(hidden)]
+pub mod tasks;
 
 use std::{cell::RefCell, mem, time::Duration};
 
@@ -114,78 +123,4 @@ pub(crate) mod context {
 pub(crate) fn log(level: Level, message: &str) {
     eprintln!("{level:5} {message}");
     LOG.with_borrow_mut(|log| log.push((level, message.to_owned())));
-}
-
-/// The same types and functions as the bindings of `rwasm:core/objects`, with objects in memory of the process. There are no windows.
-#[doc(hidden)]
-pub mod objects {
-    use std::{
-        cell::{Cell, RefCell},
-        sync::Arc,
-    };
-
-    use crate::object::{Error, Info};
-
-    thread_local! {
-        static PUT: Cell<u32> = const { Cell::new(0) };
-    }
-
-    #[derive(Debug)]
-    pub struct Object(Arc<(Info, Vec<u8>)>);
-
-    #[derive(Debug)]
-    pub struct Writer {
-        size: usize,
-        value_type: String,
-        bytes: RefCell<Vec<u8>>,
-    }
-
-    impl Object {
-        pub(crate) fn info(&self) -> Result<Info, Error> {
-            Ok(self.0.0.clone())
-        }
-
-        pub(crate) fn get(&self) -> Result<Vec<u8>, Error> {
-            Ok(self.0.1.clone())
-        }
-
-        pub(crate) fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
-            let range = || Some(usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(length)?).ok()?);
-            range().and_then(|range| self.0.1.get(range)).map(<[u8]>::to_vec).ok_or(Error::OutOfRange)
-        }
-
-        pub(crate) fn duplicate(&self) -> Result<Self, Error> {
-            Ok(Self(Arc::clone(&self.0)))
-        }
-    }
-
-    impl Writer {
-        pub(crate) fn append(&self, bytes: &[u8]) -> Result<(), Error> {
-            let mut all = self.bytes.borrow_mut();
-            if all.len() + bytes.len() > self.size {
-                return Err(Error::TooLarge);
-            }
-            all.extend_from_slice(bytes);
-            Ok(())
-        }
-
-        pub(crate) fn seal(this: Self) -> Result<Object, Error> {
-            let bytes = this.bytes.into_inner();
-            if bytes.len() < this.size { Err(Error::Unfinished) } else { put(&bytes, &this.value_type) }
-        }
-    }
-
-    pub(crate) fn create(size: u64, value_type: &str) -> Result<Writer, Error> {
-        let size = usize::try_from(size).map_err(|_| Error::TooLarge)?;
-        Ok(Writer { size, value_type: value_type.to_owned(), bytes: RefCell::default() })
-    }
-
-    pub(crate) fn put(bytes: &[u8], value_type: &str) -> Result<Object, Error> {
-        if value_type == "string" && std::str::from_utf8(bytes).is_err() {
-            return Err(Error::Malformed);
-        }
-        let index = PUT.replace(PUT.get() + 1);
-        let info = Info { id: format!("o1-1-1-{}", index + 1), size: bytes.len() as u64, value_type: value_type.to_owned() };
-        Ok(Object(Arc::new((info, bytes.to_vec()))))
-    }
 }

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     credential::{Issued, Proof},
+    members::News,
     node::Shared,
     reach::RelayAddress,
 };
@@ -332,6 +333,11 @@ fn heard(shared: &Arc<Shared>, message: msg::head_message::Message) -> Result<()
             shared.engine.reserved().add(told.added.iter().filter_map(|address| address.parse().ok()));
         }
         msg::head_message::Message::Directory(word) => shared.purge(&shared.access.hear(&word)?),
+        msg::head_message::Message::Members(told) => {
+            let News { there, lost } = shared.members.hear(&told, Instant::now())?;
+            there.into_iter().for_each(|(node, life)| shared.objects.node_lives(node, life));
+            shared.members_lost(&lost);
+        }
         msg::head_message::Message::Relay(relay) => {
             shared.reach.heard_of(RelayAddress { node: convert::node(relay.node)?, address: relay.address });
         }

@@ -19,6 +19,7 @@ mod head_link;
 mod identity;
 mod local_runs;
 mod logs;
+mod members;
 mod metrics;
 mod node;
 mod objects;
@@ -44,7 +45,7 @@ use std::{
 use parking_lot::Mutex;
 use rwasm_engine::{CompileOptions, Engine, EngineOptions, PoolOptions, Reserved};
 use rwasm_objects::{Config as StoreConfig, Store};
-use rwasm_runtime::{OnEnd, Scope, create_private_dir};
+use rwasm_runtime::{OnEnd, Scope, aside, create_private_dir};
 use rwasm_types::{Code, Error, Name, NodeId, ResourceSet, Result};
 use rwasm_wire::{Connector, Listener, Server, duplex};
 
@@ -72,6 +73,7 @@ pub use self::{
     identity::{check, renumber},
     local_runs::LocalRuns,
     metrics::NodeMetrics,
+    objects::{SpillOptions, SpillTo},
     offer::{NodeOffer, Volume},
 };
 
@@ -108,6 +110,8 @@ pub struct NodeOptions {
     pub retention: Retention,
     /// Bytes of shared memory that objects may take.
     pub object_bytes: u64,
+    /// Where objects go when that runs short; without, they stay.
+    pub spill: Option<SpillOptions>,
 }
 
 /// What a node keeps on disk.
@@ -190,6 +194,7 @@ impl Node {
             storage,
             retention,
             object_bytes,
+            spill,
         } = options;
         let bad_dir = |error| Error::new(Code::IO, format!("cannot use the state directory {}: {error}", state_dir.display()));
         create_private_dir(&state_dir).map_err(bad_dir)?;
@@ -224,6 +229,9 @@ impl Node {
         let outputs = outputs::Kept::new(&state_dir, storage.output_bytes, storage.output_age);
         let ledger = Arc::new(Ledger::open(&state_dir, &cluster, id, retention, outputs.clone())?);
         let sessions = Arc::new(Mutex::new(Sessions::open(&state_dir)?));
+        // A place elsewhere takes its time to answer.
+        let spill = aside(async { spill.map(|spill| spill.open(&cluster, id)).transpose() }).await?;
+        let store = StoreConfig { spill, ..StoreConfig::new(object_bytes) };
         let (door, tunnels) = duplex();
         tracing::info!(node = %id, %cluster, %name, capacity = %capacity, "joined");
         let shared = Shared::new(Parts {
@@ -235,7 +243,7 @@ impl Node {
             state_dir,
             engine,
             artifacts,
-            objects: Arc::new(Objects::new(id, Store::open(StoreConfig::new(object_bytes))?, Arc::clone(&sessions))?),
+            objects: Arc::new(Objects::new(id, Store::open(store)?, Arc::clone(&sessions))?),
             sessions,
             logs: LogThread::start()?,
             outputs,
@@ -260,7 +268,9 @@ impl Node {
         scope.spawn("actors", OnEnd::ShutDown, Arc::clone(&shared).mind_actors());
         scope.spawn("spread", OnEnd::ShutDown, Arc::clone(&shared).spread_work());
         scope.spawn("retention", OnEnd::ShutDown, Arc::clone(&shared).expire_outputs());
+        scope.spawn("late-results", OnEnd::ShutDown, Arc::clone(&shared.objects).publish_late(scope.clone()));
         scope.spawn("object-holds", OnEnd::ShutDown, Arc::clone(&shared.objects).expire());
+        scope.spawn("object-ways", OnEnd::ShutDown, Arc::clone(&shared).tell_others());
         scope.spawn("object-copies", OnEnd::ShutDown, Arc::clone(&shared.objects).forget_idle());
         scope.spawn("say-written", OnEnd::ShutDown, Arc::clone(&shared).say_what_is_written());
         scope.spawn("drain", OnEnd::ShutDown, Arc::clone(&shared).watch_drain());

@@ -44,6 +44,7 @@ impl Shared {
         families.extend(self.tally.families());
         families.extend(self.slots());
         families.extend(self.compiling());
+        families.extend(self.objects.families());
         families.extend(rwasm_runtime::machine_metrics(&self.state_dir));
         families
     }

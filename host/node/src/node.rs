@@ -38,6 +38,7 @@ use crate::{
     guest::{Origin, children::Children},
     head_link::HeadHandle,
     logs::{LogThread, outputs},
+    members::Members,
     objects::Objects,
     offer::NodeOffer,
     owner::{
@@ -91,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) owners: Owners,
     pub(crate) head: HeadHandle,
     pub(crate) reach: Reach,
+    /// Which other nodes there are.
+    pub(crate) members: Members,
     pub(crate) scope: Scope,
     /// Told when tasks wait that do not fit here.
     pub(crate) surplus: Notify,
@@ -200,6 +203,7 @@ impl Shared {
             owners: Owners::default(),
             head,
             reach,
+            members: Members::default(),
             scope,
             surplus: Notify::new(),
             limits,
@@ -233,9 +237,13 @@ impl Shared {
                 }
             }
             FromExecutor::Blocked { run, call, unbegun } => {
-                call.taker.returned(&unbegun);
+                if !unbegun.is_empty() {
+                    call.taker.returned(&unbegun);
+                }
                 let orphans = self.dispatcher.lock().block(run, unbegun);
-                call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                if !orphans.is_empty() {
+                    call.taker.ended(orphans.iter().map(|item| Ended::unrun(item, cancelled())).collect());
+                }
                 self.pump();
             }
             FromExecutor::Resumed { run } => self.dispatcher.lock().resume(run),

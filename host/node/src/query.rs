@@ -42,7 +42,7 @@ impl Shared {
     /// Answers a driver's question or carries out its order: here where this node knows, else through the head.
     pub(crate) async fn answer(self: &Arc<Self>, tenant: &Tenant, token: Option<TokenId>, ask: &Ask, key: Bytes) -> Result<Vec<u8>> {
         match owner(ask) {
-            Some(owner) if owner == self.id => match ask {
+            Some(owner) if owner == self.id || self.answers_for(tenant, ask) => match ask {
                 Ask::Query(Query::Why { task }) => self.answer_why(tenant, *task).await,
                 _ => self.answer_aside(tenant, ask).await,
             },
@@ -53,6 +53,14 @@ impl Shared {
                 (answer, _) => answer.map(|answer| answer.to_vec()),
             },
             Some(_) => self.head.ask(tenant, token, ask, key).await.map(|answer| answer.to_vec()),
+        }
+    }
+
+    /// Whether this node has taken the place of an object's owner.
+    fn answers_for(&self, tenant: &Tenant, ask: &Ask) -> bool {
+        match ask {
+            Ask::Query(Query::Object { object }) | Ask::Order(Order::ReleaseObject { object }) => self.objects.decides(tenant, *object),
+            _ => false,
         }
     }
 

@@ -1,6 +1,5 @@
-//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them. Nodes have it without a disk
-//! so far, receive objects in order and not by [`Receiver`], and use of the directory in [`refs`] what is about their own objects that are
-//! ready; spilling, chunks from several senders, and what directories tell each other are tested here, and not connected yet.
+//! The objects of a node: sealed, immutable values in memory that is shared with the processes that read them, and on disk where that runs
+//! short. Who holds which object, on this node and on others, is in [`refs`].
 //!
 //! ```text
 //!            create            write, seal             get                region

@@ -8,7 +8,7 @@ use rwasm_types::{ObjectId, Result};
 
 use crate::{
     error,
-    pin::{Meta, Pin},
+    pin::{Chunk, Meta, Pin},
     sum::{self, Checksum, Sums},
     writer::Writer,
 };
@@ -72,6 +72,13 @@ impl Receiver {
         *slot = Some(checksum);
         self.missing -= 1;
         Ok(self.missing == 0)
+    }
+
+    /// A chunk that came, for whoever receives the object from here; `None` while it is missing.
+    pub fn chunk(&self, index: u64) -> Option<Chunk<'_>> {
+        let checksum = self.sums.get(usize::try_from(index).ok()?).copied().flatten()?;
+        let (start, end) = sum::chunk_range(self.writer.size(), index)?;
+        Some(Chunk { index, bytes: self.writer.read(start, end)?, checksum })
     }
 
     /// Seals the object, if all chunks are there and are those of this checksum.

@@ -111,6 +111,12 @@ impl Writer {
         Some(())
     }
 
+    /// What was written between two places; what was not is zero, or an earlier object's.
+    pub(crate) fn read(&self, start: u64, end: u64) -> Option<&[u8]> {
+        let room = self.room.as_ref()?;
+        room.extent.bytes().get(..self.size)?.get(usize::try_from(start).ok()?..usize::try_from(end).ok()?)
+    }
+
     fn bytes(&mut self) -> &mut [u8] {
         self.room.as_mut().and_then(|room| room.extent.bytes_mut().get_mut(..self.size)).unwrap_or_default()
     }

@@ -1765,7 +1765,7 @@ pub mod node_message {
 pub struct HeadMessage {
     #[prost(
         oneof = "head_message::Message",
-        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 41, 42"
+        tags = "1, 2, 3, 4, 5, 6, 7, 20, 21, 40, 41, 42, 43"
     )]
     pub message: ::core::option::Option<head_message::Message>,
 }
@@ -1797,7 +1797,31 @@ pub mod head_message {
         Relay(super::RelayAddress),
         #[prost(message, tag = "42")]
         HistoryWanted(super::HistoryWanted),
+        #[prost(message, tag = "43")]
+        Members(super::Members),
     }
+}
+/// Nodes of the cluster: all that are there first, then each that came, came again or was lost.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Members {
+    /// Whether this is said first on a stream. A head that began anew hears of its nodes one by one.
+    #[prost(bool, tag = "1")]
+    pub whole: bool,
+    #[prost(message, repeated, tag = "2")]
+    pub there: ::prost::alloc::vec::Vec<Member>,
+    #[prost(uint32, repeated, tag = "3")]
+    pub lost: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// Which life of it.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// Where peers reach it, `host:port`; empty if they cannot.
+    #[prost(string, tag = "3")]
+    pub data_address: ::prost::alloc::string::String,
 }
 /// Who passes connections on between nodes that cannot reach each other.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -2635,9 +2659,209 @@ pub struct PullRequest {
     pub object: ::prost::bytes::Bytes,
     #[prost(string, tag = "2")]
     pub tenant: ::prost::alloc::string::String,
-    /// Where to begin: what came before a connection broke is not sent again.
+    /// The first chunk that is missing: what came before a connection broke is not sent again.
     #[prost(uint64, tag = "3")]
-    pub offset: u64,
+    pub chunk: u64,
+    /// Who pulls.
+    #[prost(uint32, tag = "4")]
+    pub node: u32,
+    /// The other node is asked where to pull from, and may name another; else it is to send what it has.
+    #[prost(bool, tag = "5")]
+    pub anywhere: bool,
+    /// Nodes that are not to be named again, because pulling from them failed.
+    #[prost(uint32, repeated, tag = "6")]
+    pub avoid: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullPart {
+    #[prost(oneof = "pull_part::Part", tags = "1, 2, 3, 4")]
+    pub part: ::core::option::Option<pull_part::Part>,
+}
+/// Nested message and enum types in `PullPart`.
+pub mod pull_part {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Part {
+        #[prost(message, tag = "1")]
+        Head(super::PullHead),
+        /// Instead of chunks: they are to be pulled from this node. The stream stays open for as long as that is done, so that the next who asks
+        /// is sent elsewhere.
+        #[prost(uint32, tag = "2")]
+        Source(u32),
+        #[prost(message, tag = "3")]
+        Chunk(super::PullChunk),
+        /// Last: BLAKE3 of the whole.
+        #[prost(bytes, tag = "4")]
+        Checksum(::prost::bytes::Bytes),
+    }
+}
+/// What an object is, said first.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullHead {
+    /// The descriptor of its type.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub descriptor: ::prost::bytes::Bytes,
+    /// Bytes of its stored form.
+    #[prost(uint64, tag = "2")]
+    pub size: u64,
+    /// Objects that it names, each an id of 20 bytes.
+    #[prost(bytes = "bytes", repeated, tag = "3")]
+    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The stored form itself, where it is small: then nothing follows.
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    pub inline: ::core::option::Option<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PullChunk {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub data: ::prost::bytes::Bytes,
+    /// Its part of the tree of BLAKE3, 32 bytes.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub checksum: ::prost::bytes::Bytes,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Telling {
+    #[prost(oneof = "telling::Message", tags = "1, 2")]
+    pub message: ::core::option::Option<telling::Message>,
+}
+/// Nested message and enum types in `Telling`.
+pub mod telling {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Message {
+        #[prost(message, tag = "1")]
+        Hello(super::TellHello),
+        #[prost(message, tag = "2")]
+        Words(super::ObjectWords),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TellHello {
+    #[prost(message, optional, tag = "1")]
+    pub hello: ::core::option::Option<Hello>,
+    /// Who tells.
+    #[prost(uint32, tag = "2")]
+    pub node: u32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Told {
+    #[prost(message, optional, tag = "1")]
+    pub welcome: ::core::option::Option<Welcome>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ObjectWords {
+    #[prost(message, repeated, tag = "1")]
+    pub words: ::prost::alloc::vec::Vec<ObjectWord>,
+}
+/// A word from one directory to another; each object is an id of 20 bytes.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ObjectWord {
+    #[prost(oneof = "object_word::Word", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
+    pub word: ::core::option::Option<object_word::Word>,
+}
+/// Nested message and enum types in `ObjectWord`.
+pub mod object_word {
+    #[derive(Clone, PartialEq, ::prost::Oneof)]
+    pub enum Word {
+        #[prost(message, tag = "1")]
+        Borrow(super::Borrow),
+        #[prost(bytes, tag = "2")]
+        Return(::prost::bytes::Bytes),
+        /// All that is held of the other's objects, in parts.
+        #[prost(message, tag = "3")]
+        Borrows(super::Borrows),
+        #[prost(message, tag = "4")]
+        Lent(super::Lent),
+        #[prost(message, tag = "5")]
+        Gone(super::Gone),
+        #[prost(message, tag = "6")]
+        Copy(super::ObjectMeta),
+        #[prost(bytes, tag = "7")]
+        CopyGone(::prost::bytes::Bytes),
+        /// All copies that are here for the other, in parts.
+        #[prost(message, tag = "8")]
+        Copies(super::Copies),
+        #[prost(message, tag = "9")]
+        Drop(super::DropCopy),
+        #[prost(bytes, tag = "10")]
+        Spare(::prost::bytes::Bytes),
+        #[prost(bytes, tag = "11")]
+        Unkeep(::prost::bytes::Bytes),
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Borrow {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Borrows {
+    #[prost(message, repeated, tag = "1")]
+    pub borrows: ::prost::alloc::vec::Vec<Borrow>,
+    /// Whether another part follows.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ObjectMeta {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub tenant: ::prost::alloc::string::String,
+    /// The descriptor of its type.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub descriptor: ::prost::bytes::Bytes,
+    /// Bytes of its stored form.
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// Objects that it names.
+    #[prost(bytes = "bytes", repeated, tag = "5")]
+    pub refs: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// The stored form itself, where it is small.
+    #[prost(bytes = "bytes", optional, tag = "6")]
+    pub inline: ::core::option::Option<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Lent {
+    #[prost(message, optional, tag = "1")]
+    pub meta: ::core::option::Option<ObjectMeta>,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    /// Nodes that have copies.
+    #[prost(uint32, repeated, tag = "3")]
+    pub copies: ::prost::alloc::vec::Vec<u32>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Gone {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    #[prost(uint64, tag = "2")]
+    pub number: u64,
+    #[prost(message, optional, tag = "3")]
+    pub error: ::core::option::Option<Error>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Copies {
+    #[prost(message, repeated, tag = "1")]
+    pub copies: ::prost::alloc::vec::Vec<ObjectMeta>,
+    /// Whether another part follows.
+    #[prost(bool, tag = "2")]
+    pub more: bool,
+    /// Larger in each later statement.
+    #[prost(uint64, tag = "3")]
+    pub number: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DropCopy {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub object: ::prost::bytes::Bytes,
+    /// The number of the last statement that was heard.
+    #[prost(uint64, tag = "2")]
+    pub heard: u64,
 }
 /// Generated client implementations.
 pub mod peer_client {
@@ -2763,12 +2987,12 @@ pub mod peer_client {
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Fetch"));
             self.inner.server_streaming(req, path, codec).await
         }
-        /// An object's value, from a node that has it.
+        /// An object's value, from a node that has it or is getting it.
         pub async fn pull(
             &mut self,
             request: impl tonic::IntoRequest<super::PullRequest>,
         ) -> std::result::Result<
-            tonic::Response<tonic::codec::Streaming<super::ObjectPart>>,
+            tonic::Response<tonic::codec::Streaming<super::PullPart>>,
             tonic::Status,
         > {
             self.inner
@@ -2784,6 +3008,29 @@ pub mod peer_client {
             let mut req = request.into_request();
             req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Pull"));
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// What a node's directory of objects tells another's. It begins with Hello and Welcome; nothing else is answered here, for the other node
+        /// has a stream of its own for that.
+        pub async fn tell(
+            &mut self,
+            request: impl tonic::IntoStreamingRequest<Message = super::Telling>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::Told>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static("/rwasm.v1.Peer/Tell");
+            let mut req = request.into_streaming_request();
+            req.extensions_mut().insert(GrpcMethod::new("rwasm.v1.Peer", "Tell"));
+            self.inner.streaming(req, path, codec).await
         }
     }
 }
@@ -2824,15 +3071,27 @@ pub mod peer_server {
         ) -> std::result::Result<tonic::Response<Self::FetchStream>, tonic::Status>;
         /// Server streaming response type for the Pull method.
         type PullStream: tonic::codegen::tokio_stream::Stream<
-                Item = std::result::Result<super::ObjectPart, tonic::Status>,
+                Item = std::result::Result<super::PullPart, tonic::Status>,
             >
             + std::marker::Send
             + 'static;
-        /// An object's value, from a node that has it.
+        /// An object's value, from a node that has it or is getting it.
         async fn pull(
             &self,
             request: tonic::Request<super::PullRequest>,
         ) -> std::result::Result<tonic::Response<Self::PullStream>, tonic::Status>;
+        /// Server streaming response type for the Tell method.
+        type TellStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::Told, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// What a node's directory of objects tells another's. It begins with Hello and Welcome; nothing else is answered here, for the other node
+        /// has a stream of its own for that.
+        async fn tell(
+            &self,
+            request: tonic::Request<tonic::Streaming<super::Telling>>,
+        ) -> std::result::Result<tonic::Response<Self::TellStream>, tonic::Status>;
     }
     #[derive(Debug)]
     pub struct PeerServer<T> {
@@ -3009,7 +3268,7 @@ pub mod peer_server {
                         T: Peer,
                     > tonic::server::ServerStreamingService<super::PullRequest>
                     for PullSvc<T> {
-                        type Response = super::ObjectPart;
+                        type Response = super::PullPart;
                         type ResponseStream = T::PullStream;
                         type Future = BoxFuture<
                             tonic::Response<Self::ResponseStream>,
@@ -3044,6 +3303,50 @@ pub mod peer_server {
                                 max_encoding_message_size,
                             );
                         let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/rwasm.v1.Peer/Tell" => {
+                    #[allow(non_camel_case_types)]
+                    struct TellSvc<T: Peer>(pub Arc<T>);
+                    impl<T: Peer> tonic::server::StreamingService<super::Telling>
+                    for TellSvc<T> {
+                        type Response = super::Told;
+                        type ResponseStream = T::TellStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<tonic::Streaming<super::Telling>>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Peer>::tell(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TellSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.streaming(method, req).await;
                         Ok(res)
                     };
                     Box::pin(fut)

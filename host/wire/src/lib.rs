@@ -56,15 +56,16 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 /// The messages, as plain structs.
 pub mod msg {
     pub use crate::generated::{
-        AcknowledgeRemote, Addresses, Answer, ArtifactChunk, Assign, AssignedTask, AttendRequest, Call, CallDefined, CancelRemote,
-        CancelTasks, Certificate, ControlReply, ControlRequest, DefineCall, DefineFailed, DefineRemote, DescribeRequest, Described,
-        Directory, DriverMessage, Error, FetchRequest, FinishJob, ForgetSession, GatewayMessage, GetRequest, Grants, HeadMessage,
-        HeldAttempts, HeldGroup, Hello, HistoryBatch, HistoryPosition, HistoryWanted, HistoryWritten, JobEnded, JobId, JobOpened,
-        LeaseGrant, LeaseHeld, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, LinkHello, LinkResume, LogsChunk, LogsRequest,
-        NodeMessage, ObjectHead, ObjectPart, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, PullRequest,
-        PutHead, PutPart, PutReply, QueryReply, QueryRequest, Question, Range, Register, Registered, RelayAddress, ReleaseJob,
+        AcknowledgeRemote, Addresses, Answer, ArtifactChunk, Assign, AssignedTask, AttendRequest, Borrow, Borrows, Call, CallDefined,
+        CancelRemote, CancelTasks, Certificate, ControlReply, ControlRequest, Copies, DefineCall, DefineFailed, DefineRemote,
+        DescribeRequest, Described, Directory, DriverMessage, DropCopy, Error, FetchRequest, FinishJob, ForgetSession, GatewayMessage,
+        GetRequest, Gone, Grants, HeadMessage, HeldAttempts, HeldGroup, Hello, HistoryBatch, HistoryPosition, HistoryWanted,
+        HistoryWritten, JobEnded, JobId, JobOpened, LeaseGrant, LeaseHeld, LeaseRefusal, LeaseRequest, LeaseReturn, LeaseRevoke, Lent,
+        LinkHello, LinkResume, LogsChunk, LogsRequest, Member, Members, NodeMessage, ObjectHead, ObjectMeta, ObjectPart, ObjectWord,
+        ObjectWords, OpenJob, Options, Outcome, Outcomes, Output, Outputs, OwnerMessage, Payload, PullChunk, PullHead, PullPart,
+        PullRequest, PutHead, PutPart, PutReply, QueryReply, QueryRequest, Question, Range, Register, Registered, RelayAddress, ReleaseJob,
         RemoteOutcomes, RemoteOutputs, Renew, Report, Resources, Resume, RetireActor, Ring, RunnerMessage, Stream, Submit, TaskId,
-        TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened, node_message, outcome,
-        owner_message, registered, runner_message, tunnel_part,
+        TellHello, Telling, Told, TunnelPart, Waiting, Welcome, answer, driver_message, gateway_message, head_message, job_opened,
+        node_message, object_word, outcome, owner_message, pull_part, registered, runner_message, telling, tunnel_part,
     };
 }

@@ -3,13 +3,12 @@
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
-use rwasm_types::{ArtifactDigest, ObjectId, Result, Tenant};
+use rwasm_types::{ArtifactDigest, Result, Tenant};
 use tonic::{Request, Response, Status, codegen::InterceptedService, transport::Channel};
 
 use crate::{
     MESSAGE_BYTES_MAX,
     connect::Connector,
-    convert,
     gateway::Bearer,
     generated::{self as proto, peer_client, peer_server},
     server::Caller,
@@ -34,8 +33,10 @@ pub trait PeerService: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Outbound<Result<proto::ArtifactChunk>>>> + Send;
 
     /// An object's value, in parts.
-    fn pull(&self, caller: Caller, request: proto::PullRequest)
-    -> impl Future<Output = Result<Outbound<Result<proto::ObjectPart>>>> + Send;
+    fn pull(&self, caller: Caller, request: proto::PullRequest) -> impl Future<Output = Result<Outbound<Result<proto::PullPart>>>> + Send;
+
+    /// Hears another node's directory of objects, from its hello to its end.
+    fn tell(&self, caller: Caller, inbound: Inbound<proto::Telling>) -> impl Future<Output = Result<Outbound<Result<proto::Told>>>> + Send;
 }
 
 struct Adapter<S>(Arc<S>);
@@ -48,7 +49,8 @@ pub(crate) fn server<S: PeerService>(service: Arc<S>) -> peer_server::PeerServer
 impl<S: PeerService> peer_server::Peer for Adapter<S> {
     type LinkStream = Replies<proto::RunnerMessage>;
     type FetchStream = Replies<proto::ArtifactChunk>;
-    type PullStream = Replies<proto::ObjectPart>;
+    type PullStream = Replies<proto::PullPart>;
+    type TellStream = Replies<proto::Told>;
 
     async fn link(&self, request: Request<tonic::Streaming<proto::OwnerMessage>>) -> Result<Response<Self::LinkStream>, Status> {
         let caller = Caller::of(&request);
@@ -65,6 +67,12 @@ impl<S: PeerService> peer_server::Peer for Adapter<S> {
     async fn pull(&self, request: Request<proto::PullRequest>) -> Result<Response<Self::PullStream>, Status> {
         let caller = Caller::of(&request);
         let outbound = self.0.pull(caller, request.into_inner()).await;
+        outbound.map(|outbound| Response::new(Replies(outbound))).map_err(|error| status::from_error(&error))
+    }
+
+    async fn tell(&self, request: Request<tonic::Streaming<proto::Telling>>) -> Result<Response<Self::TellStream>, Status> {
+        let caller = Caller::of(&request);
+        let outbound = self.0.tell(caller, Inbound::new(request.into_inner())).await;
         outbound.map(|outbound| Response::new(Replies(outbound))).map_err(|error| status::from_error(&error))
     }
 }
@@ -107,13 +115,21 @@ impl PeerClient {
         self.inner.fetch(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
     }
 
-    /// Pulls an object's value, from an offset on.
+    /// Pulls an object's value.
     ///
     /// # Errors
     ///
     /// What the other node says.
-    pub async fn pull(&mut self, tenant: &Tenant, object: ObjectId, offset: u64) -> Result<Inbound<proto::ObjectPart>> {
-        let request = proto::PullRequest { object: convert::object_bytes(object), tenant: tenant.to_string(), offset };
+    pub async fn pull(&mut self, request: proto::PullRequest) -> Result<Inbound<proto::PullPart>> {
         self.inner.pull(request).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
+    }
+
+    /// Opens a stream to the other node's directory of objects.
+    ///
+    /// # Errors
+    ///
+    /// What the other node says.
+    pub async fn tell(&mut self, outbound: Outbound<proto::Telling>) -> Result<Inbound<proto::Told>> {
+        self.inner.tell(outbound).await.map(|reply| Inbound::new(reply.into_inner())).map_err(|status| status::to_error(&status))
     }
 }

@@ -266,6 +266,7 @@ impl Shared {
         node.tell(msg::head_message::Message::Directory(self.access.whole(node.has_gateway())?));
         state.learn_addresses(&node, peer);
         state.nodes.insert(id, node);
+        state.tell_members(id);
         state.step(Event::NodeHolds { node: id, foreign });
         state.name_relay(id);
         state.step(Event::NodeJoined { node: id, capacity, labels, offer });
@@ -366,6 +367,10 @@ impl Shared {
             }
             state.counts.nodes_lost += 1;
             state.step(Event::NodeLost { node: id });
+        }
+        if !lost.is_empty() {
+            let told = msg::Members { lost: lost.iter().map(|id| id.get()).collect(), ..msg::Members::default() };
+            state.nodes.values().for_each(|node| node.tell(msg::head_message::Message::Members(told.clone())));
         }
         let forget = now_ms().saturating_sub(SHOW_LOST_MS);
         state.nodes.retain(|_, node| node.record.lost_ms.is_none_or(|lost| lost > forget));
@@ -506,6 +511,22 @@ impl State {
             self.addresses.extend(&new);
         }
         joined.tell(addresses(&mut self.addresses.iter()));
+    }
+
+    /// Tells a node that joined who is there and who was lost, and the others that it has come.
+    fn tell_members(&self, joined: NodeId) {
+        let member = |(id, node): (&NodeId, &Node)| msg::Member {
+            node: id.get(),
+            incarnation: node.incarnation.0,
+            data_address: node.data_address.clone(),
+        };
+        let there: Vec<msg::Member> = self.nodes.iter().filter(|(_, node)| node.record.alive).map(member).collect();
+        let came = msg::Members { there: there.iter().filter(|known| known.node == joined.get()).cloned().collect(), ..Default::default() };
+        let lost = self.nodes.iter().filter(|(_, node)| !node.record.alive).map(|(id, _)| id.get()).collect();
+        let whole = msg::Members { whole: true, there, lost };
+        for (id, node) in &self.nodes {
+            node.tell(msg::head_message::Message::Members(if *id == joined { whole.clone() } else { came.clone() }));
+        }
     }
 
     /// Tells a node that joined who passes connections on, and all others if that is the node itself.

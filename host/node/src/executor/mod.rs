@@ -30,7 +30,7 @@ use crate::{
     dispatch::RunId,
     guest::{Origin, Reach},
     node::Shared,
-    objects::{Copies, Objects, inlined},
+    objects::{Copies, Objects, inlined, names_objects},
 };
 
 /// Error values of functions that are longer are not shown in records.
@@ -149,6 +149,18 @@ impl LoadedCall {
     pub(crate) fn application_error(&self, result: &Result<Bytes>) -> Option<Error> {
         let outward = self.prepared.info().exports.get(self.export)?.outward();
         application_error(outward.result.as_ref(), result)
+    }
+
+    /// Has in memory what an attempt's arguments name, until what is given is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be there.
+    pub(crate) async fn bring(&self, item: &Item) -> Result<impl Sized + use<>> {
+        if !names_objects(&item.args) {
+            return Ok(Vec::new());
+        }
+        self.objects.bring_named(&self.tenant, &item.args).await
     }
 
     /// What the engine is asked for one attempt.

@@ -141,12 +141,17 @@ pub(super) fn ended(call: &LoadedCall, item: &Item, outcome: Outcome) -> Ended {
 /// Runs an attempt that may wait.
 async fn attempt(shared: &Arc<Shared>, run: &Arc<Run>, item: &Item, control: Arc<Control>) -> Ended {
     let call = &run.call;
+    let brought = match call.bring(item).await {
+        Ok(brought) => brought,
+        Err(error) => return Ended::unrun(item, error),
+    };
     match call.request(item, control, || slot(shared, run)) {
         Ok((request, reach)) => {
             let ended = ended(call, item, Arc::clone(&call.prepared).run_async(request).await);
             if let Some(reach) = reach {
                 reach.over(ended.result.is_ok());
             }
+            drop(brought);
             ended
         }
         Err(error) => Ended::unrun(item, error),
@@ -403,8 +408,12 @@ async fn run_sync(shared: &Shared, run: &Arc<Run>, fibers: &AtomicUsize) {
     let mut teller = Teller::new(shared, run);
     while let Some((item, control)) = run.next() {
         // What runs without a fiber imports nothing that waits.
-        teller.add(match run.call.request(&item, control, || Arc::new(NeverWaits)) {
-            Ok((request, _)) => ended(&run.call, &item, run.call.prepared.run(request)),
+        let request = run.call.bring(&item).await.and_then(|brought| {
+            let (request, _) = run.call.request(&item, control, || Arc::new(NeverWaits))?;
+            Ok((request, brought))
+        });
+        teller.add(match request {
+            Ok((request, _brought)) => ended(&run.call, &item, run.call.prepared.run(request)),
             Err(error) => Ended::unrun(&item, error),
         });
         if fibers.load(Relaxed) > 0 {

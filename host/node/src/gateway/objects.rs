@@ -28,6 +28,11 @@ impl Gateway {
         let job = head.job.as_ref().map(convert::job).transpose()?;
         let job = job.map(|id| self.shared.job(tenant, id)).transpose()?;
         let refs = head.refs.iter().map(|id| convert::object(id)).collect::<Result<Vec<_>>>()?;
+        // What it names is held until it holds that itself; what another node owns has to be lent first.
+        let _named = objects.hold_while(tenant, &refs)?;
+        for id in refs.iter().filter(|id| id.task.owner != self.shared.id) {
+            objects.ready(tenant, *id, Duration::ZERO).await?;
+        }
         let id = objects.next_id()?;
         let mut incoming = Incoming::begin(objects, tenant, id, (head.descriptor, refs), head.size).await?;
         let mut data = first.data;
@@ -55,7 +60,7 @@ impl Gateway {
         let within = Duration::from_nanos(request.wait_ns).min(WAIT_MAX);
         let tenant = visitor.tenant.clone();
         let value = tokio::select! {
-            value = self.shared.objects.get(&tenant, id, within) => value?,
+            value = self.shared.value(&tenant, id, within) => value?,
             error = visitor.ended(&self.shared.access) => return Err(error),
         };
         let (sender, outbound) = Outbound::channel(PARTS);

@@ -100,11 +100,13 @@ impl Drop for Held {
 
 impl Held {
     async fn value(&self) -> Result<Value> {
-        let Reach { objects, tenant, .. } = &*self.reach;
-        match objects.look(tenant, self.id)? {
-            Some(value) => Ok(value),
-            None => self.reach.wait_for_others(objects.get(tenant, self.id, FOREVER)).await,
+        let Reach { objects, tenant, host, .. } = &*self.reach;
+        if let Ok(Some(value)) = objects.look(tenant, self.id) {
+            return Ok(value);
         }
+        // Of a task that has not ended, or of another node, which has to say what it is and to send its bytes.
+        let host = host.upgrade().ok_or_else(|| not_found(self.id))?;
+        self.reach.wait_for_others(host.value(tenant, self.id, FOREVER)).await
     }
 }
 
@@ -164,7 +166,7 @@ impl Draft for Making {
         Box::pin(async move {
             let Self { reach, incoming } = *self;
             // The engine has looked through it.
-            let id = incoming.seal_checked(&reach.objects, reach.holder)?;
+            let id = incoming.seal_checked(&reach.objects, Some(reach.holder))?;
             // Two holds by the same holder are one.
             Ok(reach.hold(id)? as Arc<dyn guest::Object>)
         })

@@ -13,6 +13,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
+use rwasm_objects::refs::Directory;
 use rwasm_types::{Code, Error, Result, format_bytes};
 
 use super::Objects;
@@ -64,15 +65,27 @@ impl Objects {
         let before = directory.bytes() + taken.load(Relaxed);
         let inline = size <= INLINE_BYTES_MAX && before + row + size <= most_bytes / 2;
         let bytes = if inline { row + size } else { row };
-        if before + bytes > *most_bytes {
-            let (used, most) = (format_bytes(before), format_bytes(*most_bytes));
-            let message = format!("no room for the type and refs of one more object: {used} of {most} are used for those of others");
-            let hint = "let go of objects that are not needed, or start the node with a larger --object-store-memory";
-            let error = Error::new(Code::STORE_FULL, message).hint(hint);
-            return Err(error.with("asked", bytes).with("capacity", most_bytes).with("used", before));
-        }
+        self.room_beside(&directory, bytes)?;
         taken.fetch_add(bytes, Relaxed);
         Ok(Taken { all: Arc::clone(taken), bytes, inline })
+    }
+
+    /// Whether there is room for so many bytes more beside the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Code::STORE_FULL`].
+    pub(super) fn room_beside(&self, directory: &Directory, bytes: u64) -> Result<()> {
+        let Beside { most_bytes, taken } = &self.beside;
+        let before = directory.bytes() + taken.load(Relaxed);
+        if before + bytes <= *most_bytes {
+            return Ok(());
+        }
+        let (used, most) = (format_bytes(before), format_bytes(*most_bytes));
+        let message = format!("no room for the type and refs of one more object: {used} of {most} are used for those of others");
+        let hint = "let go of objects that are not needed, or start the node with a larger --object-store-memory";
+        let error = Error::new(Code::STORE_FULL, message).hint(hint);
+        Err(error.with("asked", bytes).with("capacity", most_bytes).with("used", before))
     }
 }
 

@@ -45,7 +45,7 @@ impl Objects {
     /// [`rwasm_types::Code::NO_SUCH_OBJECT`].
     pub(crate) fn release(&self, tenant: &Tenant, id: ObjectId) -> Result<ObjectRecord> {
         let before = self.record(tenant, id)?;
-        self.with(|directory| directory.release(id, Holder::Kept));
+        self.with(|directory| directory.unkeep(id));
         let mut after = self.record(tenant, id).unwrap_or_else(|_gone| ObjectRecord { held_by: Vec::new(), holders: 0, ..before });
         after.kept_until_ms = None;
         Ok(after)

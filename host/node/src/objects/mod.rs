@@ -2,20 +2,27 @@
 //!
 //! ```text
 //!  gateway ── put, get ──▶ Objects ──▶ Store        bytes in shared memory
-//!  jobs ───── hold, end ─▶    │
-//!                             └──────▶ Directory    who holds what; actions: delete, tell others
+//!  jobs ───── hold, end ─▶    │  │
+//!                             │  └──▶ Directory    who holds what; actions: delete, tell others ──▶ tell ──▶ other nodes' directories
+//!                             └─────▶ Fetched      copies of what others own ◀── pull ◀── serve, of other nodes
 //! ```
 
 mod args;
 mod beside;
+mod borrow;
 mod fetch;
 mod list;
+mod pull;
 mod put;
 mod send;
+mod serve;
 mod settle;
+mod spill;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod wait;
+mod words;
 
 use std::{
     collections::HashSet,
@@ -32,20 +39,30 @@ use rwasm_objects::{
     refs::{Action, Directory, Holder, Meta, State, not_found},
 };
 use rwasm_runtime::{aside, now_ms};
-use rwasm_types::{Code, Error, JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
+use rwasm_types::{JobId, NodeId, ObjectId, Result, TaskId, Tenant, api::UnixMs};
 use rwasm_wire::CHUNK_BYTES;
 
 use crate::sessions::Sessions;
 
+pub use self::spill::{SpillOptions, SpillTo};
 pub(crate) use self::wait::FOREVER;
 pub(crate) use self::{
     args::{inlined, named, names_objects},
-    fetch::{Copies, Owner},
+    fetch::Copies,
+    pull::Owner,
     put::Incoming,
     send::send,
     wait::Cancelled,
 };
-use self::{beside::Beside, fetch::Fetched, settle::Waiters, wait::Waiting};
+use self::{
+    beside::Beside,
+    fetch::Fetched,
+    pull::Coming,
+    serve::Serving,
+    settle::{LateResults, Waiters},
+    tell::Tell,
+    wait::Waiting,
+};
 
 /// All objects of a node. It is shared by all its parts.
 pub(crate) struct Objects {
@@ -59,8 +76,14 @@ pub(crate) struct Objects {
     next: Mutex<Option<TaskId>>,
     /// What is taken beside the store.
     beside: Beside,
-    /// Copies of others' objects, for tasks of theirs that run here.
+    /// Copies of what others own.
     fetched: Fetched,
+    /// What is said to other directories, and heard of them.
+    tell: Tell,
+    /// What is sent to other nodes.
+    serving: Serving,
+    /// How many drivers have held something for as long as it took.
+    drivers: AtomicU64,
     /// Tasks that hold something, so that the end of others costs nothing.
     holding: Mutex<HashSet<TaskId>>,
     /// How many there are, to be looked at without the lock.
@@ -69,6 +92,8 @@ pub(crate) struct Objects {
     waiting: Mutex<Waiting>,
     /// Those who wait for objects to be ready.
     waiters: Waiters,
+    /// Results of tasks that wait for room.
+    late: LateResults,
     /// Told when the end of a tenant's hold comes sooner than before.
     ends: tokio::sync::Notify,
 }
@@ -112,7 +137,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::NO_CAPACITY`] if the machine gives no thread.
+    /// [`Code::NO_CAPACITY`](rwasm_types::Code::NO_CAPACITY) if the machine gives no thread.
     pub(crate) fn new(node: NodeId, store: Store, sessions: Arc<Mutex<Sessions>>) -> Result<Self> {
         let mut directory = Directory::new(node);
         // Nothing of an earlier life is left: objects lie in memory, and what other nodes have they have for their own jobs.
@@ -126,10 +151,14 @@ impl Objects {
             store,
             directory: Mutex::new(directory),
             fetched: Fetched::default(),
+            tell: Tell::default(),
+            serving: Serving::default(),
+            drivers: AtomicU64::new(0),
             holding: Mutex::default(),
             holding_count: AtomicU64::new(0),
             waiting: Mutex::default(),
             waiters: Waiters::default(),
+            late: LateResults::default(),
             ends: tokio::sync::Notify::new(),
         })
     }
@@ -151,71 +180,70 @@ impl Objects {
 
     /// Does something with the directory, and what that has to be done.
     fn with<T>(&self, work: impl FnOnce(&mut Directory) -> T) -> T {
-        let (result, actions) = {
+        self.with_then(work, || ())
+    }
+
+    /// The same, and something more under the same lock.
+    fn with_then<T>(&self, work: impl FnOnce(&mut Directory) -> T, then: impl FnOnce()) -> T {
+        let (mut settled, mut deleted, mut given_up) = (Vec::new(), Vec::new(), Vec::new());
+        let result = {
             let mut directory = self.directory.lock();
             let result = work(&mut directory);
-            (result, directory.take_actions())
-        };
-        for action in actions {
-            match action {
-                Action::Delete(object) => {
-                    self.store.delete(object);
+            // Under the lock, for what others are told, and which copies are here, is in the order of what the directory came to.
+            for action in directory.take_actions() {
+                match action {
+                    Action::Delete(object) => match self.fetched.give_up(object) {
+                        // Its memory is held until later, so this takes no time.
+                        (true, copy) => {
+                            self.store.delete(object);
+                            given_up.extend(copy);
+                        }
+                        (false, _) => deleted.push(object),
+                    },
+                    Action::Send(node, message) => self.tell.send(node, message),
+                    Action::Ready(object) | Action::Lost(object) => settled.push(object),
+                    // Whoever pulls asks its owner, who knows better by then.
+                    Action::Places(..) => {}
                 }
-                Action::Ready(object) | Action::Lost(object) => self.waiters.settled(object),
-                Action::Send(..) | Action::Places(..) => {}
             }
+            then();
+            result
+        };
+        for object in deleted {
+            self.store.delete(object);
         }
+        drop(given_up);
+        settled.into_iter().for_each(|object| self.waiters.settled(object));
         result
     }
 
-    /// Waits until an object of this node is ready, and gives its value.
+    /// The value of an object whose bytes are here, if it is ready.
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`], [`Code::OBJECT_LOST`], or [`Code::OBJECT_DEADLINE`] if it is not ready within that time.
-    pub(crate) async fn get(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<Value> {
-        self.owns(id)?;
-        let ready = async {
-            loop {
-                let waiter = self.waiters.wait_for([id]);
-                if let Some(value) = self.look(tenant, id)? {
-                    return Ok(value);
-                }
-                waiter.next().await;
-            }
-        };
-        tokio::time::timeout(within, ready).await.unwrap_or_else(|_elapsed| Err(late(id, within)))
-    }
-
-    /// Says where to go with an object of another owner. A copy may be here for tasks of that owner; it is not there for anybody else.
-    fn owns(&self, id: ObjectId) -> Result<()> {
-        if id.task.owner == self.node {
-            return Ok(());
-        }
-        Err(not_found(id)
-            .hint(format!("it is known at node {owner}, where it was put: go through that node's gateway", owner = id.task.owner)))
-    }
-
-    /// The value of an object of this node, or of a copy for a task here, if it is ready.
-    ///
-    /// # Errors
-    ///
-    /// [`Code::NO_SUCH_OBJECT`], or [`Code::OBJECT_LOST`].
+    /// [`Code::NO_SUCH_OBJECT`](rwasm_types::Code::NO_SUCH_OBJECT), or [`Code::OBJECT_LOST`](rwasm_types::Code::OBJECT_LOST).
     pub(crate) fn look(&self, tenant: &Tenant, id: ObjectId) -> Result<Option<Value>> {
-        if id.task.owner != self.node {
-            return self.fetched.look(tenant, id).map(Some);
-        }
         let meta = match self.directory.lock().look(tenant, id) {
-            None => return Err(not_found(id)),
+            // A copy for a task of another owner, which alone knows of it.
+            None => return self.fetched.look(tenant, id).map(Some).ok_or_else(|| not_found(id)),
             Some(State::Pending) => return Ok(None),
             Some(State::Lost(error)) => return Err(error.clone()),
             Some(State::Ready(meta)) => meta.clone(),
         };
-        let bytes = match &meta.inline {
-            Some(bytes) => Stored::Inline(bytes.clone()),
-            None => Stored::Pinned(self.store.get(tenant, id).map_err(|error| not_found(id).context(error.message()))?),
-        };
-        Ok(Some(Value { meta, bytes }))
+        if let Some(bytes) = &meta.inline {
+            return Ok(Some(Value { bytes: Stored::Inline(bytes.clone()), meta }));
+        }
+        if let Some(value) = self.fetched.look(tenant, id) {
+            return Ok(Some(value));
+        }
+        let pin = self.store.get(tenant, id).map_err(|error| not_found(id).context(error.message()))?;
+        Ok(Some(Value { meta, bytes: Stored::Pinned(pin) }))
+    }
+
+    /// Whether an object's bytes are here, and not as a copy that could go.
+    fn is_here(&self, tenant: &Tenant, id: ObjectId) -> bool {
+        let inline = matches!(self.directory.lock().look(tenant, id), Some(State::Ready(Meta { inline: Some(_), .. })));
+        inline || (!self.fetched.has(id) && self.store.info(tenant, id).is_ok())
     }
 
     /// The descriptor of an object's type, if it is ready.
@@ -232,13 +260,13 @@ impl Objects {
         }
     }
 
-    /// Holds an object.
+    /// Holds an object. One of another owner is pending until that has answered.
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`].
+    /// [`Code::NO_SUCH_OBJECT`](rwasm_types::Code::NO_SUCH_OBJECT), or that there is no room to know of one more.
     pub(crate) fn hold(&self, tenant: &Tenant, id: ObjectId, holder: Holder) -> Result<()> {
-        self.with(|directory| directory.hold(tenant, id, holder))
+        self.with(|directory| self.hold_in(directory, tenant, id, holder))
     }
 
     /// Lets go of an object.
@@ -253,10 +281,9 @@ impl Objects {
     /// [`Code::NO_SUCH_OBJECT`] for the first that is not there; then it holds nothing.
     pub(crate) fn hold_for(&self, tenant: &Tenant, task: TaskId, objects: impl Iterator<Item = ObjectId>) -> Result<()> {
         let objects: Vec<ObjectId> = objects.collect();
-        objects.iter().try_for_each(|id| self.owns(*id))?;
         let held = self.with(|directory| {
             let holder = Holder::Task(task);
-            let held = objects.iter().try_for_each(|id| directory.hold(tenant, *id, holder));
+            let held = objects.iter().try_for_each(|id| self.hold_in(directory, tenant, *id, holder));
             if held.is_err() {
                 directory.release_all(holder);
             }
@@ -340,9 +367,4 @@ const LOOK_AT_LATEST: Duration = Duration::from_secs(60);
 
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn late(id: ObjectId, within: Duration) -> Error {
-    let message = format!("object {id} was not ready within {}", rwasm_types::format_duration(within));
-    Error::new(Code::OBJECT_DEADLINE, message).hint("the task that makes it has not ended; `rwasm why` says why").with("object", id)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rwasm_objects::{
-    Writer, may_wait,
+    Checksum, Receiver, Writer, may_wait,
     refs::{Holder, Meta, row_bytes},
 };
 use rwasm_runtime::aside;
@@ -14,7 +14,7 @@ use rwasm_values::{Limits, Ref, Type, codec};
 use super::{Objects, Stored, Value, beside::Taken};
 
 /// How long a value waits for room in the store.
-const ROOM_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ROOM_WITHIN: Duration = Duration::from_secs(30);
 /// The most objects that a value names.
 const REFS_MAX: usize = Limits::REFS_MAX as usize;
 
@@ -89,14 +89,6 @@ impl Incoming {
         }
     }
 
-    /// How many bytes came.
-    pub(crate) fn written(&self) -> u64 {
-        match &self.into {
-            Into::Inline(so_far) => so_far.len() as u64,
-            Into::Store(writer) => writer.written(),
-        }
-    }
-
     /// All of it, when all came.
     pub(crate) fn so_far(&mut self) -> &[u8] {
         match &mut self.into {
@@ -110,7 +102,7 @@ impl Incoming {
     /// # Errors
     ///
     /// If bytes are missing, or it names objects that are not there; nothing is left of it then.
-    pub(crate) fn seal_checked(self, objects: &Objects, holder: Holder) -> Result<ObjectId> {
+    pub(crate) fn seal_checked(self, objects: &Objects, holder: Option<Holder>) -> Result<ObjectId> {
         let Self { id, tenant, descriptor, refs, size, into, taken: _taken, ty: _ } = self;
         let inline = match into {
             Into::Inline(bytes) => Some(whole(bytes, size)?),
@@ -120,7 +112,7 @@ impl Incoming {
             }
         };
         let meta = Meta { tenant, descriptor, size, refs, inline };
-        let sealed = objects.with(|directory| directory.seal(id, meta, objects.node, Some(holder)));
+        let sealed = objects.with(|directory| directory.seal(id, meta, objects.node, holder));
         sealed.inspect_err(|_refused| {
             objects.store.delete(id);
         })?;
@@ -170,6 +162,25 @@ impl Incoming {
     }
 }
 
+/// Seals what came from another node, once it is checked.
+///
+/// # Errors
+///
+/// As [`Incoming::seal`], or if the whole is not what was sealed there.
+pub(super) async fn seal_received(objects: &Objects, receiver: Receiver, checksum: Checksum, meta: Meta) -> Result<Value> {
+    let (id, ty) = (receiver.id(), Type::decode(&meta.descriptor)?);
+    let table: Vec<Ref> = meta.refs.iter().copied().map(Ref::Object).collect();
+    let hash = *blake3::hash(&meta.descriptor).as_bytes();
+    let sealed = aside(async {
+        let pin = receiver.seal(checksum, hash, meta.refs.to_vec())?;
+        let checked = codec::check_stored(&ty, &pin, &table, &Limits { bytes: usize::MAX, ..Limits::default() }).map(drop);
+        checked.map(|()| pin).inspect_err(|_refused| {
+            objects.store.delete(id);
+        })
+    });
+    Ok(Value { bytes: Stored::Pinned(sealed.await?), meta })
+}
+
 /// The bytes of a value, if all came.
 fn whole(bytes: Vec<u8>, size: u64) -> Result<Bytes> {
     if (bytes.len() as u64) < size {
@@ -179,7 +190,7 @@ fn whole(bytes: Vec<u8>, size: u64) -> Result<Bytes> {
 }
 
 /// Room in the store, which others may have to leave first.
-async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Result<Writer> {
+pub(super) async fn room(objects: &Objects, tenant: &Tenant, id: ObjectId, size: u64) -> Result<Writer> {
     match objects.store.create(tenant, id, size) {
         Err(error) if may_wait(&error) => {}
         created => return created,

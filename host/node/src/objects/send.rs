@@ -1,4 +1,4 @@
-//! Values on their way out, to drivers and to other nodes.
+//! Values on their way out to drivers.
 
 use bytes::Bytes;
 use rwasm_types::Result;

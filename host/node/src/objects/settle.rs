@@ -2,13 +2,20 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rwasm_objects::refs::{Holder, Meta, row_bytes};
+use rwasm_objects::{
+    may_wait,
+    refs::{Holder, Meta, row_bytes},
+};
+use rwasm_runtime::{OnEnd, Scope};
 use rwasm_types::{Error, ObjectId, Result, Tenant};
 use rwasm_values::{
     Limits, Ref, Type,
@@ -16,7 +23,7 @@ use rwasm_values::{
 };
 use tokio::sync::Notify;
 
-use super::Objects;
+use super::{Incoming, Objects};
 
 /// Who waits for which objects.
 #[derive(Debug, Default)]
@@ -107,12 +114,11 @@ impl Objects {
         positions(&settled)
     }
 
-    /// Whether an object is ready.
+    /// Whether an object is ready: one that is known here, or of which there is a copy for a task of another owner.
     fn look_at(&self, tenant: &Tenant, id: ObjectId) -> Result<bool> {
-        if id.task.owner == self.node {
-            self.descriptor(tenant, id).map(|ready| ready.is_some())
-        } else {
-            self.look(tenant, id).map(|value| value.is_some())
+        match self.descriptor(tenant, id) {
+            Ok(descriptor) => Ok(descriptor.is_some()),
+            Err(_) => self.look(tenant, id).map(|value| value.is_some()),
         }
     }
 
@@ -121,22 +127,21 @@ impl Objects {
         self.with(|directory| directory.expect(id, tenant, holder));
     }
 
-    /// A task has ended: its result is an object from now on, if anybody still holds it.
+    /// A task has ended: its result is an object from now on, if anybody still holds it; or it is when there is room for it.
     pub(crate) fn publish(&self, id: ObjectId, tenant: &Tenant, ty: Option<&Type>, result: Result<&Bytes, &Error>) {
-        let published = result.map_err(Clone::clone).and_then(|message| self.seal_result(id, tenant, ty, message));
+        let published = result.map_err(Clone::clone).and_then(|message| match self.seal_result(id, tenant, ty, message) {
+            Err(error) if may_wait(&error) => {
+                self.late.add(Late { id, tenant: tenant.clone(), ty: ty.cloned(), message: message.clone() }, error)
+            }
+            sealed => sealed,
+        });
         if let Err(error) = published {
             self.with(|directory| directory.fail(id, error));
         }
     }
 
     fn seal_result(&self, id: ObjectId, tenant: &Tenant, ty: Option<&Type>, message: &Bytes) -> Result<()> {
-        let view = ResultView::parse(ty, message, &Limits { bytes: message.len(), ..Limits::default() })?;
-        // A function without a result has succeeded, and that is all.
-        let nothing = Type::Result(Arc::default());
-        let (ty, stored) = (ty.unwrap_or(&nothing), view.payload().map_or(&[0][..], |payload: Payload<'_>| payload.stored()));
-        let refs: Vec<ObjectId> =
-            view.refs().iter().filter_map(|entry| if let Ref::Object(id) = entry { Some(id) } else { None }).collect();
-        let descriptor = Bytes::from(ty.encode());
+        let Parts { descriptor, refs, stored } = parts(ty, message)?;
         let taken = self.take_beside(row_bytes(&descriptor, &refs), stored.len() as u64)?;
         let inline = if taken.inline {
             Some(Bytes::copy_from_slice(stored))
@@ -151,6 +156,81 @@ impl Objects {
             self.store.delete(id);
         })
     }
+
+    /// Results that wait for room become objects when they have it, for as long as the node runs.
+    pub(crate) async fn publish_late(self: Arc<Self>, scope: Scope) {
+        loop {
+            let late = std::mem::take(&mut *self.late.waiting.lock());
+            for late in late {
+                let objects = Arc::clone(&self);
+                scope.spawn("late-result", OnEnd::Continue, async move {
+                    let id = late.id;
+                    if let Err(error) = objects.seal_late(&late).await {
+                        objects.with(|directory| directory.fail(id, error));
+                    }
+                    objects.late.bytes.fetch_sub(late.message.len() as u64, Relaxed);
+                });
+            }
+            self.late.came.notified().await;
+        }
+    }
+
+    async fn seal_late(&self, late: &Late) -> Result<()> {
+        let Late { id, tenant, ty, message } = late;
+        let Parts { descriptor, refs, stored } = parts(ty.as_ref(), message)?;
+        let mut incoming = Incoming::begin(self, tenant, *id, (descriptor, refs), stored.len() as u64).await?;
+        incoming.write(stored)?;
+        incoming.seal_checked(self, None).map(drop)
+    }
+}
+
+/// Bytes of results that wait for room.
+const LATE_BYTES_MAX: u64 = 256 << 20;
+
+/// Results that wait for room in the store.
+#[derive(Debug, Default)]
+pub(super) struct LateResults {
+    waiting: Mutex<Vec<Late>>,
+    bytes: AtomicU64,
+    came: Notify,
+}
+
+#[derive(Debug)]
+struct Late {
+    id: ObjectId,
+    tenant: Tenant,
+    ty: Option<Type>,
+    message: Bytes,
+}
+
+impl LateResults {
+    /// A result waits, unless too many do: then for the reason that it was not stored at once.
+    fn add(&self, late: Late, error: Error) -> Result<()> {
+        let bytes = late.message.len() as u64;
+        if self.bytes.fetch_add(bytes, Relaxed) + bytes > LATE_BYTES_MAX {
+            self.bytes.fetch_sub(bytes, Relaxed);
+            return Err(error);
+        }
+        self.waiting.lock().push(late);
+        self.came.notify_one();
+        Ok(())
+    }
+}
+
+/// What of a result's message becomes an object.
+struct Parts<'a> {
+    descriptor: Bytes,
+    refs: Vec<ObjectId>,
+    stored: &'a [u8],
+}
+
+fn parts<'a>(ty: Option<&Type>, message: &'a Bytes) -> Result<Parts<'a>> {
+    let view = ResultView::parse(ty, message, &Limits { bytes: message.len(), ..Limits::default() })?;
+    // A function without a result has succeeded, and that is all.
+    let nothing = Type::Result(Arc::default());
+    let stored = view.payload().map_or(&[0][..], |payload: Payload<'a>| payload.stored());
+    let refs = view.refs().iter().filter_map(|entry| if let Ref::Object(id) = entry { Some(id) } else { None }).collect();
+    Ok(Parts { descriptor: ty.unwrap_or(&nothing).encode().into(), refs, stored })
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use rwasm_objects::Config;
-use rwasm_types::{Attempt, TaskId};
+use rwasm_objects::{Config, refs::Message};
+use rwasm_types::{Attempt, Code, TaskId};
 use rwasm_values::{Scalar, Type};
 
 use super::*;
@@ -45,7 +45,8 @@ fn release(objects: &Objects, sequence: u64) {
 }
 
 async fn look(objects: &Objects, sequence: u64) -> Value {
-    objects.get(&Tenant::default(), id(sequence), Duration::ZERO).await.unwrap()
+    objects.ready(&Tenant::default(), id(sequence), Duration::ZERO).await.unwrap();
+    objects.look(&Tenant::default(), id(sequence)).unwrap().unwrap()
 }
 
 async fn is_pending<F: Future>(mut future: std::pin::Pin<&mut F>) -> bool {
@@ -116,13 +117,48 @@ async fn an_object_keeps_nothing_of_the_message_that_its_type_came_in() {
     incoming.seal(&objects, Holder::Kept).await.unwrap();
 }
 
+fn foreign(sequence: u64) -> ObjectId {
+    format!("o2-1-{sequence}-0").parse().unwrap()
+}
+
+fn lent(objects: &Objects, sequence: u64, number: u64, bytes: usize) {
+    let inline = Some(Bytes::from(vec![7; bytes]));
+    let meta = Meta { tenant: Tenant::default(), descriptor: descriptor(), size: bytes as u64, refs: Arc::default(), inline };
+    let message = Message::Lent { object: foreign(sequence), number, meta, copies: Vec::new() };
+    objects.with(|directory| match objects.refuse_lent(directory, &message) {
+        None => directory.hear(NodeId::new(2).unwrap(), message),
+        Some((_, refusal)) => directory.hear(NodeId::new(2).unwrap(), refusal),
+    });
+}
+
 #[tokio::test]
-async fn an_object_of_another_owner_is_not_there_though_a_copy_may_be() {
-    let objects = objects(1 << 20);
-    let foreign: ObjectId = "o2-1-1-0".parse().unwrap();
-    let error = objects.get(&Tenant::default(), foreign, Duration::ZERO).await.unwrap_err();
-    assert_eq!(error.code(), Code::NO_SUCH_OBJECT);
-    assert!(error.to_string().contains("node n2"), "{error:?}");
+async fn an_object_of_another_owner_is_there_once_that_has_lent_it_and_while_it_is_held() {
+    let objects = Arc::new(objects(1 << 20));
+    let tenant = Tenant::default();
+    let other = Tenant::new("other").unwrap();
+    let held = objects.hold_while(&tenant, &[foreign(1)]).unwrap();
+    assert!(objects.look(&tenant, foreign(1)).unwrap().is_none(), "its owner is asked");
+    assert_eq!(objects.hold_while(&other, &[foreign(1)]).err().map(|error| error.code()), Some(Code::NO_SUCH_OBJECT));
+    lent(&objects, 1, 1, 10);
+    objects.ready(&tenant, foreign(1), Duration::ZERO).await.unwrap();
+    assert_eq!(objects.look(&tenant, foreign(1)).unwrap().unwrap().bytes(), [7; 10]);
+    drop(held);
+    assert_eq!(objects.look(&tenant, foreign(1)).unwrap_err().code(), Code::NO_SUCH_OBJECT);
+    assert!(objects.directory.lock().is_empty());
+}
+
+#[tokio::test]
+async fn what_others_lend_is_bounded_as_what_is_put_is() {
+    let objects = Arc::new(objects(1 << 20));
+    let tenant = Tenant::default();
+    let _held = objects.hold_while(&tenant, &[foreign(1), foreign(2)]).unwrap();
+    lent(&objects, 1, 1, 40 << 10);
+    lent(&objects, 2, 2, 40 << 10);
+    let error = objects.ready(&tenant, foreign(2), Duration::ZERO).await.unwrap_err();
+    assert_eq!(error.code(), Code::STORE_FULL, "64 KiB are a sixteenth");
+    let many: Vec<ObjectId> = (3..200).map(foreign).collect();
+    assert_eq!(objects.hold_while(&tenant, &many).err().map(|error| error.code()), Some(Code::STORE_FULL));
+    assert_eq!(objects.directory.lock().len(), 2, "then none of them is held");
 }
 
 #[tokio::test]

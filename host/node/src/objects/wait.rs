@@ -7,7 +7,7 @@ use rwasm_types::{Attempt, Error, JobId, Result, TaskId};
 use tokio::sync::oneshot;
 
 use super::{
-    Objects,
+    Copies, Objects, Owner,
     args::{named, names_objects},
 };
 use crate::{
@@ -89,25 +89,38 @@ impl Shared {
         }
     }
 
-    /// Has a task hold what its arguments name. Gives whether all of it is ready.
+    /// Has a task hold what its arguments name. Gives whether all of it is ready, and here where the task may run here.
     fn hold_named(&self, job: &Job, call: &JobCall, item: &Item) -> Result<bool> {
         let signature = &call.export.signature;
-        self.objects.hold_for(&job.tenant, item.task, named(&item.args)?.into_iter())?;
-        self.objects.check_args(&job.tenant, signature, &item.args)
+        let named = named(&item.args)?;
+        self.objects.hold_for(&job.tenant, item.task, named.iter().copied())?;
+        let ready = self.objects.check_args(&job.tenant, signature, &item.args)?;
+        Ok(ready && (!self.may_run_here_now(call) || named.iter().all(|id| self.objects.is_here(&job.tenant, *id))))
     }
 
-    async fn await_named(self: Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, item: Item, cancelled: Cancelled) {
+    fn may_run_here_now(&self, call: &JobCall) -> bool {
+        call.granted.is_some() && self.dispatcher.lock().may_run_here(call.class)
+    }
+
+    async fn await_named(self: Arc<Self>, job: &Arc<Job>, call: &Arc<JobCall>, mut item: Item, cancelled: Cancelled) {
         let signature = &call.export.signature;
         let ready = async {
-            for id in named(&item.args)? {
-                self.objects.get(&job.tenant, id, FOREVER).await?;
+            let named = named(&item.args)?;
+            for id in &named {
+                self.objects.ready(&job.tenant, *id, FOREVER).await?;
             }
-            self.objects.check_args(&job.tenant, signature, &item.args)
+            self.objects.check_args(&job.tenant, signature, &item.args)?;
+            if !self.may_run_here_now(call) {
+                // Wherever it runs, the bytes are fetched there.
+                return Ok(Copies::default());
+            }
+            self.fetch(&job.tenant, Owner { node: self.id, address: "" }, named).await
         };
         let ready = tokio::select! {
-            ready = ready => ready.map(drop),
+            ready = ready => ready,
             _ = cancelled => Err(crate::node::cancelled()),
         };
+        let ready = ready.map(|copies| item.copies = copies);
         if call.actor.is_some() {
             return match (self.objects.waited(item, |item| item), ready) {
                 (Ok(item), Ok(())) => self.call_actor(job, call, vec![item]),

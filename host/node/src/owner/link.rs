@@ -17,12 +17,16 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rwasm_runtime::OnEnd;
-use rwasm_types::{Attempt, Code, Error, JobId, NodeId, Result};
+use rwasm_types::{Attempt, Code, Error, JobId, NodeId, ObjectId, Result, Tenant};
 use rwasm_wire::{Inbound, Outbound, PeerClient, Sender, convert, hello, msg, read_welcome};
 use tokio::{sync::Notify, time::Instant};
 
 use super::job::{Job, JobCall};
-use crate::{logs::JobLog, node::Shared};
+use crate::{
+    logs::JobLog,
+    node::Shared,
+    objects::{named, names_objects},
+};
 
 /// How long attempts on a node that cannot be reached are waited for, before they count as lost. Longer than a node may pause between two
 /// attempts to join a head that was away; where the head says earlier that the node is lost, that counts.
@@ -66,6 +70,8 @@ struct State {
     heard: Heard,
     /// Logs that got output which is not acknowledged.
     written: HashMap<JobId, Arc<JobLog>>,
+    /// Objects that results name which are not acknowledged: the other node holds them until they are, and from then on this one does.
+    named: Vec<(Tenant, ObjectId)>,
 }
 
 /// What this life of the owner heard on the stream.
@@ -97,6 +103,7 @@ impl Link {
             known: HashSet::new(),
             heard: Heard::default(),
             written: HashMap::new(),
+            named: Vec::new(),
         };
         let link = Arc::new(Self {
             node,
@@ -276,14 +283,7 @@ async fn run(shared: Weak<Shared>, link: Arc<Link>) {
 
 async fn converse(shared: &Weak<Shared>, link: &Arc<Link>) -> Result<()> {
     let gone = || Error::new(Code::CONNECTION_LOST, "this node is shutting down");
-    let (before, written) = {
-        let mut state = link.state.lock();
-        (state.heard, std::mem::take(&mut state.written))
-    };
-    // What is said to have arrived is in its file.
-    for log in written.into_values() {
-        log.settled().await;
-    }
+    let before = settle(shared, link).await.ok_or_else(gone)?;
     let (mut client, first) = {
         let shared = shared.upgrade().ok_or_else(gone)?;
         let hello = msg::LinkHello {
@@ -322,7 +322,7 @@ async fn converse(shared: &Weak<Shared>, link: &Arc<Link>) -> Result<()> {
     }
     tokio::select! {
         () = send(link, &sender) => Ok(()),
-        () = acknowledge(link, &sender) => Ok(()),
+        () = acknowledge(shared, link, &sender) => Ok(()),
         outcome = receive(shared, link, &mut inbound) => outcome,
     }
 }
@@ -359,17 +359,29 @@ async fn send(link: &Link, sender: &Sender<msg::OwnerMessage>) {
     }
 }
 
+/// What was heard, once all of it has settled: output is in its file, and what results name is held here.
+async fn settle(shared: &Weak<Shared>, link: &Link) -> Option<Heard> {
+    let (heard, written, named) = {
+        let mut state = link.state.lock();
+        (state.heard, std::mem::take(&mut state.written), state.named.clone())
+    };
+    for log in written.into_values() {
+        log.settled().await;
+    }
+    if !named.is_empty() {
+        let objects = Arc::clone(&shared.upgrade()?.objects);
+        objects.answered(&named).await;
+        // Only now, for who stops waiting halfway begins again.
+        link.state.lock().named.drain(..named.len());
+    }
+    Some(heard)
+}
+
 /// Tells the other node what it need not keep: ends of attempts, which are written down when they arrive, and output that is in its file.
-async fn acknowledge(link: &Link, sender: &Sender<msg::OwnerMessage>) {
+async fn acknowledge(shared: &Weak<Shared>, link: &Link, sender: &Sender<msg::OwnerMessage>) {
     loop {
         link.arrived.notified().await;
-        let (heard, written) = {
-            let mut state = link.state.lock();
-            (state.heard, std::mem::take(&mut state.written))
-        };
-        for log in written.into_values() {
-            log.settled().await;
-        }
+        let Some(heard) = settle(shared, link).await else { return };
         let said = msg::AcknowledgeRemote { outputs: heard.outputs, outcomes: heard.outcomes };
         let message = Some(msg::owner_message::Message::Acknowledge(said));
         if sender.send(msg::OwnerMessage { message }).await.is_err() {
@@ -385,8 +397,11 @@ async fn receive(shared: &Weak<Shared>, link: &Link, inbound: &mut Inbound<msg::
         match message {
             msg::runner_message::Message::Outcomes(outcomes) => {
                 let number = outcomes.number;
+                let named = named_in(&shared, &outcomes);
                 shared.outcomes(outcomes)?;
-                link.state.lock().heard.outcomes = number;
+                let mut state = link.state.lock();
+                state.heard.outcomes = number;
+                state.named.extend(named);
             }
             msg::runner_message::Message::Outputs(outputs) => {
                 let number = outputs.number;
@@ -405,6 +420,18 @@ async fn receive(shared: &Weak<Shared>, link: &Link, inbound: &mut Inbound<msg::
         }
         link.arrived.notify_one();
     }
+}
+
+/// The objects that results name.
+fn named_in(shared: &Shared, outcomes: &msg::RemoteOutcomes) -> Vec<(Tenant, ObjectId)> {
+    let results = outcomes.outcomes.iter().filter_map(|outcome| match &outcome.result {
+        Some(msg::outcome::Result::Value(value)) if names_objects(value) => Some(named(value).unwrap_or_default()),
+        _ => None,
+    });
+    let named: Vec<ObjectId> = results.flatten().collect();
+    let id = JobId { owner: shared.id, session: outcomes.session };
+    let job = if named.is_empty() { None } else { shared.jobs.read().get(&id).map(Arc::clone) };
+    job.into_iter().flat_map(|job| named.iter().map(move |id| (job.tenant.clone(), *id))).collect()
 }
 
 /// Writes what tasks wrote elsewhere to their job's log; a slow disk here slows the other node down through the stream. Gives the log.

@@ -10,7 +10,6 @@ mod taker;
 
 use std::sync::Arc;
 
-use rwasm_objects::refs::not_found;
 use rwasm_runtime::{OnEnd, aside};
 use rwasm_types::{ActorId, Attempt, Error, Incarnation, JobId, Result, TaskId, Tenant};
 use rwasm_wire::{Caller, Inbound, Outbound, PeerService, Sender, accept_hello, convert, msg};
@@ -28,7 +27,7 @@ use crate::{
     dispatch::ClassId,
     executor::{Ended, Item, Taker},
     node::{CallRequest, Shared},
-    objects::{self, names_objects},
+    objects::names_objects,
 };
 
 /// The service that other nodes speak with.
@@ -56,16 +55,12 @@ impl PeerService for Runner {
         Ok(outbound)
     }
 
-    async fn pull(&self, caller: Caller, request: msg::PullRequest) -> Result<Outbound<Result<msg::ObjectPart>>> {
-        let shared = &self.0;
-        shared.head.proof().check(&caller, None)?;
-        let tenant = Tenant::new(&request.tenant).map_err(convert::malformed)?;
-        let id = convert::object(&request.object)?;
-        let value = shared.objects.look(&tenant, id)?.ok_or_else(|| not_found(id))?;
-        let (sender, outbound) = Outbound::channel(4);
-        let offset = request.offset;
-        shared.scope.spawn("object-sender", OnEnd::Continue, async move { objects::send(value, offset, &sender).await });
-        Ok(outbound)
+    async fn pull(&self, caller: Caller, request: msg::PullRequest) -> Result<Outbound<Result<msg::PullPart>>> {
+        self.0.serve_pull(&caller, &request).await
+    }
+
+    async fn tell(&self, caller: Caller, inbound: Inbound<msg::Telling>) -> Result<Outbound<Result<msg::Told>>> {
+        self.0.hear_directory(&caller, inbound).await
     }
 
     async fn fetch(&self, caller: Caller, request: msg::FetchRequest) -> Result<Outbound<Result<msg::ArtifactChunk>>> {

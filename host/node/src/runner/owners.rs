@@ -303,7 +303,7 @@ impl Keeping {
     pub(super) async fn fetch(&self, shared: &Arc<Shared>, class: ClassId, tenant: Tenant, mut item: Item, cancelled: Cancelled) {
         let address = self.data_address.lock().clone();
         let owner = Owner { node: self.owner, address: &address };
-        let fetched = async { shared.fetch(&tenant, &owner, named(&item.args)?).await };
+        let fetched = async { shared.fetch(&tenant, owner, named(&item.args)?).await };
         let fetched = tokio::select! {
             fetched = fetched => fetched,
             _ = cancelled => Err(crate::node::cancelled()),
@@ -322,7 +322,7 @@ impl Keeping {
     pub(super) async fn fetch_for_call(&self, shared: &Arc<Shared>, tenant: &Tenant, item: &mut Item, cancelled: Cancelled) -> Result<()> {
         let address = self.data_address.lock().clone();
         let owner = Owner { node: self.owner, address: &address };
-        let fetched = async { shared.fetch(tenant, &owner, named(&item.args)?).await };
+        let fetched = async { shared.fetch(tenant, owner, named(&item.args)?).await };
         let fetched = tokio::select! {
             fetched = fetched => fetched,
             _ = cancelled => Err(crate::node::cancelled()),

@@ -1,7 +1,8 @@
 //! What directories tell each other, and what a directory has its node do.
 //!
-//! Messages between two nodes arrive in the order in which they were sent, or the link breaks and those under way are lost. On the next
-//! link each side says first what it has, [`Message::Borrows`] and [`Message::Copies`], and all is as it should be again.
+//! Messages from one node to another arrive in the order in which they were sent, or the link breaks and those under way are lost. On the
+//! next link each side says first what it has, [`Message::Borrows`] and [`Message::Copies`], and all is as it should be again. The two ways
+//! between two nodes may break apart from each other, if both sides say what they have then.
 
 use rwasm_types::{Error, NodeId, ObjectId, Tenant};
 
@@ -47,10 +48,15 @@ pub enum Message {
     Copy(ObjectId, Meta),
     /// To the same: the copy is gone.
     CopyGone(ObjectId),
-    /// To the same, first on a link: all the copies that we have for it, and no others.
-    Copies(Vec<(ObjectId, Meta)>),
-    /// The copy is not needed any more.
-    Drop(ObjectId),
+    /// To the same, first on a link: all the copies that we have for it, and no others. The number is larger in each later statement.
+    Copies(u64, Vec<(ObjectId, Meta)>),
+    /// The copy is not needed any more, as far as the statement of that number goes: one that was made since is answered anew.
+    Drop(ObjectId, u64),
+    /// From the owner: its tenant lets go of it, wherever that holds it.
+    Unkeep(ObjectId),
+    /// To whoever had us fetch it: nothing here uses the copy, and its room is wanted. Answered by `Drop` if the bytes are elsewhere, too;
+    /// else it stays.
+    Spare(ObjectId),
 }
 
 /// What a directory has its node do.

@@ -47,6 +47,10 @@ pub struct Directory {
     ends: BTreeSet<(UnixMs, ObjectId)>,
     /// Copies in this node's store that other directories had us fetch, or that tasks of theirs have made.
     kept: BTreeMap<ObjectId, Kept>,
+    /// How often each other node was told which copies are here for it.
+    stated: BTreeMap<NodeId, u64>,
+    /// The number of the last such statement that was heard of each.
+    heard: BTreeMap<NodeId, u64>,
     /// Whether those who held objects before this life may still come back.
     recovering: bool,
     /// The number of the last asking of another owner.
@@ -72,6 +76,8 @@ impl Directory {
             held: BTreeMap::new(),
             ends: BTreeSet::new(),
             kept: BTreeMap::new(),
+            stated: BTreeMap::new(),
+            heard: BTreeMap::new(),
             recovering: true,
             asked: 0,
             bytes: 0,
@@ -95,10 +101,13 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`] if it names an object that is not ready or not its tenant's; then nothing has changed.
+    /// [`Code::NO_SUCH_OBJECT`] if it names an object of this node's that is not ready or not its tenant's; then nothing has changed.
     pub fn seal(&mut self, id: ObjectId, meta: Meta, at: NodeId, holder: Option<Holder>) -> Result<()> {
-        if let Some(unknown) = meta.refs.iter().find(|named| self.look(&meta.tenant, **named).is_none_or(|state| *state == State::Pending))
-        {
+        // What another owner has is asked for: whoever names it holds it there until then.
+        let elsewhere =
+            |named: &ObjectId| named.task.owner != self.node && self.entries.get(named).is_none_or(|entry| entry.lender.is_some());
+        let is_ready = |named: &ObjectId| self.look(&meta.tenant, *named).is_some_and(|state| *state != State::Pending);
+        if let Some(unknown) = meta.refs.iter().find(|named| !elsewhere(named) && !is_ready(named)) {
             return Err(not_found(*unknown));
         }
         if let Some(holder) = holder {
@@ -133,7 +142,7 @@ impl Directory {
         match () {
             () if inline => {}
             () if at == self.node => self.delete_unless_needed(id),
-            () => self.actions.push(Action::Send(at, Message::Drop(id))),
+            () => self.say_drop(at, id),
         }
     }
 
@@ -251,6 +260,13 @@ impl Directory {
         }
     }
 
+    /// Ends its tenant's hold of an object, here and at the nodes that borrow it.
+    pub fn unkeep(&mut self, id: ObjectId) {
+        let borrowers = self.entries.get(&id).into_iter().flat_map(|entry| entry.borrowers.keys());
+        self.actions.extend(borrowers.map(|node| Action::Send(*node, Message::Unkeep(id))));
+        self.release(id, Holder::Kept);
+    }
+
     /// Ends all that a holder holds.
     pub fn release_all(&mut self, holder: Holder) {
         let held: Vec<ObjectId> = self.held.get(&holder).into_iter().flatten().copied().collect();
@@ -303,6 +319,33 @@ impl Directory {
         self.without_copy(id, self.node);
     }
 
+    /// Offers to give up a copy that other directories had us fetch. Those that have the bytes elsewhere answer, and when all have, it goes.
+    pub fn spare(&mut self, id: ObjectId) {
+        let needed_by = self.kept.get(&id).into_iter().flat_map(|kept| &kept.needed_by);
+        self.actions.extend(needed_by.map(|node| Action::Send(*node, Message::Spare(id))));
+    }
+
+    /// Whether a copy in this node's store is there for another directory, as that was told.
+    pub fn keeps_for(&self, id: ObjectId, node: NodeId) -> bool {
+        self.kept.get(&id).is_some_and(|kept| kept.needed_by.contains(&node))
+    }
+
+    /// Whether a copy in this node's store is there for other directories.
+    pub fn is_kept(&self, id: ObjectId) -> bool {
+        self.kept.contains_key(&id)
+    }
+
+    /// Whether a node is told anything by a statement: it has lent something to this one, or had it fetch something.
+    pub fn concerns(&self, node: NodeId) -> bool {
+        let lent = |entry: &Entry| entry.lender.is_some_and(|lender| lender.node == node);
+        self.kept.values().any(|kept| kept.needed_by.contains(&node)) || self.entries.values().any(lent)
+    }
+
+    /// How many objects are known.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Somebody names an object that was there before this life.
     fn remember(&mut self, id: ObjectId, tenant: &Tenant) {
         let entry = self.entries.entry(id).or_insert_with(|| Entry::new(tenant.clone(), State::Pending));
@@ -350,9 +393,14 @@ impl Directory {
             if node == self.node {
                 self.delete_unless_needed(id);
             } else {
-                self.actions.push(Action::Send(node, Message::Drop(id)));
+                self.say_drop(node, id);
             }
         }
+    }
+
+    fn say_drop(&mut self, node: NodeId, id: ObjectId) {
+        let heard = self.heard.get(&node).copied().unwrap_or_default();
+        self.actions.push(Action::Send(node, Message::Drop(id, heard)));
     }
 
     /// Deletes the copy here, unless somebody else needs it.

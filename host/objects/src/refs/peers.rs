@@ -15,7 +15,9 @@ impl Directory {
         });
         let borrows = Message::Borrows(borrowed.collect());
         let copies = self.kept.iter().filter(|(_, kept)| kept.needed_by.contains(&node)).map(|(id, kept)| (*id, kept.meta.clone()));
-        let copies = Message::Copies(copies.collect());
+        let stated = self.stated.entry(node).or_default();
+        *stated += 1;
+        let copies = Message::Copies(*stated, copies.collect());
         self.actions.extend([Action::Send(node, borrows), Action::Send(node, copies)]);
     }
 
@@ -28,8 +30,10 @@ impl Directory {
             };
         }
         let kept = self.kept.entry(id).or_insert_with(|| Kept { meta: meta.clone(), needed_by: BTreeSet::new() });
-        kept.needed_by.insert(needed_by);
-        self.actions.push(Action::Send(needed_by, Message::Copy(id, meta)));
+        // Said once, or what answers the first would be taken for an answer to the second.
+        if kept.needed_by.insert(needed_by) {
+            self.actions.push(Action::Send(needed_by, Message::Copy(id, meta)));
+        }
     }
 
     /// A directory says something.
@@ -56,19 +60,31 @@ impl Directory {
             }
             Message::Copy(object, meta) => self.named_copy(from, object, meta),
             Message::CopyGone(object) => self.without_copy(object, from),
-            Message::Copies(copies) => {
+            Message::Copies(number, copies) => {
+                self.heard.insert(from, number);
                 let named: BTreeSet<ObjectId> = copies.iter().map(|(id, _)| *id).collect();
                 copies.into_iter().for_each(|(id, meta)| self.named_copy(from, id, meta));
                 let gone = |(id, entry): (&ObjectId, &Entry)| (entry.copies.contains(&from) && !named.contains(id)).then_some(*id);
                 let gone: Vec<ObjectId> = self.entries.iter().filter_map(gone).collect();
                 gone.into_iter().for_each(|id| self.without_copy(id, from));
             }
-            Message::Drop(object) => self.not_needed_by(from, object),
+            Message::Drop(object, heard) => {
+                if heard >= self.stated.get(&from).copied().unwrap_or_default() {
+                    self.not_needed_by(from, object);
+                }
+            }
+            Message::Spare(object) => self.spared(from, object),
+            Message::Unkeep(object) => {
+                if self.entries.get(&object).is_some_and(|entry| entry.lender.is_some_and(|lender| lender.node == from)) {
+                    self.unkeep(object);
+                }
+            }
         }
     }
 
     /// A node is lost, with all it had and held.
     pub fn node_lost(&mut self, node: NodeId) {
+        self.heard.remove(&node);
         let borrowed: Vec<ObjectId> = self.held_by(Holder::Node(node)).collect();
         borrowed.into_iter().for_each(|id| self.hear(node, Message::Return(id)));
         let kept: Vec<ObjectId> = self.kept.iter().filter(|(_, kept)| kept.needed_by.contains(&node)).map(|(id, _)| *id).collect();
@@ -151,6 +167,15 @@ impl Directory {
         if kept.needed_by.is_empty() {
             self.kept.remove(&id);
             self.delete_unless_needed(id);
+        }
+    }
+
+    /// A node would give up its copy. It may, unless that is the last that is known here of an object that is ours.
+    fn spared(&mut self, from: NodeId, id: ObjectId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let others = entry.copies.iter().any(|node| *node != from);
+        if (others || entry.lender.is_some()) && entry.copies.remove(&from) {
+            self.say_drop(from, id);
         }
     }
 

@@ -81,7 +81,8 @@ impl World {
             unnoticed: BTreeSet::new(),
             hurt: BTreeSet::new(),
             running: Vec::new(),
-            numbers: 0,
+            // Apart from those of the tasks that hold something.
+            numbers: 100,
             now: 0,
         };
         (1..=NODES).for_each(|number| world.begin(node(number)));
@@ -131,7 +132,7 @@ impl World {
 
     fn deliver(&mut self, from: NodeId, to: NodeId) -> bool {
         let Some(message) = self.links.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
-        if matches!(message, Message::Copies(_)) {
+        if matches!(message, Message::Copies(..)) {
             self.at(to).unheard.remove(&from);
         }
         self.at(to).directory.hear(from, message);
@@ -254,6 +255,15 @@ impl World {
         }
     }
 
+    /// A node wants the room of a copy that it has for others.
+    fn spare(&mut self, at: NodeId) {
+        let stored: Vec<ObjectId> = self.places[&at].store.keys().copied().collect();
+        if let Some(object) = self.random.of(&stored) {
+            self.at(at).directory.spare(object);
+            self.settle(at);
+        }
+    }
+
     fn drop_one(&mut self, at: NodeId) {
         let held: Vec<_> = self.places[&at].holds.iter().copied().collect();
         let Some((object, holder)) = self.random.of(&held) else { return };
@@ -308,8 +318,17 @@ impl World {
     }
 
     fn break_link(&mut self, a: NodeId, b: NodeId) {
-        if a != b && self.links.contains_key(&(a, b)) {
-            self.link(a, b);
+        if a == b || !self.links.contains_key(&(a, b)) {
+            return;
+        }
+        if self.random.below(2) == 0 {
+            return self.link(a, b);
+        }
+        // One way alone; the other side hears of it, and says what it has behind what is under way.
+        self.links.insert((a, b), VecDeque::new());
+        for (from, to) in [(a, b), (b, a)] {
+            self.at(from).directory.linked(to);
+            self.settle(from);
         }
     }
 
@@ -351,7 +370,8 @@ impl World {
             0..20 => self.put(a),
             20..28 => self.result(a, b),
             28..40 if a != b => self.pass(a, b),
-            40..50 => self.fetch(a, b),
+            40..48 => self.fetch(a, b),
+            48..50 => self.spare(a),
             50..72 => self.drop_one(a),
             72..75 => self.keep(a),
             75..78 => self.tick(),
