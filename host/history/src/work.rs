@@ -435,7 +435,7 @@ mod tests {
     }
 
     /// The same, with calls of an actor, which the first files did not have.
-    fn one_of_each_of(actor: Option<rwasm_types::ActorId>) -> (Batch, Vec<Work>) {
+    fn one_of_each_of(actor: Option<ActorId>) -> (Batch, Vec<Work>) {
         let opened =
             Opened { session: 7, tenant: Tenant::default(), name: "n".into(), detached: true, key: vec![1; 16], at_ms: 1_700_000_000_000 };
         let call = CallOf {
