@@ -305,7 +305,7 @@ fn calls_that_do_not_fit() {
         evil-wasi write-file("x", [1, 2, 3], 4)
             error[RW0203]: the function takes 2 arguments, but 3 were given; its type is `func(path: string, bytes: list<u8>) -> result<_, string>`
         evil-resources make(13)
-            error[RW0202]: `make` belongs to an actor and cannot be called as a task
+            error[RW0202]: `make` belongs to an actor and cannot be called as a task; `rwasm actor create` makes an actor, and `rwasm actor call` calls its methods
         evil-resources look(13)
             error[RW0202]: `look` cannot be called: it takes a handle of `thing`, which only an actor holds
         async-example upper(1)

@@ -48,8 +48,10 @@ fn chains_and_fans_need_one_slot() {
     submit("evil-tasks", "chain(1000)").run().ok().prints("ok(1000)\n");
     submit("evil-tasks", "chain(1100)").run().fails(1, "RW0411").has("RW0831");
     submit("parallel", "primes-below(2000, 2000)").run().ok().prints("ok(303)\n");
-    let nodes = rows(&cluster, "nodes");
-    assert_eq!(nodes[0]["used"]["cpu"].as_f64().unwrap_or_default(), 0.0, "{nodes:?}");
+    eventually("nothing holds a slot any more", || {
+        let node = rows(&cluster, "nodes")[0].clone();
+        (node["used"]["cpu"].as_f64() == Some(0.0) && node["tasks_running"] == 0 && node["tasks_queued"] == 0).then_some(())
+    });
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //! If the node is lost, so is the attempt that started the tasks: it runs again, and starts them again.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
     sync::Arc,
 };
 
@@ -32,10 +32,21 @@ const UNENDED_MAX: u64 = 100_000;
 /// Bytes of their arguments together.
 const ARGS_BYTES_MAX: u64 = 256 << 20;
 
+/// Jobs that are over and whose tasks may still be on their way out: what those start is refused.
+const OVER_MAX: usize = 10_000;
+
 /// The jobs of tasks that tasks started here.
 #[derive(Default)]
 pub(crate) struct Children {
-    by_root: Mutex<HashMap<JobId, Child>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    by_root: HashMap<JobId, Child>,
+    /// The jobs that were over last, and the same in order.
+    over: HashSet<JobId>,
+    in_order: VecDeque<JobId>,
 }
 
 struct Child {
@@ -69,12 +80,20 @@ impl Children {
 
     /// Jobs that are over when another is: those with it as their root, and those that nobody else started anything in.
     fn over(&self, job: JobId) -> Vec<Arc<Job>> {
-        let mut by_root = self.by_root.lock();
+        let mut state = self.state.lock();
+        if state.over.insert(job) {
+            state.in_order.push_back(job);
+        }
+        if state.in_order.len() > OVER_MAX
+            && let Some(oldest) = state.in_order.pop_front()
+        {
+            state.over.remove(&oldest);
+        }
         let ends = |root: &JobId, child: &mut Child| {
             child.sponsors.remove(&job);
             *root == job || child.sponsors.is_empty()
         };
-        by_root.extract_if(ends).map(|(_, child)| child.job).collect()
+        state.by_root.extract_if(ends).map(|(_, child)| child.job).collect()
     }
 }
 
@@ -87,8 +106,11 @@ impl Shared {
         sponsor: JobId,
         request: CallRequest,
     ) -> Result<(Arc<Job>, Arc<JobCall>)> {
-        let mut by_root = self.children.by_root.lock();
-        let child = match by_root.entry(root) {
+        let mut state = self.children.state.lock();
+        if state.over.contains(&root) || state.over.contains(&sponsor) {
+            return Err(Error::new(Code::CANCELLED, "the job is over, and its tasks start nothing more"));
+        }
+        let child = match state.by_root.entry(root) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
                 new.insert(Child { job: self.open_child(tenant, root)?, sponsors: HashSet::new(), calls: HashMap::new() })
