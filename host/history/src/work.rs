@@ -506,6 +506,16 @@ mod tests {
         works
     }
 
+    #[test]
+    fn what_is_written_of_calls_of_actors_is_read() {
+        let (batch, works) = one_of_each();
+        let mut bytes = segment::header(&origin(), 1, 1_700_000_000_000).to_vec();
+        bytes.extend_from_slice(batch.bytes());
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(segment::file_name(1)), bytes).unwrap();
+        assert_eq!(read(dir.path()), works);
+    }
+
     /// What this version writes is what the file holds, byte for byte, and later versions must read it. `UPDATE_GOLDEN=1` writes it anew,
     /// which is right only together with a new format number.
     #[test]
