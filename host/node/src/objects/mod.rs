@@ -278,7 +278,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`] for the first that is not there; then it holds nothing.
+    /// [`Code::NO_SUCH_OBJECT`](rwasm_types::Code::NO_SUCH_OBJECT) for the first that is not there; then it holds nothing.
     pub(crate) fn hold_for(&self, tenant: &Tenant, task: TaskId, objects: impl Iterator<Item = ObjectId>) -> Result<()> {
         let objects: Vec<ObjectId> = objects.collect();
         let held = self.with(|directory| {
@@ -329,7 +329,7 @@ impl Objects {
     ///
     /// # Errors
     ///
-    /// [`Code::NO_SUCH_OBJECT`].
+    /// [`Code::NO_SUCH_OBJECT`](rwasm_types::Code::NO_SUCH_OBJECT).
     pub(crate) fn keep(&self, tenant: &Tenant, id: ObjectId, within: Duration) -> Result<()> {
         let until = now_ms().saturating_add(millis(within));
         self.with(|directory| directory.keep_until(tenant, id, until))?;
