@@ -1,11 +1,7 @@
 //! Sums up flight delays per carrier: a map step over ranges of a CSV file that lies in the store, and a reduce step. The contract is
 //! `wit/world.wit`.
 
-use std::{
-    collections::BTreeMap,
-    io::Read,
-    str,
-};
+use std::{collections::BTreeMap, io::Read, str};
 
 use csv::{ByteRecord, ReaderBuilder};
 
@@ -48,18 +44,27 @@ fn lines_of(file: &rwasm::Object<Vec<u8>>, start: u64, end: u64) -> Result<Vec<C
     let told = |error: rwasm::object::Error| error.to_string();
     let size = file.info().map_err(told)?.size;
     let head = file.range(0, size.min(LINE_BYTES_MAX)).map_err(told)?;
-    let header = head.iter().position(|byte| *byte == b'\n').map_or(head.len(), |end| end + 1);
+    let header = line_end(&head, 0, head.len() as u64 == size)?;
     // From the byte before: a line begins at `start` if that is the end of another.
     let (from, end) = (start.max(header as u64).saturating_sub(1), end.min(size));
     if end <= from + 1 {
         return summarise(&head[..header]);
     }
-    let bytes = file.range(from, (end + LINE_BYTES_MAX).min(size) - from).map_err(told)?;
-    let line_end = |after: usize| bytes.get(after..).and_then(|rest| rest.iter().position(|byte| *byte == b'\n')).map(|at| after + at + 1);
-    let first = line_end(0).unwrap_or(bytes.len());
+    let until = (end + LINE_BYTES_MAX).min(size);
+    let bytes = file.range(from, until - from).map_err(told)?;
+    let first = line_end(&bytes, 0, until == size)?;
     // The line that begins before `end` is the last.
-    let last = line_end((end - from - 1) as usize).unwrap_or(bytes.len());
+    let last = line_end(&bytes, (end - from - 1) as usize, until == size)?;
     summarise(head[..header].chain(bytes.get(first..last).unwrap_or_default()))
+}
+
+/// Where the line ends that goes on at a place. The last of the file needs no line break.
+fn line_end(bytes: &[u8], place: usize, is_last: bool) -> Result<usize, String> {
+    match bytes.iter().skip(place).position(|byte| *byte == b'\n') {
+        Some(at) => Ok(place + at + 1),
+        None if is_last => Ok(bytes.len()),
+        None => Err(format!("a line is longer than {LINE_BYTES_MAX} bytes")),
+    }
 }
 
 fn summarise(csv: impl Read) -> Result<Vec<CarrierStats>, String> {
@@ -162,6 +167,16 @@ mod tests {
         ] {
             let error = summarise(csv).unwrap_err();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused() {
+        let long = "x".repeat(2 * LINE_BYTES_MAX as usize);
+        for csv in [format!("carrier,arr_delay,note\nUA,1,{long}\nUA,2,\n"), format!("carrier,arr_delay,{long}\nUA,1,\n")] {
+            let (size, file) = (csv.len() as u64, rwasm::Object::put(&csv.into_bytes()).unwrap());
+            let error = lines_of(&file, 0, 30.min(size)).unwrap_err();
+            assert!(error.contains("longer"), "{error}");
         }
     }
 

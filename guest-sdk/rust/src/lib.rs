@@ -205,11 +205,10 @@ pub mod bindings {
 /// For the code that the macros generate; not part of the interface.
 #[doc(hidden)]
 pub mod __private {
-    #[cfg(target_family = "wasm")]
-    pub use crate::imports::objects;
+    pub use crate::bindings::objects;
     pub use crate::task::{Arguments, start};
     #[cfg(not(target_family = "wasm"))]
-    pub use crate::testing::{objects, tasks};
+    pub use crate::testing::tasks;
     pub use wit_bindgen;
 
     /// The text of an error that WIT has no type for; some error types tell their causes in this form only.

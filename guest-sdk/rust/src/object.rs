@@ -35,12 +35,11 @@ use std::{
 };
 
 #[cfg(target_family = "wasm")]
-use crate::imports::objects as source;
-#[cfg(target_family = "wasm")]
 use crate::region::Region;
-#[cfg(not(target_family = "wasm"))]
-use crate::testing::objects as source;
-use crate::value::{Encoder, Value, type_text};
+use crate::{
+    bindings::objects as source,
+    value::{Encoder, Value, type_text},
+};
 
 /// From this size on, a view is a window instead of a copy.
 ///

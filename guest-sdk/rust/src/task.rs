@@ -45,11 +45,12 @@ pub use argument::{Argument, Arguments};
 pub use options::Options;
 
 #[cfg(target_family = "wasm")]
-use crate::imports::{objects as source, tasks};
+use crate::imports::tasks;
 #[cfg(not(target_family = "wasm"))]
-use crate::testing::{objects as source, tasks};
+use crate::testing::tasks;
 use crate::{
     Object,
+    bindings::objects as source,
     object::{self, Failure},
     value::Value,
 };

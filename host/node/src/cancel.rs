@@ -97,7 +97,8 @@ pub(crate) async fn watch_stuck(shared: Weak<Shared>) {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         // Other nodes may get to what waits here.
-        let stuck = shared.dispatcher.lock().stuck().filter(|_| shared.spread.leases().is_empty());
+        let stuck = shared.dispatcher.lock().stuck();
+        let stuck = stuck.filter(|_| shared.spread.leases().is_empty());
         seen = if stuck.is_some() && stuck == seen.0 { (stuck, seen.1 + 1) } else { (stuck, 1) };
         if let (Some(run), STUCK_LOOKS) = seen {
             tracing::warn!(?run, "all that runs here waits for tasks that cannot start; the newest is ended");

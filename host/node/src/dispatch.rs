@@ -367,10 +367,7 @@ impl<T, C> Dispatcher<T, C> {
         let class = known.class;
         self.owed.retain(|owed| *owed != run);
         self.pay();
-        let Some(class) = self.classes.get_mut(&class) else { return unbegun };
-        self.queued += unbegun.len();
-        unbegun.into_iter().rev().for_each(|task| class.queue.push_front(task));
-        Vec::new()
+        self.put_back(class, unbegun).err().unwrap_or_default()
     }
 
     /// A run goes on. It does not wait for its slot again, for others may wait for it: it has its slot back as soon as that is free.
@@ -395,10 +392,14 @@ impl<T, C> Dispatcher<T, C> {
         }
     }
 
-    /// The newest run, if all of them wait for other tasks, and there are such that nothing here can start.
+    /// The newest run, if all of them wait for other tasks, and there are such that would start here if there were room: what those that wait
+    /// keep is what is missing. Tasks that only other nodes can run are not waited for in vain.
     pub(crate) fn stuck(&self) -> Option<RunId> {
-        let all_wait = self.queued > 0 && self.waiting > 0 && self.waiting == self.runs.len();
-        self.runs.keys().max_by_key(|run| run.0).copied().filter(|_| all_wait)
+        if self.waiting == 0 || self.waiting < self.runs.len() || self.draining {
+            return None;
+        }
+        let lacks_room = |class: &Class<T, C>| class.is_ready() && self.capacity.contains(&class.shape);
+        self.runs.keys().max_by_key(|run| run.0).copied().filter(|_| self.classes.values().any(lacks_room))
     }
 
     /// Tasks of a class took so long together, here or elsewhere.

@@ -75,8 +75,12 @@ impl Parse for Input {
 impl Input {
     /// The world whose exports are meant, and the files that describe it.
     fn resolve(&self) -> Result<(Resolve, WorldId, Vec<PathBuf>)> {
-        // A directory may have the interfaces of rwasm among what it depends on; then they are there already.
-        self.resolve_with(false).or_else(|_| self.resolve_with(true)).map_err(|why| Error::new(self.span, why))
+        // A directory may have the interfaces of rwasm among what it depends on; then they are there already, and must not come twice.
+        let resolved = match self.resolve_with(false) {
+            Err(why) if why.contains("package 'rwasm:core") => self.resolve_with(true),
+            resolved => resolved,
+        };
+        resolved.map_err(|why| Error::new(self.span, why))
     }
 
     fn resolve_with(&self, core: bool) -> std::result::Result<(Resolve, WorldId, Vec<PathBuf>), String> {
@@ -111,6 +115,12 @@ impl Exports<'_> {
         let resolve = self.resolve;
         let mut root = TokenStream::new();
         let mut modules: Vec<(InterfaceId, TokenStream)> = Vec::new();
+        // All of them before the first type of another is spoken of.
+        for (key, item) in &resolve.worlds[world].exports {
+            if let WorldItem::Interface { id, .. } = item {
+                self.types.name(*id, key);
+            }
+        }
         for (key, item) in &resolve.worlds[world].exports {
             match item {
                 WorldItem::Function(function) => root.extend(self.stub(function, None, Scope::Root)?),
@@ -119,7 +129,6 @@ impl Exports<'_> {
                         WorldKey::Name(name) => name.clone(),
                         WorldKey::Interface(id) => resolve.id_of(*id).ok_or("an interface has no name")?,
                     };
-                    self.types.name(*id, key);
                     let mut module = TokenStream::new();
                     for function in resolve.interfaces[*id].functions.values() {
                         module.extend(self.stub(function, Some(&interface), Scope::Interface(*id))?);
@@ -227,6 +236,23 @@ mod tests {
                    package c:d { interface i { record r { x: u8 } f: func(x: r); } }";
         let tokens = check(wit).unwrap();
         for part in ["pub mod i {", "pub mod c_d_i {"] {
+            assert!(tokens.contains(part), "{part}: {tokens}");
+        }
+    }
+
+    #[test]
+    fn so_are_those_that_are_only_used() {
+        let others = "package c:d { interface types { record p { x: u8 } } } package e:f { interface types { record q { x: u8 } } }";
+        let wit = "package a:b; world w { use c:d/types.{p}; use e:f/types.{q}; export f: func(x: p, y: q); }";
+        let tokens = check(&format!("{wit} {others}")).unwrap();
+        for part in ["pub mod types {", "pub mod e_f_types {", "e_f_types :: Q"] {
+            assert!(tokens.contains(part), "{part}: {tokens}");
+        }
+        // One that is exported has its name before another that is spoken of first.
+        let wit = "package a:b; interface one { use c:d/types.{p}; f: func(x: p); } interface types { g: func(); }
+                   world w { export one; export types; }";
+        let tokens = check(&format!("{wit} {others}")).unwrap();
+        for part in ["super :: c_d_types :: P", "pub mod c_d_types {"] {
             assert!(tokens.contains(part), "{part}: {tokens}");
         }
     }

@@ -3,12 +3,9 @@
 use std::fmt;
 
 use super::Task;
-#[cfg(target_family = "wasm")]
-use crate::imports::objects as source;
-#[cfg(not(target_family = "wasm"))]
-use crate::testing::objects as source;
 use crate::{
     Object,
+    bindings::objects as source,
     value::{Encoder, Value},
 };
 

@@ -2,11 +2,7 @@
 
 use std::fmt;
 
-#[cfg(target_family = "wasm")]
-use crate::imports::objects as source;
-use crate::object::Error;
-#[cfg(not(target_family = "wasm"))]
-use crate::testing::objects as source;
+use crate::{bindings::objects as source, object::Error};
 
 /// Where the handles of a value come from: all that it names, each time anew.
 pub type Refs<'a> = dyn Fn() -> Result<Vec<source::Object>, Error> + 'a;

@@ -17,7 +17,7 @@ use crate::objects::{Object, Waits};
 
 /// The tasks that one attempt starts.
 pub trait Tasks: Send + Sync + 'static {
-    /// Checks a call and starts it; waits where the job has as many tasks under way as it may.
+    /// Checks a call and starts it; it is refused where the job has as many tasks under way as it may.
     fn submit(&self, call: Call) -> Waits<'_, Arc<dyn Task>>;
 
     /// Waits until `count` of the objects are ready or can never be, or until the time is over; gives the positions of those that are.

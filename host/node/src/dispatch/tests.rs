@@ -177,6 +177,12 @@ fn where_all_wait_for_what_cannot_start_the_newest_is_named() {
     sut.enqueue(class, [2]).unwrap();
     assert!(admitted(&mut sut).is_empty());
     assert_eq!(sut.stuck(), last);
+    // What no run here could ever make room for is another node's to run.
+    sut.send_away(class);
+    assert_eq!(sut.stuck(), None);
+    let large = ready_class(&mut sut, "2", 0);
+    sut.enqueue(large, [3]).unwrap();
+    assert_eq!(sut.stuck(), None);
 }
 
 #[test]

@@ -10,11 +10,13 @@
 //! If the node is lost, so is the attempt that started the tasks: it runs again, and starts them again.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    num::NonZeroUsize,
     sync::Arc,
 };
 
 use bytes::Bytes;
+use lru::LruCache;
 use parking_lot::Mutex;
 use rwasm_history::work::Opened;
 use rwasm_runtime::now_ms;
@@ -32,6 +34,8 @@ const UNENDED_MAX: u64 = 100_000;
 /// Bytes of their arguments together.
 const ARGS_BYTES_MAX: u64 = 256 << 20;
 
+/// Calls of one root's job here, which differ by artifact, export or options: each has a queue of its own.
+const CALLS_MAX: usize = 1_024;
 /// Jobs that are over and whose tasks may still be on their way out: what those start is refused.
 const OVER_MAX: usize = 10_000;
 
@@ -41,12 +45,16 @@ pub(crate) struct Children {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
     by_root: HashMap<JobId, Child>,
-    /// The jobs that were over last, and the same in order.
-    over: HashSet<JobId>,
-    in_order: VecDeque<JobId>,
+    /// The jobs that were over last.
+    over: LruCache<JobId, ()>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { by_root: HashMap::new(), over: LruCache::new(NonZeroUsize::new(OVER_MAX).unwrap_or(NonZeroUsize::MIN)) }
+    }
 }
 
 struct Child {
@@ -81,14 +89,7 @@ impl Children {
     /// Jobs that are over when another is: those with it as their root, and those that nobody else started anything in.
     fn over(&self, job: JobId) -> Vec<Arc<Job>> {
         let mut state = self.state.lock();
-        if state.over.insert(job) {
-            state.in_order.push_back(job);
-        }
-        if state.in_order.len() > OVER_MAX
-            && let Some(oldest) = state.in_order.pop_front()
-        {
-            state.over.remove(&oldest);
-        }
+        state.over.put(job, ());
         let ends = |root: &JobId, child: &mut Child| {
             child.sponsors.remove(&job);
             *root == job || child.sponsors.is_empty()
@@ -117,15 +118,21 @@ impl Shared {
             }
         };
         child.sponsors.insert(sponsor);
-        let known = child.calls.entry((request.artifact, request.export.clone())).or_default();
-        if let Some((_, call)) = known.iter().find(|(asked, _)| asked.options == request.options && asked.grants == request.grants) {
+        let key = (request.artifact, request.export.clone());
+        let same = |(asked, _): &&Known| asked.options == request.options && asked.grants == request.grants;
+        if let Some((_, call)) = child.calls.get(&key).and_then(|known| known.iter().find(same)) {
             return Ok((Arc::clone(&child.job), Arc::clone(call)));
         }
-        let number = u32::try_from(child.job.calls().len()).unwrap_or(u32::MAX);
+        let number = child.job.calls().len();
+        if number >= CALLS_MAX {
+            let message = format!("tasks of this job have started tasks of {CALLS_MAX} different exports and options here");
+            return Err(Error::new(Code::LIMIT, message).hint("start tasks of the same export with the same options"));
+        }
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
         self.define(&child.job, number, request.clone())?;
         let call = u16::try_from(number).ok().and_then(|number| child.job.call(number));
         let call = call.ok_or_else(|| Error::internal("a call is gone that was just defined"))?;
-        known.push((request, Arc::clone(&call)));
+        child.calls.entry(key).or_default().push((request, Arc::clone(&call)));
         Ok((Arc::clone(&child.job), call))
     }
 

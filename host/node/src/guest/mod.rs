@@ -84,17 +84,16 @@ impl Reach {
         }))
     }
 
-    /// Waits for something that other tasks do, which may have this one's slot meanwhile.
-    async fn wait_for_others<T>(&self, others: impl Future<Output = T>) -> T {
-        /// Also where the wait is given up.
-        struct Blocked<'a>(&'a dyn Slot);
-        impl Drop for Blocked<'_> {
+    /// The attempt waits for something that other tasks do, which may have its slot until what is given is dropped: also where the wait is
+    /// given up.
+    fn lend_slot(&self) -> impl Drop {
+        struct Lent<'a>(&'a dyn Slot);
+        impl Drop for Lent<'_> {
             fn drop(&mut self) {
                 self.0.resume();
             }
         }
         self.slot.block();
-        let _blocked = Blocked(&*self.slot);
-        others.await
+        Lent(&*self.slot)
     }
 }

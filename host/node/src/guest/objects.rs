@@ -106,7 +106,8 @@ impl Held {
         }
         // Of a task that has not ended, or of another node, which has to say what it is and to send its bytes.
         let host = host.upgrade().ok_or_else(|| not_found(self.id))?;
-        self.reach.wait_for_others(host.value(tenant, self.id, FOREVER)).await
+        let _lent = self.reach.lend_slot();
+        host.value(tenant, self.id, FOREVER).await
     }
 }
 

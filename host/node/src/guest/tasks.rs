@@ -125,9 +125,6 @@ impl Reach {
         if priority > own.priority {
             return Err(beyond(format!("a task of priority {} starts one of priority {}", own.priority.get(), priority.get())));
         }
-        if asked.labels.len() > Placement::LABELS_MAX {
-            return Err(Error::new(Code::LIMIT, format!("a call may have {} conditions on labels", Placement::LABELS_MAX)));
-        }
         Ok(TaskOptions {
             resources: asked.resources.clone(),
             limits,
@@ -138,7 +135,8 @@ impl Reach {
                 strategy: if asked.spread { Strategy::Spread } else { Strategy::Pack },
                 labels: asked.labels.clone(),
                 ..Placement::default()
-            },
+            }
+            .checked()?,
             name: None,
             actor: ActorOptions::default(),
         })
@@ -162,11 +160,7 @@ impl guest::Tasks for Reach {
     fn wait(&self, objects: Vec<Arc<dyn Object>>, count: usize, within: Option<Duration>) -> Waits<'_, Vec<u32>> {
         Box::pin(async move {
             let ids: Vec<ObjectId> = objects.iter().map(|object| object.id()).collect();
-            let now = self.objects.settle(&self.tenant, &ids, count, Some(Duration::ZERO)).await;
-            if now.len() >= count.min(ids.len()) || within == Some(Duration::ZERO) {
-                return Ok(now);
-            }
-            Ok(self.wait_for_others(self.objects.settle(&self.tenant, &ids, count, within)).await)
+            Ok(self.objects.settle(&self.tenant, &ids, count, within, || self.lend_slot()).await)
         })
     }
 }

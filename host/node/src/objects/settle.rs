@@ -91,8 +91,16 @@ impl Drop for Waiter<'_> {
 }
 
 impl Objects {
-    /// Waits until `count` of the objects are ready or never will be, but no longer than `within`; gives the positions of those that are.
-    pub(crate) async fn settle(&self, tenant: &Tenant, ids: &[ObjectId], count: usize, within: Option<Duration>) -> Vec<u32> {
+    /// Waits until `count` of the objects are ready or never will be, but no longer than `within`; gives the positions of those that are. Where
+    /// it has to wait, what `waits` gives is kept as long as it does.
+    pub(crate) async fn settle<W>(
+        &self,
+        tenant: &Tenant,
+        ids: &[ObjectId],
+        count: usize,
+        within: Option<Duration>,
+        waits: impl FnOnce() -> W,
+    ) -> Vec<u32> {
         let is_settled = |id: ObjectId| !matches!(self.look_at(tenant, id), Ok(false));
         let waiter = self.waiters.wait_for(ids.iter().copied().collect::<BTreeSet<_>>());
         let mut settled: BTreeSet<ObjectId> = ids.iter().copied().filter(|id| is_settled(*id)).collect();
@@ -100,6 +108,11 @@ impl Objects {
             (0..).zip(ids).filter(|(_, id)| settled.contains(id)).map(|(position, _)| position).collect()
         };
         let wanted = count.min(ids.len());
+        let now = positions(&settled);
+        if now.len() >= wanted || within == Some(Duration::ZERO) {
+            return now;
+        }
+        let _waits = waits();
         let enough = async {
             // Counted anew only where more have settled than before.
             while settled.len() < wanted && positions(&settled).len() < wanted {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
-use rwasm_types::{ActorId, ArtifactDigest, Attempt, Code, Error, Grants, ResourceSet, Result, TaskOptions};
+use rwasm_types::{ActorId, ArtifactDigest, Attempt, Code, Error, Grants, ResourceSet, Result, TaskOptions, TaskState};
 use rwasm_values::{
     Export, Role,
     codec::{ArgsView, Limits},
@@ -36,6 +36,11 @@ pub(crate) struct JobCall {
 }
 
 impl JobCall {
+    /// Where a task of it begins.
+    pub(crate) fn first_state(&self) -> TaskState {
+        if self.ready.read().is_some() { TaskState::Queued } else { TaskState::Compiling }
+    }
+
     /// Whether its tasks make actors.
     pub(crate) fn makes_actor(&self) -> bool {
         matches!(self.export.role, Role::ActorCreate { .. })

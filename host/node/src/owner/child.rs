@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 use rwasm_objects::refs::Holder;
 use rwasm_runtime::now_ms;
-use rwasm_types::{Attempt, Code, Error, Result, TaskState};
+use rwasm_types::{Attempt, Code, Error, Result};
 
 use super::job::{Job, JobCall};
 use crate::{
@@ -35,7 +35,7 @@ impl Job {
         if state.finished {
             return Err(Error::new(Code::CANCELLED, "the job is over, and nothing more is started in it"));
         }
-        let first = if call.ready.read().is_some() { TaskState::Queued } else { TaskState::Compiling };
+        let first = call.first_state();
         let sequence = state.tasks.len();
         state.tasks.push(call.number, first, now_ms());
         drop(state);

@@ -241,7 +241,7 @@ impl Job {
             return Err(convert::malformed("tasks were submitted after the job was finished"));
         }
         self.ledger.append(|batch| batch.submitted(self.id.session, call.number, first_sequence, now, &args))?;
-        let first = if call.ready.read().is_some() { TaskState::Queued } else { TaskState::Compiling };
+        let first = call.first_state();
         let mut items = Vec::with_capacity(args.len());
         for (sequence, args) in (first_sequence..).zip(args) {
             state.tasks.push(call.number, first, now);

@@ -43,9 +43,15 @@ impl<'a> Types<'a> {
         name
     }
 
-    pub(crate) fn module(&self, id: InterfaceId) -> Ident {
-        let named = self.modules.iter().find(|(module, _)| *module == id).map(|(_, name)| name.clone());
-        snake(&named.unwrap_or_else(|| self.free(id, self.resolve.interfaces[id].name.clone().unwrap_or_default())))
+    /// The module of an interface, which has its name from now on.
+    pub(crate) fn module(&mut self, id: InterfaceId) -> Ident {
+        if let Some((_, name)) = self.modules.iter().find(|(module, _)| *module == id) {
+            return snake(name);
+        }
+        let name = self.free(id, self.resolve.interfaces[id].name.clone().unwrap_or_default());
+        let ident = snake(&name);
+        self.modules.push((id, name));
+        ident
     }
 
     /// A type, as code in a scope names it.
